@@ -1,0 +1,137 @@
+//! What can go wrong between a path and a capture.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A source is described in a way that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Not `table.column`.
+    #[error("`{0}` is not a column, written `table.column`")]
+    NotAColumn(String),
+    /// Not a glob pattern.
+    #[error("`{pattern}` is not a pattern: {reason}")]
+    Pattern { pattern: String, reason: String },
+}
+
+/// A recipient that age does not take.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipientError {
+    /// Neither an age x25519 recipient nor an SSH public key.
+    #[error(
+        "`{0}` is neither an age recipient (age1…) nor an SSH public key (ssh-ed25519 …, ssh-rsa …)"
+    )]
+    Unknown(String),
+    /// Secret keys do not belong into a profile; the value is not repeated.
+    #[error("a secret key stands where a recipient (a public key) belongs")]
+    SecretKey,
+    /// No recipient at all.
+    #[error("no recipient is given")]
+    Empty,
+    /// age refuses the combination.
+    #[error("age cannot encrypt to these recipients together: {0}")]
+    Mixed(String),
+}
+
+/// The staging folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// Creating, opening, writing or removing failed.
+    #[error("cannot use the staging folder `{}`: {error}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    /// The file system would be full.
+    #[error("the staging folder `{}` has {free} bytes free, {needed} are needed", path.display())]
+    NoSpace {
+        path: PathBuf,
+        free: u64,
+        needed: u64,
+    },
+}
+
+/// A source, or a part of it, could not be captured.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// It does not exist.
+    #[error("`{}` does not exist", path.display())]
+    Missing { path: PathBuf },
+    /// Nothing matches the pattern.
+    #[error("nothing matches `{}`", path.display())]
+    NoMatch { path: PathBuf },
+    /// It is something else than the kind needs.
+    #[error("`{}` is {found}, not {wanted}", path.display())]
+    WrongType {
+        path: PathBuf,
+        found: &'static str,
+        wanted: &'static str,
+    },
+    /// Reading failed.
+    #[error("cannot read `{}`: {error}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    /// It changed at every attempt to read it.
+    #[error("`{}` kept changing while it was read, {attempts} times", path.display())]
+    Unstable { path: PathBuf, attempts: u32 },
+    /// It is, or shares its inode with, a live database.
+    #[error("`{}` is a live database or one of its side files", path.display())]
+    LiveDatabase { path: PathBuf },
+    /// SQLite did not get a lock in time.
+    #[error("`{}` is locked by another process", path.display())]
+    Locked { path: PathBuf },
+    /// Encrypted, or something else.
+    #[error("`{}` is not a SQLite database, or is encrypted", path.display())]
+    NotADatabase { path: PathBuf },
+    /// SQLite cannot open it read-only as things are (see the hint).
+    #[error("SQLite cannot open `{}`: {reason}", path.display())]
+    CannotOpen { path: PathBuf, reason: String },
+    /// Another error of SQLite.
+    #[error("SQLite failed on `{}`: {reason}", path.display())]
+    Sqlite { path: PathBuf, reason: String },
+    /// The copy took longer than allowed.
+    #[error("copying `{}` took longer than {seconds} s", path.display())]
+    Deadline { path: PathBuf, seconds: u64 },
+    /// The secret has no one to be encrypted to.
+    #[error("there is no recipient to encrypt `{}` to", path.display())]
+    NoRecipients { path: PathBuf },
+    /// age failed.
+    #[error("cannot encrypt `{}`: {reason}", path.display())]
+    Encrypt { path: PathBuf, reason: String },
+    /// The pattern is not one.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The staging folder failed: no further capture will work either.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The end was asked for.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl CaptureError {
+    /// What the operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Locked { .. } => {
+                "another process holds an exclusive lock; try again when it is done".into()
+            }
+            Self::Missing { .. } | Self::NoMatch { .. } => {
+                "correct the path in the profile, or say `required = false`".into()
+            }
+            Self::NoRecipients { .. } => "add `recipients` to `[secrets]` in the profile".into(),
+            Self::Staging(StagingError::NoSpace { .. }) => {
+                "make room, or choose another place with `staging` in the profile".into()
+            }
+            Self::CannotOpen { path, .. } => format!(
+                "the folder `{}` must be writable for the `-shm` file: run as the hub's user; if a `-wal` was left by a crash and its `-shm` is gone, start the hub once",
+                path.parent().unwrap_or(path).display()
+            ),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! The guard knows what must not be read as a plain file: live databases and secrets.
+//!
+//! Opening and closing a database, or its `-wal` or `-shm`, by other means than SQLite drops the
+//! POSIX locks that SQLite holds in this process, and a copy of a secret would carry its plaintext
+//! past age. Both are told by device and inode, databases by path too, secrets by content too.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+use zeroize::Zeroizing;
+
+use crate::capture::{Sha256Hash, Stop};
+use crate::error::CaptureError;
+use crate::file::Pinned;
+use crate::source::{Kind, Source};
+use crate::tree::Pattern;
+
+/// Side files come and go with the hub's connections: what was seen is this old at most.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The names of SQLite's side files, appended to the database's.
+pub(crate) const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Why a file must not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Protected {
+    Database,
+    Secret(String),
+}
+
+/// What is protected, by all names known.
+pub(crate) struct Guard {
+    patterns: Vec<Pattern>,
+    plain: Vec<PathBuf>,
+    secrets: Vec<Secret>,
+    seen: Seen,
+}
+
+struct Secret {
+    name: String,
+    path: PathBuf,
+    content: Option<(u64, Sha256Hash)>,
+    values: Vec<Zeroizing<Vec<u8>>>,
+}
+
+struct Seen {
+    at: Instant,
+    databases: Vec<PathBuf>,
+    inodes: HashMap<(u64, u64), Protected>,
+    paths: HashSet<PathBuf>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
+impl Guard {
+    /// Protects the databases and secrets among the sources.
+    pub(crate) fn new(sources: &[Source]) -> Result<Self, CaptureError> {
+        let (mut patterns, mut plain, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+        for s in sources {
+            match s.kind {
+                Kind::Sqlite if s.is_pattern() => patterns.push(Pattern::parse(&s.path)?),
+                Kind::Sqlite => plain.push(s.path.clone()),
+                Kind::Secret => secrets.push(Secret {
+                    name: s.name.clone(),
+                    path: s.path.clone(),
+                    content: None,
+                    values: Vec::new(),
+                }),
+                Kind::File | Kind::Glob | Kind::Dir => {}
+            }
+        }
+        let seen = Seen {
+            at: Instant::now(),
+            databases: Vec::new(),
+            inodes: HashMap::new(),
+            paths: HashSet::new(),
+        };
+        let mut guard = Self {
+            patterns,
+            plain,
+            secrets,
+            seen,
+        };
+        guard.renew();
+        Ok(guard)
+    }
+
+    /// Looks for the databases anew: at the beginning of each source.
+    pub(crate) fn renew(&mut self) {
+        let mut databases = HashSet::new();
+        let matches = self
+            .patterns
+            .iter()
+            .filter_map(|p| p.find(&[], &Stop::default()).ok());
+        for path in self
+            .plain
+            .iter()
+            .cloned()
+            .chain(matches.flat_map(|m| m.paths))
+        {
+            databases.insert(real(&path));
+            databases.insert(path);
+        }
+        self.seen.databases = databases.into_iter().collect();
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        let seen = &mut self.seen;
+        seen.inodes.clear();
+        seen.paths.clear();
+        for secret in &self.secrets {
+            if let Ok(m) = fs::metadata(&secret.path) {
+                seen.inodes
+                    .insert((m.dev(), m.ino()), Protected::Secret(secret.name.clone()));
+            }
+        }
+        for database in &seen.databases {
+            for suffix in [""].iter().chain(&SIDE_FILES) {
+                let path = with_suffix(database, suffix);
+                if let Ok(m) = fs::metadata(&path)
+                    && m.is_file()
+                {
+                    seen.inodes.insert((m.dev(), m.ino()), Protected::Database);
+                }
+                seen.paths.insert(path);
+            }
+        }
+        seen.at = Instant::now();
+    }
+
+    /// Whether the pinned file must not be opened.
+    pub(crate) fn check(&mut self, pinned: &Pinned, path: &Path) -> Option<Protected> {
+        // A file with one name is told by that name even if it was made this very moment; one
+        // with several may be a side file under another.
+        if pinned.stat.nlink() > 1 || self.seen.at.elapsed() > FRESH {
+            self.refresh();
+        }
+        let by_path = |p: &Path| self.seen.paths.contains(p);
+        if by_path(path) || pinned.real_path().is_some_and(|p| by_path(&p)) {
+            return Some(Protected::Database);
+        }
+        self.seen
+            .inodes
+            .get(&(pinned.stat.dev(), pinned.stat.ino()))
+            .cloned()
+    }
+
+    /// Remembers a secret's content, in memory only.
+    pub(crate) fn remember(
+        &mut self,
+        path: &Path,
+        content: (u64, Sha256Hash),
+        values: Vec<Zeroizing<Vec<u8>>>,
+    ) {
+        if let Some(s) = self.secrets.iter_mut().find(|s| s.path == path) {
+            s.content = Some(content);
+            s.values = values;
+        }
+    }
+
+    /// Whether a known secret is this long. An empty file is nobody's secret.
+    pub(crate) fn same_length(&self, size: u64) -> bool {
+        size > 0
+            && self
+                .secrets
+                .iter()
+                .any(|s| s.content.is_some_and(|c| c.0 == size))
+    }
+
+    /// The secret with this content.
+    pub(crate) fn same_content(&self, size: u64, sha256: Sha256Hash) -> Option<String> {
+        let same = |s: &&Secret| size > 0 && s.content == Some((size, sha256));
+        self.secrets.iter().find(same).map(|s| s.name.clone())
+    }
+
+    /// The secrets of which a value stands in `content`.
+    pub(crate) fn quoted(&self, content: &[u8]) -> Vec<String> {
+        let quotes = |s: &&Secret| s.values.iter().any(|v| memmem::find(content, v).is_some());
+        self.secrets
+            .iter()
+            .filter(quotes)
+            .map(|s| s.name.clone())
+            .collect()
+    }
+}
+
+/// The path with all links resolved, as far as it exists.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    path.canonicalize()
+        .unwrap_or_else(|_| match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => parent
+                .canonicalize()
+                .unwrap_or_else(|_| parent.to_owned())
+                .join(name),
+            _ => path.to_owned(),
+        })
+}
+
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Links;
+
+    fn check(guard: &mut Guard, path: &Path) -> Option<Protected> {
+        guard.check(&Pinned::new(path, Links::Follow).unwrap(), path)
+    }
+
+    #[test]
+    fn databases_are_known_by_path_link_and_inode_and_side_files_as_they_come() {
+        let tmp = tempfile::tempdir().unwrap();
+        let at = |n: &str| tmp.path().join(n);
+        for n in ["hapi.db", "plain", "env"] {
+            fs::write(at(n), n).unwrap();
+        }
+        let sources = [
+            Source::new("db", Kind::Sqlite, at("hapi.db")),
+            Source::new("env", Kind::Secret, at("env")),
+        ];
+        let mut guard = Guard::new(&sources).unwrap();
+        assert_eq!(check(&mut guard, &at("hapi.db")), Some(Protected::Database));
+        assert_eq!(check(&mut guard, &at("plain")), None);
+        fs::hard_link(at("hapi.db"), at("hard")).unwrap();
+        std::os::unix::fs::symlink(at("hapi.db"), at("soft")).unwrap();
+        fs::write(at("hapi.db-wal"), "wal").unwrap();
+        for n in ["hard", "soft", "hapi.db-wal"] {
+            assert_eq!(check(&mut guard, &at(n)), Some(Protected::Database), "{n}");
+        }
+        fs::hard_link(at("hapi.db-wal"), at("wal")).unwrap();
+        assert_eq!(check(&mut guard, &at("wal")), Some(Protected::Database));
+        fs::hard_link(at("env"), at("env2")).unwrap();
+        assert_eq!(
+            check(&mut guard, &at("env2")),
+            Some(Protected::Secret("env".into()))
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! hapi-sources turns paths of a live machine into *captures*: whole, consistent bytes that the
+//! caller owns.
+//!
+//! A [`Source`] says what to take ([`Kind`]: a live SQLite database, a file of secrets, a file, a
+//! glob, a folder). A [`Capturer`] takes it and hands out a [`Capture`]: entries sorted by path,
+//! each with its metadata, size, SHA-256, bytes and facts. After that the live path is never
+//! touched again: what is archived is what was checked.
+//!
+//! This crate knows nothing of restic, repositories or retention.
+//!
+#![doc = include_str!("../EXAMPLE.md")]
+
+mod capture;
+mod error;
+mod file;
+mod git;
+mod guard;
+mod secret;
+mod source;
+mod sqlite;
+mod staging;
+mod tree;
+
+pub use capture::{
+    Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
+    Observer, SecretFacts, Sha256Hash, Silent, Stop,
+};
+pub use error::{CaptureError, RecipientError, SourceError, StagingError};
+pub use secret::{Recipients, SecretCache};
+pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
+pub use staging::{Bytes, BytesReader, Staging};

@@ -1,0 +1,284 @@
+//! What is known of a copied database: SQLite's own check, counts, and the file's hash.
+//!
+//! The check runs beside hash and counts, each on its own read-only handle: it is the slower half.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+
+use rusqlite::ffi::ErrorCode;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+use sha2::{Digest, Sha256};
+
+use crate::capture::{Capturer, DatabaseFacts, Integrity, Sha256Hash, Stop};
+use crate::error::CaptureError;
+use crate::source::{IntegrityCheck, Source};
+
+/// Findings that are kept; the first ones tell.
+const FINDINGS: usize = 20;
+/// Virtual-machine steps between two looks at the stop flag.
+const STEPS: i32 = 100_000;
+/// In KiB. Without mmap: mapped pages count as this process's memory, a file's cache does not.
+const CACHE: i32 = 64 << 10;
+
+pub(super) fn check(
+    c: &Capturer<'_>,
+    source: &Source,
+    live: &Path,
+    copy: &Path,
+) -> Result<(Sha256Hash, DatabaseFacts), CaptureError> {
+    let stop = &c.stop;
+    let failed = |e: &rusqlite::Error| {
+        if c.stop.is_set() {
+            return CaptureError::Stopped;
+        }
+        CaptureError::Sqlite {
+            path: live.to_owned(),
+            reason: format!("checking the copy: {e}"),
+        }
+    };
+    let (verdict, facts) = thread::scope(|scope| {
+        let facts = scope.spawn(|| {
+            let (sha256, header, len) = hash(copy, stop)?;
+            let facts = facts(copy, source, stop, &header, len);
+            Ok::<_, io::Error>((sha256, facts))
+        });
+        (integrity(copy, source.integrity, stop), facts.join())
+    });
+    c.check_stop()?;
+    let broken = || io::Error::other("the thread that hashes it panicked");
+    let (sha256, facts) = facts
+        .unwrap_or_else(|_| Err(broken()))
+        .map_err(|e| c.staging.write_error(e, 0))?;
+    let mut facts = facts.map_err(|e| failed(&e))?;
+    facts.integrity = verdict.map_err(|e| failed(&e))?;
+    Ok((sha256, facts))
+}
+
+fn open(copy: &Path, stop: &Stop) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(copy, flags)?;
+    let stop = stop.clone();
+    db.progress_handler(STEPS, Some(move || stop.is_set()))?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(db)
+}
+
+/// Hash, header and length of the copy.
+fn hash(copy: &Path, stop: &Stop) -> io::Result<(Sha256Hash, [u8; 100], u64)> {
+    let file = File::open(copy)?;
+    let mut header = [0; 100];
+    let mut buffer = vec![0; 1 << 20];
+    let (mut hash, mut at) = (Sha256::new(), 0);
+    while !stop.is_set() {
+        let n = file.read_at(&mut buffer, at)?;
+        if n == 0 {
+            break;
+        }
+        if at == 0 && n >= header.len() {
+            header.copy_from_slice(&buffer[..100]);
+        }
+        hash.update(&buffer[..n]);
+        at += n as u64;
+    }
+    Ok((Sha256Hash(hash.finalize().into()), header, at))
+}
+
+/// Everything but the verdict. Fields of the header come from the file itself (offsets after
+/// <https://sqlite.org/fileformat2.html>): they are there however damaged the rest is.
+fn facts(
+    copy: &Path,
+    source: &Source,
+    stop: &Stop,
+    header: &[u8; 100],
+    len: u64,
+) -> rusqlite::Result<DatabaseFacts> {
+    let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        n => u32::from(n),
+    };
+    let user_version = i32::from_be_bytes([header[60], header[61], header[62], header[63]]);
+    let page_count = len.checked_div(u64::from(page_size)).unwrap_or(0);
+    let db = open(copy, stop)?;
+    // As far as it goes: in a damaged database the rest of the schema still counts.
+    db.execute_batch("PRAGMA writable_schema = ON")?;
+    let rows = source
+        .count
+        .iter()
+        .map(|table| (table.clone(), rows(&db, table)));
+    let newest = source
+        .newest
+        .iter()
+        .map(|c| (c.clone(), newest(&db, &c.table, &c.column)));
+    Ok(DatabaseFacts {
+        page_size,
+        page_count: u32::try_from(page_count).unwrap_or(u32::MAX),
+        user_version,
+        schema: schema(&db).unwrap_or_default(),
+        integrity: Integrity::Ok,
+        rows: rows.collect::<BTreeMap<_, _>>(),
+        newest: newest.collect(),
+    })
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether the schema has such a table or view. Asked first, because SQLite takes a quoted name
+/// that it does not know for a string.
+fn exists(db: &Connection, table: &str) -> bool {
+    let sql =
+        "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+    db.query_row(sql, [table], |_| Ok(())).is_ok()
+}
+
+fn rows(db: &Connection, table: &str) -> Option<u64> {
+    if !exists(db, table) {
+        return None;
+    }
+    let sql = format!("SELECT count(*) FROM main.{}", quoted(table));
+    db.query_row(&sql, [], |r| r.get::<_, i64>(0))
+        .ok()
+        .and_then(|n| n.try_into().ok())
+}
+
+fn newest(db: &Connection, table: &str, column: &str) -> Option<serde_json::Value> {
+    let known = "SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE name = ?2 COLLATE NOCASE";
+    db.query_row(known, [table, column], |_| Ok(())).ok()?;
+    let sql = format!("SELECT max({}) FROM main.{}", quoted(column), quoted(table));
+    let value = |r: &rusqlite::Row<'_>| {
+        Ok(match r.get_ref(0)? {
+            ValueRef::Integer(n) => Some(n.into()),
+            ValueRef::Real(f) => serde_json::Number::from_f64(f).map(Into::into),
+            ValueRef::Text(t) => Some(String::from_utf8_lossy(t).into_owned().into()),
+            ValueRef::Null | ValueRef::Blob(_) => None,
+        })
+    };
+    db.query_row(&sql, [], value).ok().flatten()
+}
+
+/// A name for the schema: `user_version` means different things to different forks of a hub.
+fn schema(db: &Connection) -> rusqlite::Result<String> {
+    let mut rows =
+        db.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY 1, 2, 3")?;
+    let mut rows = rows.query([])?;
+    let mut hash = Sha256::new();
+    while let Some(row) = rows.next()? {
+        for i in 0..4 {
+            // A byte that UTF-8 does not have ends each field; another stands for NULL.
+            match row.get_ref(i)? {
+                ValueRef::Text(t) | ValueRef::Blob(t) => hash.update(t),
+                _ => hash.update([0xfe]),
+            }
+            hash.update([0xff]);
+        }
+    }
+    Ok(Sha256Hash(hash.finalize().into()).to_string())
+}
+
+#[derive(Default)]
+struct Tally {
+    findings: Vec<String>,
+    unchecked: Vec<String>,
+}
+
+/// Rows are findings, and so is an error that says that the file is malformed. Any other error is
+/// not damage: an unknown collation or function, say, keeps SQLite from even preparing the check.
+fn integrity(copy: &Path, check: IntegrityCheck, stop: &Stop) -> rusqlite::Result<Integrity> {
+    let pragma = match check {
+        IntegrityCheck::Full => "integrity_check",
+        IntegrityCheck::Quick => "quick_check",
+    };
+    let mut tally = Tally::default();
+    let db = open(copy, stop)?;
+    let whole = db
+        .execute_batch(&format!(
+            "PRAGMA cache_size = -{CACHE}; PRAGMA mmap_size = 0"
+        ))
+        .and_then(|()| tally.run(&db, &format!("PRAGMA {pragma}({FINDINGS})")));
+    if let Err(e) = whole
+        && tally.unable(e)?
+    {
+        match tables(&db) {
+            Ok(tables) => tables.iter().try_for_each(|table| {
+                let sql = format!("PRAGMA {pragma}({})", quoted(table));
+                if let Err(e) = tally.run(&db, &sql)
+                    && tally.unable(e)?
+                {
+                    tally.unchecked.push(table.clone());
+                }
+                Ok::<_, rusqlite::Error>(())
+            })?,
+            Err(e) => {
+                if tally.unable(e)? {
+                    tally.unchecked.push("sqlite_schema".into());
+                }
+            }
+        }
+    }
+    tally.findings.truncate(FINDINGS);
+    tally.unchecked.sort();
+    tally.unchecked.dedup();
+    Ok(match tally {
+        Tally { findings, .. } if !findings.is_empty() => Integrity::Damaged { findings },
+        Tally { unchecked, .. } if !unchecked.is_empty() => {
+            Integrity::Unchecked { tables: unchecked }
+        }
+        _ => Integrity::Ok,
+    })
+}
+
+fn tables(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut names = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")?;
+    names.query_map([], |r| r.get(0))?.collect()
+}
+
+impl Tally {
+    fn run(&mut self, db: &Connection, sql: &str) -> rusqlite::Result<()> {
+        let mut statement = db.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = String::from_utf8_lossy(row.get_ref(0)?.as_bytes()?).into_owned();
+            // FTS5 says so when it cannot look at all: a tokenizer that is not here, say.
+            let unable = "unable to validate the inverted index for FTS";
+            if text.starts_with(unable) {
+                let table = text.split(" table ").nth(1).unwrap_or(&text);
+                let table = table.split(": ").next().unwrap_or(table);
+                self.unchecked
+                    .push(table.strip_prefix("main.").unwrap_or(table).to_owned());
+            } else if text != "ok" {
+                self.findings.push(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the error says nothing of the file, only that SQLite is unable to check it here. A
+    /// malformed file is a finding; what is neither stays an error.
+    fn unable(&mut self, e: rusqlite::Error) -> rusqlite::Result<bool> {
+        match e.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                self.findings.push(e.to_string());
+                Ok(false)
+            }
+            Some(ErrorCode::Unknown) => Ok(true),
+            _ => Err(e),
+        }
+    }
+}
+
+impl DatabaseFacts {
+    /// Adds a finding of the copying itself.
+    pub(super) fn add_damage(&mut self, finding: String) {
+        let mut all = vec![finding];
+        if let Integrity::Damaged { findings } = &mut self.integrity {
+            all.append(findings);
+        }
+        self.integrity = Integrity::Damaged { findings: all };
+    }
+}

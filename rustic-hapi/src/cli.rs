@@ -1,0 +1,238 @@
+//! The command line as it is said; what is meant is made of it in one place each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Error;
+use crate::init;
+use crate::profile::{Environment, Lookup, parse_hours};
+use crate::snapshot::Request;
+use crate::ui::{Ui, Verbosity};
+
+/// Whole, consistent snapshots of a HAPI hub in a restic repository.
+#[derive(Debug, Parser)]
+#[command(name = "rustic-hapi", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 24 retention floor, 130 interrupted, 143 terminated.";
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// A profile's name (looked for in ~/.config/rustic-hapi and /etc/rustic-hapi) or path
+    #[arg(long, global = true, value_name = "NAME|PATH", env = "RUSTIC_HAPI_PROFILE")]
+    pub profile: Option<String>,
+    /// What `~` means
+    #[arg(long, global = true, value_name = "DIR", env = "RUSTIC_HAPI_HOME")]
+    pub home: Option<PathBuf>,
+    /// Where the repository is, in restic's notation; wins over the profile
+    #[arg(long, global = true, value_name = "LOCATION", env = "RUSTIC_HAPI_REPOSITORY", hide_env_values = true)]
+    pub repository: Option<String>,
+    /// The file that holds the repository's password; wins over the profile
+    #[arg(long, global = true, value_name = "FILE", env = "RUSTIC_HAPI_PASSWORD_FILE")]
+    pub password_file: Option<PathBuf>,
+    /// One JSON document on standard output (docs/json.md)
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing on success
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say the steps, too
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// No progress bars, even on a terminal
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at this machine, make the repository and a profile for it
+    Init(InitArgs),
+    /// Capture what is due, prove that it arrived, apply retention (what cron calls)
+    Snapshot(SnapshotArgs),
+    /// List this profile's snapshots
+    Snapshots,
+    /// Apply the retention plan, or show it with --dry-run
+    Forget(ForgetArgs),
+    /// Print the variables with which restic and rustic open the same repository
+    Env {
+        /// With the user and password that stand in the location
+        #[arg(long)]
+        with_credentials: bool,
+    },
+    /// Check or show the profile
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// A throwaway hub with a live writer, snapshots, retention and a restore, in seconds
+    Demo {
+        /// Leave everything there to look at
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+/// Arguments of `init`.
+#[derive(Clone, Debug, Args)]
+pub struct InitArgs {
+    /// An age recipient (age1…) or SSH public key that secrets are encrypted to; better two
+    #[arg(long, value_name = "KEY")]
+    recipient: Vec<String>,
+    /// The shipped profile to extend: hapi or hapi-stock; found out unless given
+    #[arg(long, value_name = "NAME")]
+    extends: Option<String>,
+    /// HAPI's home; found out unless given
+    #[arg(long, value_name = "DIR")]
+    hapi_home: Option<PathBuf>,
+    /// Accept a repository on the disk that it should outlive
+    #[arg(long)]
+    allow_same_disk: bool,
+}
+
+/// Arguments of `snapshot`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotArgs {
+    /// Take only this source (may be repeated); the snapshot gets the tag `only`
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    only: Vec<String>,
+    /// Take every series, due or not
+    #[arg(long)]
+    all: bool,
+    /// A further tag, before an upgrade, say
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Keep this snapshot at least so long (h, d, w)
+    #[arg(long, value_name = "60d", value_parser = hours)]
+    keep: Option<u32>,
+    /// Capture and check, but write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave old snapshots alone
+    #[arg(long)]
+    no_forget: bool,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+/// Arguments of `forget`.
+#[derive(Clone, Debug, Args)]
+pub struct ForgetArgs {
+    /// Show what would stay and go, with reasons; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
+    #[arg(long)]
+    pub prune: bool,
+    /// How long to wait for another run.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// How long to wait for another run.
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    /// Wait so long for another run (s, m, h)
+    #[arg(long, value_name = "10m", value_parser = seconds, default_value = "0s")]
+    lock_wait: Duration,
+}
+
+/// What to do with the profile.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Read it and say whether it makes sense
+    Check,
+    /// Print it with what it inherits
+    Show,
+}
+
+impl Global {
+    /// Where the profile is looked for, and what wins over it.
+    pub fn lookup(&self) -> Lookup {
+        Lookup {
+            profile: self.profile.clone(),
+            home: self.home.clone(),
+            repository: self.repository.clone(),
+            password_file: self.password_file.clone(),
+            env: Environment::from_process(),
+        }
+    }
+
+    /// The user interface that was asked for.
+    pub fn ui(&self) -> Ui {
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Ui::new(verbosity, self.no_progress || self.json)
+    }
+}
+
+impl SnapshotArgs {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// `--keep` without `--tag`: a snapshot that stays should say why.
+    pub fn request(&self) -> Result<Request, Error> {
+        if self.keep.is_some() && self.tag.is_none() {
+            return Err(Error::Usage {
+                fact: "`--keep` needs `--tag`".into(),
+                hint: Some("say why it stays: `--tag before-upgrade --keep 60d`".into()),
+            });
+        }
+        Ok(Request {
+            only: self.only.clone(),
+            all: self.all,
+            tag: self.tag.clone(),
+            keep_hours: self.keep,
+            dry_run: self.dry_run,
+            no_forget: self.no_forget,
+            lock_wait: self.lock.lock_wait,
+        })
+    }
+}
+
+impl LockArgs {
+    /// What is meant.
+    pub fn wait(&self) -> Duration {
+        self.lock_wait
+    }
+}
+
+impl InitArgs {
+    /// What is meant.
+    pub fn request(&self) -> init::Request {
+        init::Request {
+            recipients: self.recipient.clone(),
+            extends: self.extends.clone(),
+            hapi_home: self.hapi_home.clone(),
+            allow_same_disk: self.allow_same_disk,
+        }
+    }
+}
+
+fn hours(text: &str) -> Result<u32, String> {
+    parse_hours(text).ok_or_else(|| "write a length of time as 36h, 60d or 8w".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a length of time as 30s, 10m or 1h".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * unit))
+}

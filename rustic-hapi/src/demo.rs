@@ -1,0 +1,314 @@
+//! The demo is a throwaway hub with a live writer, backed up, aged and restored before your eyes.
+//! It needs nothing, touches nothing of yours, and is the README's first command.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use age::secrecy::ExposeSecret;
+use chrono::{DateTime, Local, TimeDelta};
+use hapi_sources::Stop;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::history;
+use crate::init;
+use crate::output::Output;
+use crate::profile::{Environment, Lookup, Profile};
+use crate::report::{JSON_VERSION, bytes, grouped};
+use crate::repository::Repository;
+use crate::snapshot::{self, Request};
+use crate::synthetic::{Hub, Shape};
+use crate::ui::Ui;
+
+/// Simulated days of two runs each, enough for retention to have something to remove.
+const DAYS: i64 = 18;
+
+/// Runs the demo; everything lies in one new temporary folder, which stays only if `keep`.
+///
+/// # Errors
+/// Whatever fails: the demo is a test of the machine, too.
+pub fn run(keep: bool, stop: &Stop) -> Result<Output, Error> {
+    let started = Instant::now();
+    let folder = tempfile::Builder::new()
+        .prefix("rustic-hapi-demo-")
+        .tempdir()
+        .map_err(|error| Error::State { path: std::env::temp_dir(), error })?;
+    let demo = Demo { folder: folder.path().to_path_buf(), stop: stop.clone() };
+    let result = demo.play();
+    let kept = if keep { Some(folder.keep()) } else { None };
+    let facts = result?;
+    if let Some(path) = &kept {
+        say(format_args!("\nkept: {}", path.display()));
+        say(format_args!("  eval \"$(rustic-hapi --profile {0}/hapi.toml --home {0}/home env)\"; restic snapshots", path.display()));
+    } else {
+        say("\neverything was removed again (--keep leaves it there)");
+    }
+    say(format_args!("done in {:.1} s", started.elapsed().as_secs_f32()));
+    Ok(Output::new(
+        String::new(),
+        json!({
+            "version": JSON_VERSION, "command": "demo", "kept": kept,
+            "sessions": facts.sessions, "messages": facts.messages,
+            "messages-by-cp": facts.messages_by_cp, "snapshots": facts.snapshots,
+        }),
+    ))
+}
+
+struct Demo {
+    folder: PathBuf,
+    stop: Stop,
+}
+
+struct Facts {
+    sessions: u64,
+    messages: u64,
+    messages_by_cp: Option<u64>,
+    snapshots: usize,
+}
+
+impl Demo {
+    fn play(&self) -> Result<Facts, Error> {
+        let home = self.folder.join("home");
+        let database = home.join(".hapi/hapi.db");
+        title("A hub with a live writer");
+        let recipient = self.furnish(&home).map_err(|error| self.at(&home, error))?;
+        let writer = Writer::start(&database).map_err(|error| self.sqlite(&database, &error))?;
+        writer.wait_for(200);
+        say(format_args!("  {} is written to without a pause", database.display()));
+
+        title("Why `cp` is not a backup");
+        let messages_by_cp = self.copy_like_cp(&database)?;
+        let real = count(&database, "messages").map_err(|e| self.sqlite(&database, &e))?;
+        match messages_by_cp {
+            Some(n) => say(format_args!("  cp of hapi.db: {n} of {real} messages; the others are in hapi.db-wal")),
+            None => say(format_args!("  cp of hapi.db: not even a table `messages`; all {real} are in hapi.db-wal")),
+        }
+
+        title("rustic-hapi init");
+        let lookup = Lookup {
+            profile: Some(self.folder.join("hapi.toml").to_string_lossy().into_owned()),
+            home: Some(home.clone()),
+            repository: Some(self.folder.join("repository").to_string_lossy().into_owned()),
+            password_file: Some(self.folder.join("password")),
+            env: Environment::default(),
+        };
+        let request = init::Request {
+            recipients: vec![recipient],
+            extends: Some("hapi".into()),
+            hapi_home: Some(home.join(".hapi")),
+            allow_same_disk: true,
+        };
+        let made = init::run(&lookup, &request, &self.stop)?;
+        say(format_args!("  repository {} at {}", &made.repository_id[..8], made.location));
+        let profile = Profile::load(&lookup)?;
+
+        title("Three snapshots while it writes");
+        let begin = Local::now() - TimeDelta::days(DAYS);
+        for nth in 0..3 {
+            let at = begin - TimeDelta::minutes(30 - nth * 10);
+            say(format_args!("  {}", self.snapshot(&profile, at)?));
+        }
+
+        title(&format!("{DAYS} simulated days, two runs each"));
+        let mut last = String::new();
+        for slot in 0..DAYS * 2 {
+            last = self.snapshot(&profile, begin + TimeDelta::hours(12 * slot))?;
+            progress(slot + 1, DAYS * 2);
+        }
+        say(format_args!("  the last one: {last}"));
+        writer.end();
+
+        title("One more, and restore it");
+        let line = self.snapshot(&profile, Local::now())?;
+        say(format_args!("  {line}"));
+        let repository = Repository::open(&profile, &self.stop, Ui::silent())?;
+        let snapshots = history::ours(&repository.snapshots()?, &profile);
+        let restored = self.restore(&repository, &database)?;
+        let is = |e: rusqlite::Error| self.sqlite(&database, &e);
+        let facts = Facts {
+            sessions: count(&restored, "sessions").map_err(is)?,
+            messages: count(&restored, "messages").map_err(is)?,
+            messages_by_cp,
+            snapshots: snapshots.len(),
+        };
+        let source = (
+            count(&database, "sessions").map_err(is)?,
+            count(&database, "messages").map_err(is)?,
+        );
+        say(format_args!(
+            "  restored: {} sessions, {} messages; the hub has {} and {}",
+            facts.sessions,
+            grouped(facts.messages),
+            source.0,
+            grouped(source.1)
+        ));
+        if (facts.sessions, facts.messages) != source {
+            return Err(Error::Engine {
+                doing: "the demo",
+                reason: "the restored counts are not the hub's".into(),
+            });
+        }
+        say(format_args!(
+            "  equal. {} snapshots, {} in the repository",
+            snapshots.len(),
+            bytes(size_below(&self.folder.join("repository")))
+        ));
+        Ok(facts)
+    }
+
+    /// Lays out a home; returns the recipient of its secrets.
+    fn furnish(&self, home: &Path) -> io::Result<String> {
+        let hapi = home.join(".hapi");
+        for dir in [".hapi", ".config/hapi", "coding/hapi/docs/plans", "voice-test-output"] {
+            fs::create_dir_all(home.join(dir))?;
+        }
+        let identity = age::x25519::Identity::generate();
+        let key = self.folder.join("identity.txt");
+        fs::write(&key, identity.to_string().expose_secret())?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        fs::write(hapi.join("hub.env"), "DEMO_API_KEY=not-a-real-key-0123456789\nJWT_SECRET=neither-is-this-one-987654321\n")?;
+        fs::write(hapi.join("driver-status.json"), "{\"state\":\"idle\"}\n")?;
+        fs::write(home.join("coding/hapi/manifest.yaml"), "drivers: []\n")?;
+        symlink(home.join("coding/hapi/manifest.yaml"), home.join(".config/hapi/driver-manifest.yaml"))?;
+        crate::synthetic::write_notes(&home.join("coding/hapi/docs/plans"), 6, 1)?;
+        crate::synthetic::write_wav(&home.join("voice-test-output/hello.wav"), 2, 1)?;
+        fs::write(home.join("voice-test-output/results.json"), "{\"passed\":1}\n")?;
+        Ok(identity.to_public().to_string())
+    }
+
+    /// Another process copies the file: one of our own would drop the writer's locks (POSIX).
+    fn copy_like_cp(&self, database: &Path) -> Result<Option<u64>, Error> {
+        let copy = self.folder.join("cp.db");
+        let copied = Command::new("cp").arg(database).arg(&copy).status();
+        match copied {
+            Ok(status) if status.success() => Ok(count(&copy, "messages").ok()),
+            Ok(_) => Err(self.at(&copy, io::Error::other("cp failed"))),
+            Err(error) => Err(self.at(&copy, error)),
+        }
+    }
+
+    fn snapshot(&self, profile: &Profile, at: DateTime<Local>) -> Result<String, Error> {
+        let report =
+            snapshot::run(profile, &Request::default(), at, &self.stop, &Ui::silent())?;
+        match report.exit() {
+            crate::Exit::Complete => Ok(report.line()),
+            _ => Err(Error::Engine { doing: "the demo", reason: report.complaints().join("; ") }),
+        }
+    }
+
+    fn restore(&self, repository: &Repository, database: &Path) -> Result<PathBuf, Error> {
+        let target = self.folder.join("restored.db");
+        let engine = repository.reopen()?;
+        let wrong = || Error::engine("restoring hapi.db");
+        let path = format!("latest:{}", database.display());
+        let node = engine.node_from_snapshot_path(&path, |_| true).map_err(wrong())?;
+        let mut file = fs::File::create(&target).map_err(|error| self.at(&target, error))?;
+        engine.dump(&node, &mut file).map_err(wrong())?;
+        Ok(target)
+    }
+
+    fn at(&self, path: &Path, error: io::Error) -> Error {
+        Error::State { path: path.into(), error }
+    }
+
+    fn sqlite(&self, path: &Path, error: &rusqlite::Error) -> Error {
+        self.at(path, io::Error::other(error.to_string()))
+    }
+}
+
+/// A thread that commits one message after the other, as a hub does.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    commits: Arc<AtomicU64>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    fn start(database: &Path) -> rusqlite::Result<Self> {
+        let mut hub = Hub::create(database, Shape::Plain, 7)?
+            .with_clock(Local::now().timestamp_millis(), 5);
+        let stop = Arc::new(AtomicBool::new(false));
+        let commits = Arc::new(AtomicU64::new(0));
+        let (told, counted) = (Arc::clone(&stop), Arc::clone(&commits));
+        let thread = thread::spawn(move || {
+            while !told.load(Ordering::SeqCst) {
+                // A busy moment is no reason to stop writing.
+                if hub.add_messages(1, 1).is_ok() {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                }
+                thread::sleep(Duration::from_millis(4));
+            }
+        });
+        Ok(Self { stop, commits, thread: Some(thread) })
+    }
+
+    fn wait_for(&self, commits: u64) {
+        let started = Instant::now();
+        while self.commits.load(Ordering::SeqCst) < commits
+            && started.elapsed() < Duration::from_secs(20)
+        {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn end(mut self) {
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn count(database: &Path, table: &str) -> rusqlite::Result<u64> {
+    let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get::<_, i64>(0))
+        .map(i64::unsigned_abs)
+}
+
+fn size_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(m) if m.is_dir() => size_below(&entry.path()),
+            Ok(m) => m.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn title(text: &str) {
+    say(format_args!("\n{text}"));
+}
+
+/// The demo tells its story on standard error, so that `--json` stays one document.
+fn say(text: impl fmt::Display) {
+    eprintln!("{text}");
+}
+
+fn progress(done: i64, total: i64) {
+    if io::IsTerminal::is_terminal(&io::stderr()) {
+        eprint!("\r  {done}/{total}{}", if done == total { "\r" } else { "" });
+        _ = io::stderr().flush();
+    }
+}

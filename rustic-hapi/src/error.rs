@@ -1,0 +1,207 @@
+//! What can go wrong, and the exit code each failure has.
+
+#![allow(missing_docs, reason = "a variant's fields are named by the message above it")]
+
+use std::io;
+use std::path::PathBuf;
+
+use hapi_sources::{CaptureError, StagingError};
+use rustic_core::RusticError;
+
+/// The exit codes of the program; restic's where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Exit {
+    /// Everything the profile asked for happened.
+    Complete = 0,
+    /// It did not work.
+    Failed = 1,
+    /// Usage, or profile.
+    Usage = 2,
+    /// A snapshot was saved, but something the profile asked for did not happen.
+    Incomplete = 3,
+    /// There is definitely no repository.
+    NoRepository = 10,
+    /// Another run holds the lock.
+    Locked = 11,
+    /// The password opens no key of the repository.
+    WrongPassword = 12,
+    /// Retention would go below its floor.
+    Floor = 24,
+    /// SIGINT.
+    Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
+}
+
+/// A profile, or the way it was asked for, makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// There is none where one would be.
+    #[error("there is no profile `{name}`; looked for {}", looked.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>().join(" and "))]
+    Missing { name: String, looked: Vec<PathBuf> },
+    /// Reading it failed.
+    #[error("cannot read the profile `{}`: {error}", path.display())]
+    Read { path: PathBuf, #[source] error: io::Error },
+    /// It is not TOML, has an unknown key, or a value of the wrong type.
+    #[error("the profile `{}` is not valid: {message}", path.display())]
+    Syntax { path: PathBuf, message: String },
+    /// A value makes no sense.
+    #[error("{key} in the profile `{}`: {fact}", path.display())]
+    Value { path: PathBuf, key: String, fact: String, hint: Option<String> },
+    /// HOME is not set and `--home` not given.
+    #[error("HOME is not set, so `~` means nothing")]
+    NoHome,
+}
+
+/// A failure of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`ProfileError`].
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The command line asks for something that makes no sense.
+    #[error("{fact}")]
+    Usage { fact: String, hint: Option<String> },
+    /// The password file cannot be used.
+    #[error("the password file `{}` {fact}", path.display())]
+    PasswordFile { path: PathBuf, fact: String, hint: String },
+    /// The password opens no key.
+    #[error("the password in `{}` does not open the repository `{location}`", path.display())]
+    WrongPassword { path: PathBuf, location: String },
+    /// There is definitely none.
+    #[error("there is no repository at `{location}`: {fact}")]
+    NoRepository { location: String, fact: String, hint: String },
+    /// There is something else.
+    #[error("`{location}` {fact}")]
+    NotARepository { location: String, fact: String, hint: String },
+    /// Another one than the profile names.
+    #[error("the repository at `{location}` has the id {found}, the profile names {wanted}")]
+    OtherRepository { location: String, found: String, wanted: String },
+    /// The destination shares its disk with the sources.
+    #[error("the repository `{location}` is on the same disk as `{}`: {reason}", source_path.display())]
+    SameDisk { location: String, source_path: PathBuf, reason: String },
+    /// The engine failed.
+    #[error("{doing} failed: {reason}")]
+    Engine { doing: &'static str, reason: String },
+    /// The commit gate refused the snapshot.
+    #[error("no snapshot was written, since {}", failures.join("; "))]
+    Refused { failures: Vec<String> },
+    /// The snapshot could not be read back, and was removed.
+    #[error("the snapshot could not be read back and was removed: {reason}")]
+    NotProven { reason: String },
+    /// The snapshot could not be read back, and could not be removed.
+    #[error("the snapshot {id} is unproven: {reason}; removing it failed: {removal}")]
+    Unproven { id: String, reason: String, removal: String },
+    /// Nothing at all could be captured.
+    #[error("no source of the series `{series}` could be captured, so there is no snapshot: {}", failures.join("; "))]
+    NothingCaptured { series: String, failures: Vec<String> },
+    /// The staging folder failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// Another run of ours is under way.
+    #[error("another run holds the lock `{}`", path.display())]
+    Locked { path: PathBuf, holder: String },
+    /// A folder or file of ours cannot be used.
+    #[error("cannot use `{}`: {error}", path.display())]
+    State { path: PathBuf, #[source] error: io::Error },
+    /// The plan would leave fewer days than there have to be.
+    #[error("retention was not applied: {fact}")]
+    Floor { fact: String },
+    /// The list of snapshots changed while it was used.
+    #[error("retention was postponed: {fact}")]
+    Postponed { fact: String },
+    /// SIGINT or SIGTERM.
+    #[error("stopped by signal {signal}")]
+    Signal { signal: i32 },
+    /// A source failed in a way that concerns the whole run.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+}
+
+impl Error {
+    /// Wraps an error of the engine, in one line.
+    pub fn engine(doing: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
+        move |error| Self::Engine { doing, reason: one_line(&error) }
+    }
+
+    /// The exit code this failure has.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Profile(_) | Self::Usage { .. } | Self::PasswordFile { .. } => Exit::Usage,
+            Self::WrongPassword { .. } => Exit::WrongPassword,
+            Self::NoRepository { .. } => Exit::NoRepository,
+            Self::Locked { .. } => Exit::Locked,
+            Self::Floor { .. } => Exit::Floor,
+            Self::Signal { signal: 2 } => Exit::Interrupted,
+            Self::Signal { .. } => Exit::Terminated,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// What the operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Profile(ProfileError::Missing { .. }) => {
+                "`rustic-hapi init --repository LOCATION` writes one".into()
+            }
+            Self::Profile(ProfileError::NoHome) => {
+                "set HOME (cron and systemd may not), or give `--home DIR`".into()
+            }
+            Self::Profile(ProfileError::Value { hint, .. }) | Self::Usage { hint, .. } => {
+                return hint.clone();
+            }
+            Self::PasswordFile { hint, .. }
+            | Self::NoRepository { hint, .. }
+            | Self::NotARepository { hint, .. } => hint.clone(),
+            Self::WrongPassword { .. } => {
+                "put the password this repository was made with into the file".into()
+            }
+            Self::OtherRepository { .. } => {
+                "is another disk mounted there? If the new repository is meant, change `id` in the profile".into()
+            }
+            Self::SameDisk { .. } => {
+                "choose a place on another machine or disk; `allow-same-disk = true` in `[repository]` accepts this one".into()
+            }
+            Self::Refused { .. } => {
+                "the repository is as it was; run `rustic-hapi snapshot` again".into()
+            }
+            Self::NotProven { .. } => "look at the destination (`restic check`), then run again".into(),
+            Self::Unproven { id, .. } => {
+                format!("look at the destination (`restic check`), then `restic forget {id}`")
+            }
+            Self::Locked { holder, .. } => {
+                format!("{holder}; wait for it, or give `--lock-wait 10m`")
+            }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                "make it writable for the user that runs this".into()
+            }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+                "make room on that file system".into()
+            }
+            Self::Engine { reason, .. } if reason.contains("No space left") => {
+                "make room at the destination: `rustic-hapi forget --prune` frees what retention removed".into()
+            }
+            Self::Engine { reason, .. } if reason.contains("Read-only file system") => {
+                "mount the destination for writing".into()
+            }
+            Self::Engine { reason, .. } if reason.contains("Permission denied") => {
+                "run this as the user that may write there".into()
+            }
+            Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
+            Self::Postponed { .. } => "the next run tries again".into(),
+            Self::Capture(error) => return error.hint(),
+            Self::Staging(StagingError::NoSpace { .. }) => {
+                "make room, or choose another place with `staging` in the profile".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// An engine's error as one line: its own `Display` is a page.
+pub(crate) fn one_line(error: &RusticError) -> String {
+    let text = error.display_log();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.strip_prefix("Error: ").unwrap_or(&line).to_owned()
+}

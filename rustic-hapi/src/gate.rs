@@ -1,0 +1,247 @@
+//! The commit gate stands between the engine and the backend. It knows what a snapshot is to hold,
+//! watches every stream of it, and refuses the snapshot file, which the engine writes last, unless
+//! every stream ended whole.
+//!
+//! The engine itself logs a source that fails as "ignoring error" and saves the snapshot without
+//! it. With the gate such a run ends in an error and leaves the repository as it was, some
+//! unreferenced packs aside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hapi_sources::Stop;
+use rustic_core::{
+    BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
+};
+
+/// A backend that lets a snapshot through only when the gate is satisfied.
+#[derive(Debug)]
+pub struct GatedBackend {
+    inner: Arc<dyn WriteBackend>,
+    /// The repository's folder, where it is local: listed strictly and synced after writes.
+    local: Option<PathBuf>,
+    gate: Gate,
+}
+
+/// What the gate knows; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Gate {
+    state: Arc<Mutex<GateState>>,
+    stop: Stop,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    /// Streams that must end whole before a snapshot may be written; `None` outside a run.
+    open: Option<BTreeSet<usize>>,
+    failures: Vec<String>,
+    written: Written,
+}
+
+/// What a run has written to the backend.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Packs with their sizes in bytes.
+    pub packs: BTreeMap<Id, u32>,
+    /// The snapshot.
+    pub snapshot: Option<Id>,
+}
+
+impl Gate {
+    /// A gate that also refuses everything once `stop` is set.
+    pub fn new(stop: Stop) -> Self {
+        Self { state: Arc::default(), stop }
+    }
+
+    /// A snapshot of `streams` streams begins.
+    pub fn begin(&self, streams: impl IntoIterator<Item = usize>) {
+        *self.state() = GateState { open: Some(streams.into_iter().collect()), ..GateState::default() };
+    }
+
+    /// Stream `index` ended, and was exactly what it should be.
+    pub fn whole(&self, index: usize) {
+        if let Some(open) = &mut self.state().open {
+            open.remove(&index);
+        }
+    }
+
+    /// Something went wrong: no snapshot will be let through.
+    pub fn fail(&self, failure: String) {
+        let mut state = self.state();
+        // The first few tell the story; a full disk fails a thousand times.
+        if state.failures.len() < 8 && !state.failures.contains(&failure) {
+            state.failures.push(failure);
+        }
+    }
+
+    /// The failures on record.
+    pub fn failures(&self) -> Vec<String> {
+        self.state().failures.clone()
+    }
+
+    /// Ends the run and hands out what it wrote.
+    pub fn end(&self) -> Written {
+        std::mem::take(&mut *self.state()).written
+    }
+
+    /// Whether the end was asked for.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        let state = self.state();
+        if let Some(failure) = state.failures.first() {
+            return Err(failure.clone());
+        }
+        match &state.open {
+            None => Err("no run is under way".to_owned()),
+            Some(open) if open.is_empty() => Ok(()),
+            Some(open) => Err(format!("{} streams did not end whole", open.len())),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GatedBackend {
+    /// Puts the gate before a backend. `local` is its folder, if it has one.
+    pub fn new(inner: Arc<dyn WriteBackend>, local: Option<PathBuf>, gate: Gate) -> Self {
+        Self { inner, local, gate }
+    }
+}
+
+fn refused(reason: &str) -> Box<RusticError> {
+    RusticError::new(ErrorKind::Verification, "the commit gate refused the snapshot: {reason}")
+        .attach_context("reason", reason)
+}
+
+impl ReadBackend for GatedBackend {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        match &self.local {
+            // The local backend logs listing errors and goes on: a plan to delete could then rest
+            // on half a list.
+            Some(folder) if tpe != FileType::Config => {
+                let mut files = Vec::new();
+                list_strictly(&folder.join(tpe.dirname()), &mut files).map_err(|error| {
+                    RusticError::with_source(ErrorKind::Backend, "cannot list `{path}`", error)
+                        .attach_context("path", folder.join(tpe.dirname()).to_string_lossy())
+                })?;
+                Ok(files)
+            }
+            _ => self.inner.list_with_size(tpe),
+        }
+    }
+
+    fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
+        self.inner.read_full(tpe, id)
+    }
+
+    fn read_partial(
+        &self,
+        tpe: FileType,
+        id: &Id,
+        cacheable: bool,
+        offset: u32,
+        length: u32,
+    ) -> RusticResult<Bytes> {
+        self.inner.read_partial(tpe, id, cacheable, offset, length)
+    }
+
+    fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
+        self.inner.warmup_path(tpe, id)
+    }
+
+    fn needs_warm_up(&self) -> bool {
+        self.inner.needs_warm_up()
+    }
+
+    fn warm_up(&self, tpe: FileType, id: &Id) -> RusticResult<()> {
+        self.inner.warm_up(tpe, id)
+    }
+}
+
+impl WriteBackend for GatedBackend {
+    fn create(&self) -> RusticResult<()> {
+        self.inner.create()
+    }
+
+    fn write_bytes(
+        &self,
+        tpe: FileType,
+        id: &Id,
+        cacheable: bool,
+        content: BytesList,
+    ) -> RusticResult<()> {
+        if self.gate.stop.is_set() {
+            self.gate.fail("the end was asked for".to_owned());
+            return Err(refused("the end was asked for"));
+        }
+        if tpe == FileType::Snapshot {
+            self.gate.verdict().map_err(|reason| refused(&reason))?;
+        }
+        let size = u32::try_from(content.size()).unwrap_or(u32::MAX);
+        let written = self.inner.write_bytes(tpe, id, cacheable, content).and_then(|()| {
+            self.local.as_deref().map_or(Ok(()), |folder| sync_parent(folder, tpe, id))
+        });
+        if let Err(error) = &written {
+            self.gate.fail(crate::error::one_line(error));
+        } else {
+            let mut state = self.gate.state();
+            match tpe {
+                FileType::Pack => _ = state.written.packs.insert(*id, size),
+                FileType::Snapshot => state.written.snapshot = Some(*id),
+                _ => {}
+            }
+        }
+        written
+    }
+
+    fn remove(&self, tpe: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
+        self.inner.remove(tpe, id, cacheable)
+    }
+}
+
+fn list_strictly(folder: &Path, files: &mut Vec<(Id, u32)>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            list_strictly(&entry.path(), files)?;
+        } else if kind.is_file()
+            && let Ok(id) = entry.file_name().to_string_lossy().parse::<Id>()
+        {
+            let size = match entry.metadata() {
+                Ok(metadata) => metadata.len(),
+                // Deleted between the two calls: it is not there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            files.push((id, u32::try_from(size).unwrap_or(u32::MAX)));
+        }
+    }
+    Ok(())
+}
+
+/// The local backend syncs a file before its rename, but not the folder that holds the new name.
+fn sync_parent(folder: &Path, tpe: FileType, id: &Id) -> RusticResult<()> {
+    let parent = match tpe {
+        FileType::Config => folder.to_path_buf(),
+        FileType::Pack => folder.join("data").join(&id.to_hex()[..2]),
+        _ => folder.join(tpe.dirname()),
+    };
+    File::open(&parent).and_then(|dir| dir.sync_all()).map_err(|error| {
+        RusticError::with_source(ErrorKind::InputOutput, "cannot sync the folder `{path}`", error)
+            .attach_context("path", parent.to_string_lossy())
+    })
+}

@@ -1,0 +1,169 @@
+//! A history is the snapshots of ours that a repository holds, read from the snapshot files alone:
+//! no index, no trees.
+//!
+//! Ours are those with the profile's host name and the tag of one of its series. Everyone else's
+//! are never touched.
+
+use std::fmt;
+
+use chrono::{DateTime, FixedOffset, Local, TimeZone, Utc};
+use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
+
+use crate::manifest::Description;
+use crate::profile::{Profile, Rhythm};
+
+/// Tag of a snapshot in which something is missing or damaged.
+pub const PARTIAL: &str = "partial";
+/// Tag of a snapshot with a damaged database.
+pub const DAMAGED: &str = "damaged";
+/// Tag of a snapshot with far fewer rows than the sound one before it.
+pub const SHRUNK: &str = "shrunk";
+/// Tag of a snapshot of chosen sources.
+pub const ONLY: &str = "only";
+
+/// One snapshot of ours.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its id, which changes when `restic tag` writes it anew.
+    pub id: SnapshotId,
+    /// The id it had first.
+    pub original: Option<SnapshotId>,
+    /// When it was taken, with the offset of its machine then.
+    pub time: DateTime<FixedOffset>,
+    /// The series.
+    pub series: String,
+    /// All tags.
+    pub tags: Vec<String>,
+    /// The description, unless it was lost (`restic tag` drops it) or is not ours.
+    pub description: Option<Description>,
+    /// Kept at least until then.
+    pub keep_until: Option<DateTime<Utc>>,
+    /// Bytes the run added to the repository, after compression.
+    pub added: Option<u64>,
+    /// The root tree, in hexadecimal.
+    pub tree: String,
+}
+
+impl Snapshot {
+    /// Reads a snapshot file; `None` if it is not ours.
+    pub fn of(file: &SnapshotFile, profile: &Profile) -> Option<Self> {
+        if file.hostname != profile.host {
+            return None;
+        }
+        let tags: Vec<String> = file.tags.iter().cloned().collect();
+        let series = profile.series.iter().find(|s| tags.contains(&s.name))?.name.clone();
+        Some(Self {
+            id: file.id,
+            original: file.original,
+            time: to_chrono(&file.time)?,
+            series,
+            tags,
+            description: file
+                .description
+                .as_deref()
+                .and_then(|text| serde_json::from_str(text).ok()),
+            keep_until: match &file.delete {
+                DeleteOption::After(time) => Some(to_chrono(time)?.to_utc()),
+                DeleteOption::Never => Some(DateTime::<Utc>::MAX_UTC),
+                DeleteOption::NotSet => None,
+            },
+            added: file.summary.as_ref().map(|s| s.data_added_packed),
+            tree: file.tree.to_hex().to_string(),
+        })
+    }
+
+    /// Whether it has a tag.
+    pub fn has(&self, tag: &str) -> bool {
+        self.tags.iter().any(|t| t == tag)
+    }
+
+    /// Whether every source of the series is in it, whole.
+    pub fn is_complete(&self) -> bool {
+        !self.has(PARTIAL) && !self.has(DAMAGED) && !self.has(ONLY)
+    }
+
+    /// Complete, and not suspected of having lost something.
+    pub fn is_sound(&self) -> bool {
+        self.is_complete() && !self.has(SHRUNK)
+    }
+
+    /// Whether an id, or the beginning of one (8 characters or more), names it.
+    pub fn is_named(&self, name: &str) -> bool {
+        name.len() >= 8
+            && [Some(self.id), self.original]
+                .iter()
+                .flatten()
+                .any(|id| id.to_hex().as_str().starts_with(name))
+    }
+
+    /// The first 8 digits of the id.
+    pub fn short_id(&self) -> String {
+        self.id.to_hex().as_str()[..8].to_owned()
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.short_id(), self.time.format("%Y-%m-%d %H:%M"))
+    }
+}
+
+/// The snapshots of ours, oldest first.
+pub fn ours(files: &[SnapshotFile], profile: &Profile) -> Vec<Snapshot> {
+    let mut snapshots: Vec<_> =
+        files.iter().filter_map(|file| Snapshot::of(file, profile)).collect();
+    snapshots.sort_by_key(|s| s.time);
+    snapshots
+}
+
+/// Whether a series is to be taken at `now`.
+///
+/// A weekly one is due when no complete snapshot of it has been taken since its slot, the first
+/// one of its day. One dated after `now` (a wrong clock) does not count.
+pub fn is_due<Tz: TimeZone>(
+    profile: &Profile,
+    series: &crate::profile::Series,
+    history: &[Snapshot],
+    now: &DateTime<Tz>,
+) -> bool {
+    let Rhythm::Weekly(day) = series.rhythm else { return true };
+    let slot_time = profile.at.first().copied().unwrap_or_default();
+    let local = now.naive_local();
+    let since_day = u64::from(
+        (7 + chrono::Datelike::weekday(&local.date()).num_days_from_monday()
+            - day.num_days_from_monday())
+            % 7,
+    );
+    let mut slot = (local.date() - chrono::Days::new(since_day)).and_time(slot_time);
+    if slot > local {
+        slot = slot - chrono::Days::new(7);
+    }
+    !history.iter().any(|s| {
+        s.series == series.name && s.is_complete() && {
+            let taken = s.time.with_timezone(&now.timezone()).naive_local();
+            taken >= slot && s.time <= *now
+        }
+    })
+}
+
+/// The engine's time as ours.
+pub(crate) fn to_chrono(time: &jiff::Zoned) -> Option<DateTime<FixedOffset>> {
+    let offset = FixedOffset::east_opt(time.offset().seconds())?;
+    let timestamp = time.timestamp();
+    let utc = DateTime::from_timestamp(
+        timestamp.as_second(),
+        u32::try_from(timestamp.subsec_nanosecond().max(0)).ok()?,
+    )?;
+    Some(utc.with_timezone(&offset))
+}
+
+/// Our time as the engine's, in the machine's time zone.
+pub(crate) fn to_jiff(time: &DateTime<Local>) -> jiff::Zoned {
+    let timestamp =
+        jiff::Timestamp::from_nanosecond(i128::from(time.timestamp_nanos_opt().unwrap_or_default()))
+            .unwrap_or_default();
+    // The offset that chrono found, so that both sides agree on the day.
+    let offset = jiff::tz::Offset::from_seconds(chrono::Offset::fix(time.offset()).local_minus_utc())
+        .unwrap_or(jiff::tz::Offset::UTC);
+    timestamp.to_zoned(offset.to_time_zone())
+}

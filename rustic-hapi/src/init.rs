@@ -1,0 +1,366 @@
+//! Init is the first command of a new machine: it looks at the hub, writes a short profile that
+//! extends a shipped one, makes the password and the repository, and says what must now be kept
+//! elsewhere. No other command makes a repository.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use hapi_sources::{Kind, Stop};
+use serde_json::{Value, json};
+use toml_edit::{DocumentMut, Item, Table, value};
+
+use crate::error::{Error, ProfileError};
+use crate::lock::private_folder;
+use crate::profile::{Lookup, Profile};
+use crate::report::JSON_VERSION;
+use crate::repository::{Repository, chunk_size_for};
+use crate::snapshot::{lock, off_the_disk};
+use crate::ui::Ui;
+
+/// What `init` is told.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// To whom secrets are encrypted.
+    pub recipients: Vec<String>,
+    /// The shipped profile to extend; found out unless given.
+    pub extends: Option<String>,
+    /// HAPI's home; found out unless given.
+    pub hapi_home: Option<PathBuf>,
+    /// Accept a repository on the sources' disk.
+    pub allow_same_disk: bool,
+}
+
+/// What `init` found and did.
+#[derive(Debug)]
+pub struct Report {
+    /// The profile's file.
+    pub profile: PathBuf,
+    /// Whether it was written by this call; otherwise only the id was added.
+    pub profile_is_new: bool,
+    /// Lines that belong into the profile, where it may not be written.
+    pub lines_to_add: Option<String>,
+    /// Where the repository is, without credentials.
+    pub location: String,
+    /// Its id.
+    pub repository_id: String,
+    /// Whether it was there already.
+    pub adopted: bool,
+    /// Bytes a chunk; `None` for content-defined ones.
+    pub chunk_size: Option<usize>,
+    /// The password's file.
+    pub password_file: PathBuf,
+    /// Whether the password was made by this call.
+    pub password_is_new: bool,
+    /// Whether anybody can decrypt the secrets.
+    pub has_recipients: bool,
+    /// What was found of the hub.
+    pub hub: Hub,
+}
+
+/// What this machine shows of a hub.
+#[derive(Clone, Debug, Default)]
+pub struct Hub {
+    /// HAPI's home.
+    pub home: PathBuf,
+    /// Where the database is, if not there.
+    pub database: Option<PathBuf>,
+    /// How the home was found.
+    pub found_by: &'static str,
+    /// The shipped profile that fits.
+    pub extends: &'static str,
+}
+
+/// Makes what is missing of profile, password and repository.
+///
+/// # Errors
+/// Before anything is written, whatever is wrong with the profile, the place, or what is there.
+pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Error> {
+    let existing = lookup.find()?;
+    let hub = Hub::look(lookup, request)?;
+    let path = match &existing {
+        Some(path) => path.clone(),
+        None => lookup.candidates()?.remove(0),
+    };
+    let mut document = match &existing {
+        Some(path) => existing_profile(path, lookup)?,
+        None => new_profile(lookup, request, &hub)?,
+    };
+    let profile = Profile::parse(&document.to_string(), &path, lookup)?;
+    off_the_disk(&profile)?;
+    private_folder(&profile.state)?;
+    let _lock = lock(&profile, std::time::Duration::ZERO, stop)?;
+
+    let there = Repository::exists(&profile)?;
+    if let (false, Some(id)) = (there, &profile.repository_id) {
+        return Err(Error::NoRepository {
+            location: profile.location.to_string(),
+            fact: format!("the profile names the repository {id}, which is not there"),
+            hint: "is the disk mounted? To begin anew, remove `id` from the profile".into(),
+        });
+    }
+    let password_is_new = !there && make_password(&profile.password_file)?;
+    let repository = if there {
+        Repository::open(&profile, stop, Ui::silent())?
+    } else {
+        Repository::init(&profile, chunk_size_for(database_bytes(&profile)), stop)?
+    };
+    let id = repository.id();
+    let lines_to_add = if profile.repository_id.is_some() {
+        None
+    } else {
+        add_identity(&mut document, &id, &profile.host);
+        put_profile(&path, &document, existing.is_some()).err().map(|_| {
+            format!("host = \"{}\"\n[repository]\nid = \"{id}\"", profile.host)
+        })
+    };
+    Ok(Report {
+        profile: path,
+        profile_is_new: existing.is_none(),
+        lines_to_add,
+        location: profile.location.to_string(),
+        repository_id: id,
+        adopted: there,
+        chunk_size: repository.chunk_size(),
+        password_file: profile.password_file,
+        password_is_new,
+        has_recipients: profile.recipients.is_some(),
+        hub,
+    })
+}
+
+impl Hub {
+    /// Looks at the environment, the running hub's open files and the usual place.
+    fn look(lookup: &Lookup, request: &Request) -> Result<Self, Error> {
+        let home = lookup.home()?;
+        let database = std::env::var_os("DB_PATH").map(PathBuf::from).filter(|p| p.is_absolute());
+        let (hapi_home, found_by) = if let Some(dir) = &request.hapi_home {
+            (std::path::absolute(dir).unwrap_or_else(|_| dir.clone()), "--hapi-home")
+        } else if let Some(dir) = &lookup.env.hapi_home {
+            (dir.clone(), "HAPI_HOME")
+        } else if let Some(dir) = running_hub() {
+            (dir, "the running hub")
+        } else {
+            (home.join(".hapi"), "the usual place")
+        };
+        let of_the_fork = [
+            hapi_home.join("hub.env"),
+            home.join(".config/hapi/driver-manifest.yaml"),
+            home.join("coding/hapi/docs/plans"),
+            home.join("voice-test-output"),
+        ];
+        let extends =
+            if of_the_fork.iter().any(|path| path.exists()) { "hapi" } else { "hapi-stock" };
+        let database = database.filter(|path| *path != hapi_home.join("hapi.db"));
+        Ok(Self { home: hapi_home, database, found_by, extends })
+    }
+}
+
+/// The folder of a `hapi.db` that a process of this user holds open. Only links are read: opening
+/// the file itself would drop the locks of a hub in the same process.
+fn running_hub() -> Option<PathBuf> {
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let is_process = process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        let Some(files) = is_process.then(|| fs::read_dir(process.path().join("fd")).ok()).flatten()
+        else {
+            continue;
+        };
+        for file in files.flatten() {
+            if let Ok(target) = fs::read_link(file.path())
+                && target.file_name().is_some_and(|name| name == "hapi.db")
+            {
+                return target.parent().map(Path::to_path_buf);
+            }
+        }
+    }
+    None
+}
+
+fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| ProfileError::Read { path: path.into(), error })?;
+    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
+        ProfileError::Syntax { path: path.into(), message: error.to_string() }
+    })?;
+    if let Some(wanted) = &lookup.repository {
+        let repository = document.entry("repository").or_insert(Item::Table(Table::new()));
+        match repository.get("location").and_then(Item::as_str) {
+            Some(location) if location != wanted => {
+                return Err(Error::Usage {
+                    fact: format!("the profile `{}` already names another repository", path.display()),
+                    hint: Some("a second destination is a second profile: `--profile NAME`".into()),
+                });
+            }
+            Some(_) => {}
+            None => repository["location"] = value(wanted),
+        }
+    }
+    Ok(document)
+}
+
+fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<DocumentMut, Error> {
+    let Some(location) = &lookup.repository else {
+        return Err(Error::Usage {
+            fact: "there is no profile and no destination".into(),
+            hint: Some("say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`".into()),
+        });
+    };
+    let extends = request.extends.as_deref().unwrap_or(hub.extends);
+    let home = lookup.home()?;
+    let mut text = format!(
+        "# Written by `rustic-hapi init`. All keys: profiles/full.toml; the whole of this one, with what\n# it inherits: `rustic-hapi profile show`.\nextends = {extends:?}\n"
+    );
+    let usual = home.join(".hapi");
+    if hub.home != usual {
+        text.push_str(&format!("hapi-home = {}\n", value(hub.home.to_string_lossy().as_ref())));
+    }
+    let location = if location.contains(':') || location.starts_with('~') {
+        location.clone()
+    } else {
+        std::path::absolute(location)
+            .map_or_else(|_| location.clone(), |path| path.to_string_lossy().into_owned())
+    };
+    text.push_str(&format!("\n[repository]\nlocation = {}\n", value(location)));
+    if let Some(file) = &lookup.password_file {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        text.push_str(&format!("password-file = {}\n", value(file.to_string_lossy().as_ref())));
+    }
+    if request.allow_same_disk {
+        text.push_str("allow-same-disk = true\n");
+    }
+    text.push_str("\n[secrets]\n");
+    if request.recipients.is_empty() {
+        text.push_str(
+            "# Nobody to encrypt to yet, so secrets are left out. On another machine: `age-keygen -o\n# hapi-identity.txt`; then put its public key here and remove `skip`.\nrecipients = []\nskip = true\n",
+        );
+    } else {
+        let list: toml_edit::Array = request.recipients.iter().collect();
+        text.push_str(&format!("recipients = {}\n", value(list)));
+    }
+    if let Some(database) = &hub.database {
+        text.push_str(&format!(
+            "\n[[source]]\nname = \"hapi.db\"\npath = {}\nkind = \"sqlite\"\nsensitivity = \"high\"\ncount = [\"sessions\", \"messages\", \"machines\", \"users\"]\nnewest = [\"messages.created_at\"]\n",
+            value(database.to_string_lossy().as_ref())
+        ));
+    }
+    text.parse().map_err(|error: toml_edit::TomlError| {
+        Error::Usage { fact: format!("the profile would not be valid: {error}"), hint: None }
+    })
+}
+
+/// Adds what tells this repository and this machine from others; comments stay.
+fn add_identity(document: &mut DocumentMut, id: &str, host: &str) {
+    if !document.contains_key("host") {
+        document.insert("host", value(host));
+    }
+    let repository = document.entry("repository").or_insert(Item::Table(Table::new()));
+    repository["id"] = value(id);
+}
+
+fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {
+    let state = |error| Error::State { path: path.into(), error };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !exists {
+        private_folder(folder)?;
+    }
+    let mut file =
+        tempfile::Builder::new().prefix(".profile-").tempfile_in(folder).map_err(state)?;
+    file.write_all(document.to_string().as_bytes()).map_err(state)?;
+    if exists {
+        let mode = fs::metadata(path).map_err(state)?.permissions().mode();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).map_err(state)?;
+    }
+    file.as_file().sync_all().map_err(state)?;
+    file.persist(path).map_err(|error| state(error.error))?;
+    Ok(())
+}
+
+/// Makes a password of 256 random bits, unless there is one; true if it did.
+fn make_password(path: &Path) -> Result<bool, Error> {
+    if path.try_exists().map_err(|error| Error::State { path: path.into(), error })? {
+        return Ok(false);
+    }
+    if let Some(folder) = path.parent() {
+        private_folder(folder)?;
+    }
+    let mut random = zeroize::Zeroizing::new([0u8; 32]);
+    let state = |error| Error::State { path: path.into(), error };
+    getrandom::fill(random.as_mut())
+        .map_err(|error| state(std::io::Error::other(error.to_string())))?;
+    let line = zeroize::Zeroizing::new(format!("{}\n", hex::encode(*random)));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(state)?;
+    file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(state)?;
+    Ok(true)
+}
+
+fn database_bytes(profile: &Profile) -> u64 {
+    profile
+        .sources
+        .iter()
+        .filter(|s| s.source.kind == Kind::Sqlite)
+        .filter_map(|s| fs::metadata(&s.source.path).ok())
+        .map(|m| m.len())
+        .sum()
+}
+
+impl Report {
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "hub         {} ({}{})\n",
+            self.hub.home.display(),
+            self.hub.found_by,
+            if self.hub.home.join("hapi.db").exists() { "" } else { "; no hapi.db there yet" },
+        );
+        let profile = if self.profile_is_new { "written" } else { "kept, with the id added" };
+        text += &format!("profile     {} ({profile})\n", self.profile.display());
+        let chunks = match self.chunk_size {
+            Some(size) => format!("chunks of {} KiB", size >> 10),
+            None => "content-defined chunks: each later snapshot of a database stores most of it anew".to_owned(),
+        };
+        let made = if self.adopted { "was there already" } else { "made" };
+        text += &format!("repository  {} ({made}, {chunks})\n", self.location);
+        text += &format!("id          {}\n", self.repository_id);
+        let password = if self.password_is_new { "made" } else { "was there" };
+        text += &format!("password    {} ({password})\n", self.password_file.display());
+        if let Some(lines) = &self.lines_to_add {
+            text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
+        }
+        text += "\nKeep off this machine, or the backup is lost with it:\n";
+        text += &format!("  - the password in {}\n", self.password_file.display());
+        if self.has_recipients {
+            text += "  - the age or SSH identities that belong to the recipients in the profile\n";
+        } else {
+            text += "\nSecrets are NOT kept yet. On another machine:\n    age-keygen -o hapi-identity.txt\n";
+            text += &format!(
+                "then put the public key it prints into `recipients` of {}, and remove `skip`.\n",
+                self.profile.display()
+            );
+        }
+        text += "\nNext: `rustic-hapi snapshot`, then have cron call it at 06:00 and 18:00.\n";
+        text
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "version": JSON_VERSION,
+            "command": "init",
+            "profile": self.profile,
+            "profile-is-new": self.profile_is_new,
+            "lines-to-add": self.lines_to_add,
+            "repository": { "location": self.location, "id": self.repository_id,
+                            "adopted": self.adopted, "chunk-size": self.chunk_size },
+            "password-file": self.password_file,
+            "password-is-new": self.password_is_new,
+            "has-recipients": self.has_recipients,
+            "hapi-home": self.hub.home,
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! rustic-hapi keeps the state of a HAPI hub safe: every row of a profile becomes whole,
+//! consistent bytes, all of them go into one restic-format repository, and what is old is
+//! forgotten by rules that never go below 14 days.
+//!
+//! [`snapshot::run`] is the tour: profile → sources → captures → manifest → archive → snapshot →
+//! read back → retention → report. The program in `main.rs` only parses and prints.
+
+pub mod archive;
+pub mod cli;
+pub mod demo;
+pub mod env;
+mod error;
+mod gate;
+pub mod history;
+pub mod init;
+mod location;
+mod lock;
+pub mod manifest;
+mod output;
+pub mod process;
+mod profile;
+mod readback;
+pub mod report;
+mod repository;
+pub mod retention;
+pub mod snapshot;
+pub mod synthetic;
+mod ui;
+
+pub use error::{Error, Exit, ProfileError};
+pub use location::Location;
+pub use output::Output;
+pub use profile::{
+    Environment, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series, SeriesSource,
+};
+pub use repository::{Pruned, Repository, chunk_size_for};
+pub use ui::{Ui, Verbosity};
+
+use chrono::{DateTime, Local};
+use hapi_sources::Stop;
+
+/// Lists the snapshots of a profile.
+///
+/// # Errors
+/// Those of opening and reading the repository.
+pub fn list(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Result<Output, Error> {
+    let repository = Repository::open(profile, stop, ui.clone())?;
+    let snapshots = history::ours(&repository.snapshots()?, profile);
+    Ok(Output::new(report::list_text(&snapshots, now, ui.colour), report::list_json(&snapshots)))
+}
+
+/// Applies or shows the retention plan.
+///
+/// # Errors
+/// Those of the repository, [`Error::Floor`], [`Error::Postponed`].
+pub fn forget(
+    profile: &Profile,
+    args: &cli::ForgetArgs,
+    now: DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<Output, Error> {
+    let _lock = snapshot::lock(profile, args.lock.wait(), stop)?;
+    let repository = Repository::open(profile, stop, ui.clone())?;
+    let applied = retention::apply(&repository, profile, &now, args.dry_run)?;
+    let mut text = report::plan_text(&applied.plan, ui.colour);
+    let mut json = report::plan_json(&applied.plan, !args.dry_run);
+    if args.prune && !args.dry_run {
+        let pruned = repository.prune()?;
+        text += &format!(
+            "pruned: {} packs marked, {} packs with {} deleted, {} rewritten\n",
+            pruned.packs_marked,
+            pruned.packs_deleted,
+            report::bytes(pruned.bytes_deleted),
+            report::bytes(pruned.bytes_repacked)
+        );
+        json["pruned"] = serde_json::to_value(pruned).unwrap_or_default();
+    }
+    if args.dry_run {
+        text += "nothing was changed (--dry-run)\n";
+    }
+    Ok(Output::new(text, json))
+}
+
+/// The machine's name, as `uname -n` has it.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

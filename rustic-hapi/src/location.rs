@@ -1,0 +1,145 @@
+//! A location is where a repository is, in restic's own notation.
+//!
+//! `Display` never shows credentials.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where a repository is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A folder of this machine, absolute.
+    Local(PathBuf),
+    /// Anything else that restic takes after `-r` (`rest:…`, `rclone:…`), as it was written.
+    Remote(String),
+}
+
+impl Location {
+    /// Reads restic's notation. A local path may start with `~/`.
+    ///
+    /// # Errors
+    /// The fact that is wrong with it.
+    pub fn parse(text: &str, home: &Path) -> Result<Self, String> {
+        let text = text.strip_prefix("local:").unwrap_or(text);
+        if let Some((scheme, _)) = text.split_once(':') {
+            return match scheme {
+                "rest" | "rclone" => Ok(Self::Remote(text.to_owned())),
+                "sftp" | "s3" | "b2" | "azure" | "gs" | "swift" => {
+                    Err(format!("`{scheme}:` is not supported yet; `rclone:` reaches the same places"))
+                }
+                _ if text.starts_with('/') => Ok(Self::Local(tidy(text))),
+                _ => Err("it is neither an absolute path nor a location of restic's".to_owned()),
+            };
+        }
+        match text.strip_prefix("~/") {
+            Some(rest) => Ok(Self::Local(home.join(rest).components().collect())),
+            None if text.starts_with('/') => Ok(Self::Local(tidy(text))),
+            None => Err(format!("`{text}` is not an absolute path")),
+        }
+    }
+
+    /// The string that restic and rustic take, credentials included: for the environment of a
+    /// program, never for output.
+    pub fn with_credentials(&self) -> String {
+        match self {
+            Self::Local(path) => path.to_string_lossy().into_owned(),
+            Self::Remote(text) => text.clone(),
+        }
+    }
+
+    /// The folder, if it is one of this machine.
+    pub fn local(&self) -> Option<&Path> {
+        match self {
+            Self::Local(path) => Some(path),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Why this location would die together with `source`, where the system tells.
+    ///
+    /// A path that does not exist yet is judged by its nearest ancestor.
+    pub fn shares_disk_with(&self, source: &Path) -> Option<String> {
+        let ours = device_of(self.local()?)?;
+        let theirs = device_of(source)?;
+        if ours == theirs {
+            return Some("it is the same file system".to_owned());
+        }
+        let (disk, other) = (disk_of(ours)?, disk_of(theirs)?);
+        (disk == other).then(|| format!("both are partitions of `{}`", disk.display()))
+    }
+}
+
+fn tidy(text: &str) -> PathBuf {
+    Path::new(text).components().collect()
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => write!(f, "{}", path.display()),
+            Self::Remote(text) => f.write_str(&redacted(text)),
+        }
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `rest:http://user:pass@host/` without what stands before the `@`.
+fn redacted(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..authority_end].rfind('@') {
+        Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
+        None => text.to_owned(),
+    }
+}
+
+fn device_of(path: &Path) -> Option<u64> {
+    path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev())
+}
+
+/// The whole disk below a device number, by sysfs; `None` where there is none to see (network,
+/// memory, btrfs's and overlayfs's made-up numbers).
+fn disk_of(device: u64) -> Option<PathBuf> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let node = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let disk = if node.join("partition").exists() { node.parent()?.to_path_buf() } else { node };
+    Some(disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_never_show() {
+        let home = Path::new("/home/u");
+        let location = Location::parse("rest:http://joe:s3cret@host:8000/a@b/", home).unwrap();
+        assert_eq!(location.to_string(), "rest:http://***@host:8000/a@b/");
+        assert!(!format!("{location:?}").contains("s3cret"));
+        assert!(location.with_credentials().contains("s3cret"));
+    }
+
+    #[test]
+    fn relative_paths_are_refused() {
+        let home = Path::new("/home/u");
+        assert!(Location::parse("backup", home).is_err());
+        assert_eq!(
+            Location::parse("~/b/", home).unwrap(),
+            Location::Local(PathBuf::from("/home/u/b"))
+        );
+    }
+
+    #[test]
+    fn the_same_file_system_is_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Local(dir.path().join("not/yet/there"));
+        assert!(location.shares_disk_with(dir.path()).is_some());
+    }
+}

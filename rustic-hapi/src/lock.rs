@@ -1,0 +1,106 @@
+//! A run lock keeps two runs of ours on one machine from using one repository at the same time.
+//!
+//! It is a file that the kernel locks (`flock`), so a killed run leaves nothing behind that a
+//! human would have to clear.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hapi_sources::Stop;
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::location::Location;
+
+/// Held for as long as it lives.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes the lock of a repository, waiting for at most `wait`.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] with the holder's process id, [`Error::State`] where the folder cannot be
+    /// used.
+    pub fn take(
+        folder: &Path,
+        location: &Location,
+        wait: Duration,
+        stop: &Stop,
+    ) -> Result<Self, Error> {
+        private_folder(folder)?;
+        let digest = hex::encode(Sha256::digest(location.with_credentials()));
+        let path = folder.join(format!("run-{}.lock", &digest[..16]));
+        let state = |error| Error::State { path: path.clone(), error };
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(state)?;
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(state(error)),
+                Err(TryLockError::WouldBlock) if started.elapsed() >= wait => {
+                    return Err(Error::Locked { holder: holder(&mut file), path });
+                }
+                Err(TryLockError::WouldBlock) if stop.is_set() => {
+                    return Err(Error::Capture(hapi_sources::CaptureError::Stopped));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(100)),
+            }
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(state)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    match file.rewind().and_then(|()| file.read_to_string(&mut text)) {
+        Ok(_) if !text.trim().is_empty() => format!("it is process {}", text.trim()),
+        _ => "its process is not known".to_owned(),
+    }
+}
+
+/// Makes a folder of ours, 0700, with whatever is missing above it.
+///
+/// # Errors
+/// [`Error::State`] with the folder.
+pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Error::State { path: path.into(), error })
+}
+
+/// Puts a file of ours down, 0600, whole or not at all.
+///
+/// # Errors
+/// [`Error::State`] with the file.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let put = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        File::open(folder)?.sync_all()
+    };
+    put().map_err(|error| Error::State { path: PathBuf::from(path), error })
+}

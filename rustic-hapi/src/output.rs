@@ -1,0 +1,116 @@
+//! An output is what a command says in the end: text for a human, one line for a log, a document
+//! for a program, complaints for standard error, and the exit code.
+
+use std::io::IsTerminal;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Exit};
+use crate::init;
+use crate::profile::Profile;
+use crate::report::{JSON_VERSION, RunReport, error_json};
+use crate::ui::{Ui, Verbosity};
+
+/// What a command says in the end.
+#[derive(Debug)]
+pub struct Output {
+    long: Long,
+    line: Option<String>,
+    /// The document for `--json`.
+    pub json: Value,
+    /// For standard error, whatever the verbosity.
+    pub complaints: Vec<String>,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+#[derive(Debug)]
+enum Long {
+    Plain(String),
+    Run(Box<RunReport>),
+}
+
+impl Output {
+    /// Text and its document, of something that worked.
+    pub fn new(text: String, json: Value) -> Self {
+        Self {
+            long: Long::Plain(text),
+            line: None,
+            json,
+            complaints: Vec::new(),
+            exit: Exit::Complete,
+        }
+    }
+
+    /// An error.
+    pub fn of_error(error: &Error) -> Self {
+        let mut complaints = vec![format!("error: {error}")];
+        complaints.extend(error.hint().map(|hint| format!("hint: {hint}")));
+        let mut json = error_json(error);
+        json["version"] = json!(JSON_VERSION);
+        Self { complaints, exit: error.exit(), ..Self::new(String::new(), json) }
+    }
+
+    /// A profile that makes sense.
+    pub fn checked(profile: &Profile) -> Self {
+        let text = format!(
+            "{} makes sense: {} sources in {} series to {}\n",
+            profile.file.display(),
+            profile.sources.len(),
+            profile.series.len(),
+            profile.location
+        );
+        let json = json!({
+            "version": JSON_VERSION,
+            "command": "profile check",
+            "profile": profile.file,
+            "location": profile.location.to_string(),
+            "home": profile.home,
+            "hapi-home": profile.hapi_home,
+            "state": profile.state,
+            "staging": profile.staging,
+            "sources": profile.sources.iter().map(|s| json!({
+                "name": s.source.name, "kind": s.source.kind, "path": s.source.path,
+                "series": s.series, "required": s.source.required,
+            })).collect::<Vec<_>>(),
+        });
+        Self::new(text, json)
+    }
+
+    /// A merged profile.
+    pub fn shown(toml: String) -> Self {
+        let json = json!({ "version": JSON_VERSION, "command": "profile show", "toml": toml });
+        Self::new(toml, json)
+    }
+
+    /// What goes to standard output: everything on a terminal, one line elsewhere, nothing of a
+    /// success under `-q`.
+    pub fn text(&self, ui: &Ui) -> String {
+        match &self.long {
+            Long::Plain(text) => text.clone(),
+            Long::Run(_) if ui.verbosity == Verbosity::Quiet => String::new(),
+            Long::Run(report) if std::io::stdout().is_terminal() || ui.verbosity == Verbosity::Verbose => {
+                report.text(ui.colour)
+            }
+            Long::Run(_) => self.line.iter().map(|line| format!("{line}\n")).collect(),
+        }
+    }
+}
+
+impl From<RunReport> for Output {
+    fn from(report: RunReport) -> Self {
+        Self {
+            line: Some(report.line()),
+            json: report.json(),
+            complaints: report.complaints(),
+            exit: report.exit(),
+            long: Long::Run(Box::new(report)),
+        }
+    }
+}
+
+impl From<init::Report> for Output {
+    fn from(report: init::Report) -> Self {
+        Self::new(report.text(), report.json())
+    }
+}

@@ -1,0 +1,28 @@
+//! What this process is allowed and able to do, set once at its start.
+
+use chrono::{DateTime, Local};
+
+/// Files we make are ours alone, and a crash leaves no memory behind: it may hold a secret.
+pub fn protect() {
+    use rustix::process::{Resource, Rlimit, setrlimit, umask};
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Both only tighten what is: where the system refuses, nothing is lost.
+    _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+/// The time. A build with debug assertions takes it from `RUSTIC_HAPI_TEST_NOW` (RFC 3339), so
+/// that a test can live through months.
+pub fn now() -> DateTime<Local> {
+    if cfg!(debug_assertions)
+        && let Ok(text) = std::env::var("RUSTIC_HAPI_TEST_NOW")
+        && let Ok(time) = DateTime::parse_from_rfc3339(&text)
+    {
+        return time.with_timezone(&Local);
+    }
+    Local::now()
+}

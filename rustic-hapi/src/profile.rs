@@ -1,0 +1,744 @@
+//! A profile is what the operator wrote: where the repository is, what goes into it, in which
+//! rhythm, and what is kept.
+//!
+//! What was said (the TOML types, private) becomes what is meant ([`Profile`]) once, here. After
+//! [`Profile::load`] every path is absolute, every name unique, every recipient one that age takes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::{NaiveTime, Weekday};
+use hapi_sources::{Column, Filter, IntegrityCheck, Kind, Recipients, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ProfileError};
+use crate::location::Location;
+use crate::retention::Policy;
+
+/// What a profile means, with everything resolved.
+#[derive(Debug)]
+pub struct Profile {
+    /// The file's name without `.toml`: names the state folder.
+    pub name: String,
+    /// The file.
+    pub file: PathBuf,
+    /// What `~` means; the one path that snapshots carry.
+    pub home: PathBuf,
+    /// What `$HAPI_HOME` means.
+    pub hapi_home: PathBuf,
+    /// The host name that snapshots carry.
+    pub host: String,
+    /// Where snapshots go.
+    pub location: Location,
+    /// The id that the repository there must have.
+    pub repository_id: Option<String>,
+    /// Where the repository's password is.
+    pub password_file: PathBuf,
+    /// Whether a repository on the sources' disk is accepted.
+    pub allow_same_disk: bool,
+    /// To whom secrets are encrypted. `None` where there is no secret.
+    pub recipients: Option<Recipients>,
+    /// Names of inherited secrets that are left out by `[secrets] skip`.
+    pub skipped_secrets: Vec<String>,
+    /// Local times at which runs are expected, in order.
+    pub at: Vec<NaiveTime>,
+    /// What is kept.
+    pub retention: Policy,
+    /// The series, the main one first.
+    pub series: Vec<Series>,
+    /// The sources, in the profile's order.
+    pub sources: Vec<SeriesSource>,
+    /// Where this profile keeps its lock, caches and history (0700).
+    pub state: PathBuf,
+    /// Where captures are staged.
+    pub staging: PathBuf,
+}
+
+/// A named set of sources with one rhythm; its name is the tag of its snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// The tag.
+    pub name: String,
+    /// When it is taken.
+    pub rhythm: Rhythm,
+}
+
+/// When a series is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rhythm {
+    /// By every run.
+    EveryRun,
+    /// By the first run since the first slot of this day that has no complete snapshot of it.
+    Weekly(Weekday),
+}
+
+/// A source with the series it belongs to.
+#[derive(Clone, Debug)]
+pub struct SeriesSource {
+    /// What to take.
+    pub source: Source,
+    /// The series' name.
+    pub series: String,
+    /// How private it is.
+    pub sensitivity: Sensitivity,
+}
+
+/// How private a source is. It informs reports; only `secrets` changes how a source is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sensitivity {
+    /// Nobody minds.
+    Low,
+    /// Not for everyone.
+    #[default]
+    Medium,
+    /// Private.
+    High,
+    /// Opens doors: always encrypted before the repository.
+    Secrets,
+}
+
+/// Where a profile is looked for, and what wins over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// A name, or a path (anything with a `/` or ending in `.toml`). `hapi` unless given.
+    pub profile: Option<String>,
+    /// What `~` means; `HOME` unless given.
+    pub home: Option<PathBuf>,
+    /// Wins over `[repository] location`.
+    pub repository: Option<String>,
+    /// Wins over `[repository] password-file`.
+    pub password_file: Option<PathBuf>,
+    /// The environment, so that a test needs none.
+    pub env: Environment,
+}
+
+/// The environment variables that matter, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `HAPI_HOME`.
+    pub hapi_home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub config: Option<PathBuf>,
+    /// `XDG_STATE_HOME`.
+    pub state: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads the process's environment; empty and relative values count as absent, as the XDG base
+    /// directory specification has it.
+    pub fn from_process() -> Self {
+        let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        Self {
+            home: var("HOME"),
+            hapi_home: var("HAPI_HOME"),
+            config: var("XDG_CONFIG_HOME"),
+            state: var("XDG_STATE_HOME"),
+        }
+    }
+}
+
+impl Lookup {
+    /// What `~` means.
+    ///
+    /// # Errors
+    /// [`ProfileError::NoHome`] where neither `--home` nor `HOME` says.
+    pub fn home(&self) -> Result<PathBuf, ProfileError> {
+        let home = self.home.clone().or_else(|| self.env.home.clone()).ok_or(ProfileError::NoHome)?;
+        // `~` stands in every path of the snapshot, so it has to be absolute and tidy.
+        let home = std::path::absolute(&home).map_err(|_| ProfileError::NoHome)?;
+        Ok(home.components().collect())
+    }
+
+    /// The folder for profiles and password files of this user.
+    pub fn config_dir(&self) -> Result<PathBuf, ProfileError> {
+        let base = match (&self.env.config, &self.home) {
+            (Some(config), None) => config.clone(),
+            _ => self.home()?.join(".config"),
+        };
+        Ok(base.join("rustic-hapi"))
+    }
+
+    /// The files that may hold the profile, in order.
+    pub fn candidates(&self) -> Result<Vec<PathBuf>, ProfileError> {
+        let wanted = self.profile.as_deref().unwrap_or("hapi");
+        if wanted.contains('/') || wanted.ends_with(".toml") {
+            return Ok(vec![PathBuf::from(wanted)]);
+        }
+        let file = format!("{wanted}.toml");
+        Ok(vec![self.config_dir()?.join(&file), Path::new("/etc/rustic-hapi").join(&file)])
+    }
+
+    /// The profile's file, if there is one.
+    pub fn find(&self) -> Result<Option<PathBuf>, ProfileError> {
+        for path in self.candidates()? {
+            match path.try_exists() {
+                Ok(true) => return Ok(Some(path)),
+                Ok(false) => {}
+                Err(error) => return Err(ProfileError::Read { path, error }),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawProfile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extends: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hapi_home: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staging: Option<String>,
+    repository: RawRepository,
+    secrets: RawSecrets,
+    schedule: RawSchedule,
+    retention: RawRetention,
+    series: Vec<RawSeries>,
+    source: Vec<RawSource>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawRepository {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_file: Option<String>,
+    allow_same_disk: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawSecrets {
+    recipients: Vec<String>,
+    skip: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawSchedule {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawRetention {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_daily: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_within: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_weekly: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_monthly: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acknowledged: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawSeries {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    every: Option<Every>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Every {
+    Run,
+    Week,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawSource {
+    name: String,
+    path: String,
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    series: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sensitivity: Option<Sensitivity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    required: Option<bool>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    count: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    newest: Vec<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    integrity: Option<IntegrityCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filter: Option<Filter>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exclude: Vec<String>,
+}
+
+/// The profiles that come with the program, by the name that `extends` takes.
+pub const SHIPPED: [(&str, &str); 2] = [
+    ("hapi", include_str!("../../profiles/hapi.toml")),
+    ("hapi-stock", include_str!("../../profiles/hapi-stock.toml")),
+];
+
+impl Profile {
+    /// Finds, reads, merges and checks a profile.
+    ///
+    /// # Errors
+    /// Any [`ProfileError`]; nothing is created.
+    pub fn load(lookup: &Lookup) -> Result<Self, Error> {
+        let Some(path) = lookup.find()? else {
+            return Err(ProfileError::Missing {
+                name: lookup.profile.clone().unwrap_or_else(|| "hapi".into()),
+                looked: lookup.candidates()?,
+            }
+            .into());
+        };
+        let text = read_profile(&path)?;
+        Ok(Self::parse(&text, &path, lookup)?)
+    }
+
+    /// The merged profile as TOML, before paths are resolved.
+    ///
+    /// # Errors
+    /// As [`Profile::load`].
+    pub fn show(lookup: &Lookup) -> Result<String, Error> {
+        let profile = Self::load(lookup)?;
+        let text = read_profile(&profile.file)?;
+        let mut merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
+        merged.repository.location = Some(profile.location.to_string());
+        toml::to_string(&merged).map_err(|error| {
+            Error::Profile(ProfileError::Syntax { path: profile.file, message: error.to_string() })
+        })
+    }
+
+    /// Reads a profile from text; `path` is for messages and the name.
+    ///
+    /// # Errors
+    /// [`ProfileError`], with the line for what is not TOML of ours, with the key for what makes
+    /// no sense.
+    pub fn parse(text: &str, path: &Path, lookup: &Lookup) -> Result<Self, ProfileError> {
+        RawProfile::read(text, path)?.merged(path)?.resolve(path, lookup)
+    }
+
+    /// The sources of one series, in the profile's order.
+    pub fn sources_of(&self, series: &str) -> Vec<Source> {
+        self.sources.iter().filter(|s| s.series == series).map(|s| s.source.clone()).collect()
+    }
+}
+
+fn read_profile(path: &Path) -> Result<String, ProfileError> {
+    fs::read_to_string(path).map_err(|error| ProfileError::Read { path: path.into(), error })
+}
+
+impl RawProfile {
+    fn read(text: &str, path: &Path) -> Result<Self, ProfileError> {
+        toml::from_str(text).map_err(|error| ProfileError::Syntax {
+            path: path.into(),
+            message: error.to_string().trim_end().to_owned(),
+        })
+    }
+
+    /// Lays this profile over the shipped one it extends.
+    fn merged(self, path: &Path) -> Result<Self, ProfileError> {
+        let at = Place { path };
+        let Some(name) = self.extends.clone() else {
+            if let Some(first) = self.without.first() {
+                return Err(at.value("`without`", format!("`{first}` is left out of nothing"), Some(
+                    "`without` needs `extends`".into(),
+                )));
+            }
+            return Ok(self);
+        };
+        let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) else {
+            let known: Vec<_> = SHIPPED.iter().map(|(n, _)| format!("\"{n}\"")).collect();
+            return Err(at.value("`extends`", format!("there is no shipped profile `{name}`"), Some(
+                format!("there are {}", known.join(" and ")),
+            )));
+        };
+        let mut base = Self::read(text, Path::new(&name))?;
+        for gone in &self.without {
+            let before = base.source.len();
+            base.source.retain(|s| &s.name != gone);
+            if base.source.len() == before {
+                return Err(at.value("`without`", format!("`{name}` has no source `{gone}`"), None));
+            }
+        }
+        let mut own = BTreeSet::new();
+        for series in self.series {
+            let first = own.insert(series.name.clone());
+            match base.series.iter_mut().find(|s| first && s.name == series.name) {
+                Some(inherited) => *inherited = series,
+                None => base.series.push(series),
+            }
+        }
+        // Only inherited rows are replaced: a name given twice in this file stays a mistake.
+        let mut own = BTreeSet::new();
+        for source in self.source {
+            let first = own.insert(source.name.clone());
+            match base.source.iter_mut().find(|s| first && s.name == source.name) {
+                Some(inherited) => *inherited = source,
+                None => base.source.push(source),
+            }
+        }
+        Ok(Self {
+            extends: self.extends,
+            without: self.without,
+            hapi_home: self.hapi_home.or(base.hapi_home),
+            host: self.host.or(base.host),
+            staging: self.staging.or(base.staging),
+            repository: self.repository,
+            secrets: self.secrets,
+            schedule: RawSchedule { at: self.schedule.at.or(base.schedule.at) },
+            retention: RawRetention {
+                keep_daily: self.retention.keep_daily.or(base.retention.keep_daily),
+                keep_within: self.retention.keep_within.or(base.retention.keep_within),
+                keep_weekly: self.retention.keep_weekly.or(base.retention.keep_weekly),
+                keep_monthly: self.retention.keep_monthly.or(base.retention.keep_monthly),
+                acknowledged: self.retention.acknowledged,
+            },
+            series: base.series,
+            source: base.source,
+        })
+    }
+
+    fn resolve(self, path: &Path, lookup: &Lookup) -> Result<Profile, ProfileError> {
+        let at = Place { path };
+        let home = lookup.home()?;
+        let hapi_home = match &self.hapi_home {
+            Some(text) => at.path("`hapi-home`", text, &home, None)?,
+            None => match &lookup.env.hapi_home {
+                Some(dir) => dir.components().collect(),
+                None => home.join(".hapi"),
+            },
+        };
+        let name = path
+            .file_stem()
+            .map_or_else(|| "hapi".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let series = resolve_series(&at, &self.series)?;
+        let (sources, skipped_secrets) =
+            resolve_sources(&at, self.source, &series, self.secrets.skip, &home, &hapi_home)?;
+        if let Some(empty) = series.iter().find(|s| sources.iter().all(|x| x.series != s.name)) {
+            return Err(at.value(
+                &format!("series `{}`", empty.name),
+                "no source belongs to it".into(),
+                Some("give a source `series = …`, or remove the series".into()),
+            ));
+        }
+
+        let location = match lookup.repository.as_ref().or(self.repository.location.as_ref()) {
+            Some(text) => Location::parse(text, &home).map_err(|fact| {
+                at.value("`location` in `[repository]`", fact, Some("write an absolute path".into()))
+            })?,
+            None => {
+                return Err(at.value(
+                    "`location` in `[repository]`",
+                    "no destination is given".into(),
+                    Some("say where snapshots go: `location = \"/mnt/backup/hapi\"`, or `--repository`".into()),
+                ));
+            }
+        };
+        let swallows = |s: &&SeriesSource| {
+            s.source.kind == Kind::Dir
+                && location.local().is_some_and(|r| r.starts_with(&s.source.path))
+        };
+        if let Some(outer) = sources.iter().find(swallows) {
+            return Err(at.value(
+                "`location` in `[repository]`",
+                format!("the repository lies inside the source `{}`", outer.source.name),
+                Some("a repository must not contain itself: choose another place".into()),
+            ));
+        }
+        let password_file = match (&lookup.password_file, &self.repository.password_file) {
+            (Some(file), _) => std::path::absolute(file).unwrap_or_else(|_| file.clone()),
+            (None, Some(text)) => {
+                at.path("`password-file` in `[repository]`", text, &home, Some(&hapi_home))?
+            }
+            (None, None) => lookup.config_dir()?.join(format!("{name}.password")),
+        };
+
+        let has_secrets = sources.iter().any(|s| s.source.kind == Kind::Secret);
+        let recipients = match (has_secrets, self.secrets.recipients.is_empty()) {
+            (true, true) => {
+                return Err(at.value(
+                    "`recipients` in `[secrets]`",
+                    "there are secrets, but nobody to encrypt them to".into(),
+                    Some("make an identity on another machine with `age-keygen`, and write its public key here: `recipients = [\"age1…\"]`".into()),
+                ));
+            }
+            (_, true) => None,
+            (_, false) => Some(Recipients::parse(&self.secrets.recipients).map_err(|error| {
+                at.value("`recipients` in `[secrets]`", error.to_string(), None)
+            })?),
+        };
+
+        let state = match (&lookup.env.state, &lookup.home) {
+            (Some(state), None) => state.clone(),
+            _ => home.join(".local/state"),
+        }
+        .join("rustic-hapi")
+        .join(&name);
+        let staging = match &self.staging {
+            Some(text) => at.path("`staging`", text, &home, Some(&hapi_home))?,
+            None => state.join("staging"),
+        };
+        let host = match self.host {
+            Some(host) if !host.trim().is_empty() => host,
+            Some(_) => return Err(at.value("`host`", "it is empty".into(), None)),
+            None => crate::host_name(),
+        };
+
+        Ok(Profile {
+            name,
+            file: path.into(),
+            at: resolve_slots(&at, self.schedule.at)?,
+            retention: resolve_retention(&at, &self.retention)?,
+            home,
+            hapi_home,
+            host,
+            location,
+            repository_id: self.repository.id,
+            password_file,
+            allow_same_disk: self.repository.allow_same_disk,
+            recipients,
+            skipped_secrets,
+            series,
+            sources,
+            state,
+            staging,
+        })
+    }
+}
+
+/// The file that messages name.
+struct Place<'a> {
+    path: &'a Path,
+}
+
+impl Place<'_> {
+    fn value(&self, key: &str, fact: String, hint: Option<String>) -> ProfileError {
+        ProfileError::Value { path: self.path.into(), key: key.into(), fact, hint }
+    }
+
+    /// Makes a path absolute: `/…`, `~/…`, `$HAPI_HOME/…`.
+    fn path(
+        &self,
+        key: &str,
+        text: &str,
+        home: &Path,
+        hapi_home: Option<&Path>,
+    ) -> Result<PathBuf, ProfileError> {
+        let absolute = match (text.strip_prefix('~'), text.strip_prefix("$HAPI_HOME"), hapi_home) {
+            (Some(rest), _, _) if rest.is_empty() || rest.starts_with('/') => {
+                home.join(rest.trim_start_matches('/'))
+            }
+            (_, Some(rest), Some(base)) if rest.is_empty() || rest.starts_with('/') => {
+                base.join(rest.trim_start_matches('/'))
+            }
+            _ => PathBuf::from(text),
+        };
+        if !absolute.is_absolute() {
+            return Err(self.value(
+                key,
+                format!("`{text}` is not an absolute path"),
+                Some("start it with `/`, `~/` or `$HAPI_HOME/`".into()),
+            ));
+        }
+        if absolute.components().any(|c| c == std::path::Component::ParentDir) {
+            return Err(self.value(key, format!("`{text}` has `..` in it"), Some("write the path out".into())));
+        }
+        if text.contains('\0') {
+            return Err(self.value(key, "it has a NUL character in it".into(), None));
+        }
+        Ok(absolute.components().collect())
+    }
+}
+
+fn resolve_series(at: &Place<'_>, raw: &[RawSeries]) -> Result<Vec<Series>, ProfileError> {
+    let mut seen = BTreeSet::new();
+    let mut series = Vec::new();
+    for (i, row) in raw.iter().enumerate() {
+        let key = format!("series `{}`", row.name);
+        let well_formed = !row.name.is_empty()
+            && row.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !well_formed || ["partial", "damaged", "shrunk", "only"].contains(&row.name.as_str()) {
+            return Err(at.value(&key, "the name cannot be a tag of a series".into(), Some(
+                "use letters, digits, `-`, `_` and `.`; `partial`, `damaged`, `shrunk` and `only` are taken".into(),
+            )));
+        }
+        if !seen.insert(&row.name) {
+            return Err(at.value(&key, "the name is given twice".into(), None));
+        }
+        let rhythm = match (row.every.unwrap_or(Every::Run), &row.on) {
+            (Every::Run, None) => Rhythm::EveryRun,
+            (Every::Run, Some(_)) => {
+                return Err(at.value(&key, "`on` needs `every = \"week\"`".into(), None));
+            }
+            (Every::Week, on) => {
+                let day = on.as_deref().unwrap_or("sunday");
+                Rhythm::Weekly(day.parse().map_err(|_| {
+                    at.value(&key, format!("`on`: `{day}` is not a day of the week"), None)
+                })?)
+            }
+        };
+        if i == 0 && rhythm != Rhythm::EveryRun {
+            return Err(at.value(&key, "the first series is taken by every run".into(), Some(
+                "put the weekly series after it".into(),
+            )));
+        }
+        series.push(Series { name: row.name.clone(), rhythm });
+    }
+    if series.is_empty() {
+        return Err(at.value("`[[series]]`", "there is none".into(), Some(
+            "add `extends = \"hapi\"`, or a series and sources of your own (see profiles/full.toml)".into(),
+        )));
+    }
+    Ok(series)
+}
+
+fn resolve_sources(
+    at: &Place<'_>,
+    raw: Vec<RawSource>,
+    series: &[Series],
+    skip_secrets: bool,
+    home: &Path,
+    hapi_home: &Path,
+) -> Result<(Vec<SeriesSource>, Vec<String>), ProfileError> {
+    let mut seen = BTreeSet::new();
+    let mut sources = Vec::new();
+    let mut skipped = Vec::new();
+    for row in raw {
+        let key = format!("source `{}`", row.name);
+        let wrong = |fact: String, hint: Option<&str>| at.value(&key, fact, hint.map(Into::into));
+        if row.name.is_empty() || row.name.chars().any(char::is_control) {
+            return Err(wrong("the name is empty or has control characters".into(), None));
+        }
+        if !seen.insert(row.name.clone()) {
+            return Err(wrong("the name is given twice".into(), None));
+        }
+        let series_name = row.series.clone().unwrap_or_else(|| series[0].name.clone());
+        if series.iter().all(|s| s.name != series_name) {
+            return Err(wrong(format!("there is no series `{series_name}`"), None));
+        }
+        let sensitivity = row.sensitivity.unwrap_or(match row.kind {
+            Kind::Secret => Sensitivity::Secrets,
+            _ => Sensitivity::Medium,
+        });
+        if sensitivity == Sensitivity::Secrets && row.kind != Kind::Secret {
+            return Err(wrong(
+                "`sensitivity = \"secrets\"` needs `kind = \"secret\"`".into(),
+                Some("only that kind is encrypted before the repository sees it"),
+            ));
+        }
+        if row.kind != Kind::Sqlite
+            && (!row.count.is_empty() || !row.newest.is_empty() || row.integrity.is_some())
+        {
+            return Err(wrong("`count`, `newest` and `integrity` need `kind = \"sqlite\"`".into(), None));
+        }
+        if row.kind != Kind::Glob && row.filter.is_some() {
+            return Err(wrong("`filter` needs `kind = \"glob\"`".into(), None));
+        }
+        if !matches!(row.kind, Kind::Glob | Kind::Dir) && !row.exclude.is_empty() {
+            return Err(wrong("`exclude` needs `kind = \"glob\"` or `kind = \"dir\"`".into(), None));
+        }
+        let path = at.path(&format!("`path` of {key}"), &row.path, home, Some(hapi_home))?;
+        if row.kind == Kind::Secret && skip_secrets {
+            skipped.push(row.name);
+            continue;
+        }
+        sources.push(SeriesSource {
+            source: Source {
+                name: row.name,
+                kind: row.kind,
+                path,
+                filter: row.filter,
+                exclude: row.exclude,
+                required: row.required.unwrap_or(true),
+                count: row.count,
+                newest: row.newest,
+                integrity: row.integrity.unwrap_or_default(),
+            },
+            series: series_name,
+            sensitivity,
+        });
+    }
+    Ok((sources, skipped))
+}
+
+fn resolve_slots(at: &Place<'_>, raw: Option<Vec<String>>) -> Result<Vec<NaiveTime>, ProfileError> {
+    let raw = raw.unwrap_or_else(|| vec!["06:00".into(), "18:00".into()]);
+    let mut slots = raw
+        .iter()
+        .map(|text| {
+            NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| {
+                at.value("`at` in `[schedule]`", format!("`{text}` is not a time of day"), Some(
+                    "write it as \"06:00\"".into(),
+                ))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    slots.sort_unstable();
+    slots.dedup();
+    if slots.is_empty() {
+        return Err(at.value("`at` in `[schedule]`", "there is no slot".into(), None));
+    }
+    Ok(slots)
+}
+
+fn resolve_retention(at: &Place<'_>, raw: &RawRetention) -> Result<Policy, ProfileError> {
+    let default = Policy::default();
+    let keep_daily = raw.keep_daily.unwrap_or(default.keep_daily);
+    if keep_daily < Policy::FLOOR_DAYS {
+        return Err(at.value(
+            "`keep-daily` in `[retention]`",
+            format!("{keep_daily} is below the floor of {} days", Policy::FLOOR_DAYS),
+            Some(format!("say {} or more", Policy::FLOOR_DAYS)),
+        ));
+    }
+    let keep_within_hours = match &raw.keep_within {
+        None => default.keep_within_hours,
+        Some(text) => parse_hours(text).ok_or_else(|| {
+            at.value("`keep-within` in `[retention]`", format!("`{text}` is not a length of time"), Some(
+                "write it as \"14d\" (h, d or w)".into(),
+            ))
+        })?,
+    };
+    Ok(Policy {
+        keep_daily,
+        keep_within_hours,
+        keep_weekly: raw.keep_weekly.unwrap_or(default.keep_weekly),
+        keep_monthly: raw.keep_monthly.unwrap_or(default.keep_monthly),
+        acknowledged: raw.acknowledged.clone(),
+    })
+}
+
+/// `14d`, `36h`, `2w` in hours.
+pub fn parse_hours(text: &str) -> Option<u32> {
+    let unit = match text.chars().last()? {
+        'h' => 1,
+        'd' => 24,
+        'w' => 24 * 7,
+        _ => return None,
+    };
+    let number: u32 = text[..text.len() - 1].parse().ok()?;
+    number.checked_mul(unit).filter(|hours| *hours < 24 * 366 * 100)
+}
+
+/// Whether reading failed only because nothing is there.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,336 @@
+//! A repository of ours: opened with the profile's password behind the commit gate, known by its
+//! id, and never mistaken for one that is missing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use hapi_sources::Stop;
+use rustic_backend::BackendOptions;
+use rustic_core::repofile::{Chunker, SnapshotFile, SnapshotId};
+use rustic_core::{
+    ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, IndexedIdsStatus, KeyOptions,
+    OpenStatus, PruneOptions, RepositoryBackends, RepositoryOptions, WriteBackend,
+};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::gate::{Gate, GatedBackend};
+use crate::location::Location;
+use crate::profile::{Profile, is_absent};
+use crate::ui::Ui;
+
+/// An open repository.
+pub struct Repository {
+    inner: rustic_core::Repository<OpenStatus>,
+    backend: Arc<dyn WriteBackend>,
+    location: Location,
+    gate: Gate,
+    ui: Ui,
+}
+
+/// Bytes a chunk, by the size of the databases that go in: small chunks find more that is the
+/// same, and cost an id each in the tree and in the index. Fixed for a repository's life.
+pub fn chunk_size_for(database_bytes: u64) -> u64 {
+    const GIB: u64 = 1 << 30;
+    match database_bytes {
+        b if b < 4 * GIB => 16 << 10,
+        b if b < 16 * GIB => 32 << 10,
+        _ => 64 << 10,
+    }
+}
+
+impl Repository {
+    /// Opens the profile's repository.
+    ///
+    /// # Errors
+    /// The password file, [`Error::NoRepository`] only where it is definitely absent,
+    /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
+    pub fn open(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+        let password = read_password(&profile.password_file)?;
+        presence(&profile.location)?.require(&profile.location)?;
+        let (backend, gate) = connect(&profile.location, stop)?;
+        let handle = engine(&backend, &profile.location, true, ui.clone())?;
+        let inner = handle.open(&Credentials::password(password.as_str())).map_err(|error| {
+            if error.is_incorrect_password() {
+                Error::WrongPassword {
+                    path: profile.password_file.clone(),
+                    location: profile.location.to_string(),
+                }
+            } else {
+                Error::engine("opening the repository")(error)
+            }
+        })?;
+        let repository = Self { inner, backend, location: profile.location.clone(), gate, ui };
+        match &profile.repository_id {
+            Some(wanted) if *wanted != repository.id() => Err(Error::OtherRepository {
+                location: profile.location.to_string(),
+                found: repository.id(),
+                wanted: wanted.clone(),
+            }),
+            _ => Ok(repository),
+        }
+    }
+
+    /// Makes a repository (restic's version 2, fixed-size chunks, compressed, each blob verified
+    /// before it is written) where there is none yet.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`] where something else is there.
+    pub fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
+        let password = read_password(&profile.password_file)?;
+        if let Presence::Occupied = presence(&profile.location)? {
+            return Err(not_a_repository(&profile.location));
+        }
+        let (backend, gate) = connect(&profile.location, stop)?;
+        let handle = engine(&backend, &profile.location, true, Ui::silent())?;
+        let config = ConfigOptions::default()
+            .set_version(2u32)
+            .set_chunker(Chunker::FixedSize)
+            .set_chunk_size(bytesize(chunk_size))
+            .set_extra_verify(true);
+        let inner = handle
+            .init(&Credentials::password(password.as_str()), &KeyOptions::default(), &config)
+            .map_err(Error::engine("making the repository"))?;
+        let location = profile.location.clone();
+        Ok(Self { inner, backend, location, gate, ui: Ui::silent() })
+    }
+
+    /// Whether there is a repository at the profile's location.
+    ///
+    /// # Errors
+    /// Whatever keeps the answer from being certain.
+    pub fn exists(profile: &Profile) -> Result<bool, Error> {
+        Ok(matches!(presence(&profile.location)?, Presence::Repository))
+    }
+
+    /// The repository's id, 64 hexadecimal digits.
+    pub fn id(&self) -> String {
+        self.inner.config().id.to_hex().to_string()
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Bytes a chunk; `None` for content-defined chunks (a repository that restic made).
+    pub fn chunk_size(&self) -> Option<usize> {
+        let config = self.inner.config();
+        matches!(config.chunker(), Chunker::FixedSize).then(|| config.chunk_size())
+    }
+
+    /// The gate its writes go through.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// A handle to write a snapshot with, through the gate.
+    pub(crate) fn for_writing(
+        &self,
+    ) -> Result<rustic_core::Repository<IndexedIdsStatus>, Error> {
+        // The engine's handle cannot be cloned; the key spares a second key derivation.
+        engine(&self.backend, &self.location, true, self.ui.clone())?
+            .open(&Credentials::Masterkey(self.inner.key()))
+            .and_then(rustic_core::Repository::to_indexed_ids)
+            .map_err(Error::engine("reading the index"))
+    }
+
+    /// A second handle that shares nothing with this one but the key: no cache, and an index read
+    /// anew from the backend. What it shows is what is there.
+    pub(crate) fn reopen(&self) -> Result<rustic_core::Repository<IndexedFullStatus>, Error> {
+        let (backend, _) = connect(&self.location, &Stop::default())?;
+        engine(&backend, &self.location, false, Ui::silent())?
+            .open(&Credentials::Masterkey(self.inner.key()))
+            .and_then(rustic_core::Repository::to_indexed)
+            .map_err(Error::engine("reading the index back"))
+    }
+
+    /// All snapshot files, ours and other people's, oldest first.
+    ///
+    /// # Errors
+    /// Any that cannot be listed or read: half a list is no list.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotFile>, Error> {
+        let mut snapshots =
+            self.inner.get_all_snapshots().map_err(Error::engine("reading the snapshots"))?;
+        snapshots.sort_by_key(|snapshot| snapshot.time.timestamp());
+        Ok(snapshots)
+    }
+
+    /// The ids of all snapshot files, listed anew.
+    pub fn snapshot_ids(&self) -> Result<Vec<Id>, Error> {
+        let mut ids =
+            self.backend.list(FileType::Snapshot).map_err(Error::engine("listing the snapshots"))?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The packs with their sizes, listed anew.
+    pub(crate) fn packs(&self) -> Result<Vec<(Id, u32)>, Error> {
+        self.backend.list_with_size(FileType::Pack).map_err(Error::engine("listing the packs"))
+    }
+
+    /// Deletes snapshot files. Their data stays until a prune.
+    ///
+    /// # Errors
+    /// The first failure; some may then be gone.
+    pub fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), Error> {
+        self.inner.delete_snapshots(ids).map_err(Error::engine("removing snapshots"))
+    }
+
+    /// Prunes in two phases: packs without use are marked now, and deleted by a prune 23 hours or
+    /// more later. Repacks at most 256 MiB.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn prune(&self) -> Result<Pruned, Error> {
+        let mut options = PruneOptions::default();
+        options.max_repack = rustic_core::LimitOption::Size(bytesize(256 << 20));
+        let plan = self.inner.prune_plan(&options).map_err(Error::engine("planning the prune"))?;
+        let stats = &plan.stats;
+        let pruned = Pruned {
+            packs_marked: stats.packs.unused + stats.packs.repack + stats.packs_unref,
+            packs_deleted: stats.packs_to_delete.remove,
+            bytes_deleted: stats.size_to_delete.remove,
+            bytes_repacked: stats.size_sum().repack,
+        };
+        self.inner.prune(&options, plan).map_err(Error::engine("pruning"))?;
+        Ok(pruned)
+    }
+}
+
+/// What a prune did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pruned {
+    /// Packs that are no longer needed, to be deleted by a later prune.
+    pub packs_marked: u64,
+    /// Packs marked earlier and deleted now.
+    pub packs_deleted: u64,
+    /// Their bytes.
+    pub bytes_deleted: u64,
+    /// Bytes of packs that were rewritten because part of them is unused.
+    pub bytes_repacked: u64,
+}
+
+enum Presence {
+    Repository,
+    /// Nothing there: the path is missing, or an empty folder.
+    Absent(String),
+    /// A folder with something else in it.
+    Occupied,
+    /// A server that did not say clearly.
+    Unknown,
+}
+
+impl Presence {
+    fn require(self, location: &Location) -> Result<(), Error> {
+        match self {
+            Self::Repository | Self::Unknown => Ok(()),
+            Self::Absent(fact) => Err(Error::NoRepository {
+                location: location.to_string(),
+                fact,
+                hint: "is the disk mounted? If this is the first time, `rustic-hapi init` makes one"
+                    .into(),
+            }),
+            Self::Occupied => Err(not_a_repository(location)),
+        }
+    }
+}
+
+fn not_a_repository(location: &Location) -> Error {
+    Error::NotARepository {
+        location: location.to_string(),
+        fact: "holds something that is not a restic repository".into(),
+        hint: "choose an empty folder, or look at what is there; nothing was changed".into(),
+    }
+}
+
+/// What is at a local path. For a server only the engine's own look can tell.
+fn presence(location: &Location) -> Result<Presence, Error> {
+    let Some(folder) = location.local() else { return Ok(Presence::Unknown) };
+    let unsure = |error: io::Error| Error::State { path: folder.into(), error };
+    let metadata = match fs::metadata(folder) {
+        Ok(metadata) => metadata,
+        Err(error) if is_absent(&error) => {
+            return Ok(Presence::Absent("the folder does not exist".into()));
+        }
+        Err(error) => return Err(unsure(error)),
+    };
+    if !metadata.is_dir() {
+        return Ok(Presence::Occupied);
+    }
+    if folder.join("config").try_exists().map_err(unsure)? {
+        return Ok(Presence::Repository);
+    }
+    // A file system's own folder does not make a place occupied.
+    let mut names = fs::read_dir(folder).map_err(unsure)?.filter_map(Result::ok);
+    // A repository whose making was cut off has its folders, perhaps a key, and no config.
+    let occupied = names.any(|entry| {
+        let name = entry.file_name();
+        !["lost+found", "data", "index", "keys", "snapshots"].iter().any(|known| name == *known)
+    });
+    Ok(if occupied { Presence::Occupied } else { Presence::Absent("the folder is empty".into()) })
+}
+
+/// The backend of a location, behind a gate of its own.
+fn connect(location: &Location, stop: &Stop) -> Result<(Arc<dyn WriteBackend>, Gate), Error> {
+    let options = BackendOptions::default().repository(location.with_credentials());
+    let backends = options.to_backends().map_err(Error::engine("reaching the repository"))?;
+    let gate = Gate::new(stop.clone());
+    let local = location.local().map(Path::to_path_buf);
+    Ok((Arc::new(GatedBackend::new(backends.repository(), local, gate.clone())), gate))
+}
+
+fn engine(
+    backend: &Arc<dyn WriteBackend>,
+    location: &Location,
+    cache: bool,
+    ui: Ui,
+) -> Result<rustic_core::Repository<()>, Error> {
+    let mut options = RepositoryOptions::default();
+    // A cache of what is on a local disk anyway would only be a second copy of private data.
+    options.no_cache = !cache || location.local().is_some();
+    let backends = RepositoryBackends::new(Arc::clone(backend), None);
+    rustic_core::Repository::new_with_progress(&options, &backends, ui)
+        .map_err(Error::engine("reaching the repository"))
+}
+
+/// Reads a password file the way restic and the engine both do: one line, no spaces at its ends.
+fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let wrong = |fact: String, hint: &str| Error::PasswordFile {
+        path: path.into(),
+        fact,
+        hint: hint.to_owned(),
+    };
+    let metadata = fs::metadata(path).map_err(|error| {
+        wrong(format!("cannot be read: {error}"), "`password-file` in the profile names it; `rustic-hapi init` makes one for a new repository")
+    })?;
+    if metadata.mode() & 0o077 != 0 {
+        return Err(wrong(
+            format!("can be read by others (mode {:04o})", metadata.mode() & 0o7777),
+            &format!("`chmod 600 '{}'`", path.display()),
+        ));
+    }
+    let text = fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|error| wrong(format!("cannot be read: {error}"), "run this as its owner"))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.trim().is_empty() {
+        return Err(wrong("is empty".into(), "put the repository's password into it, on one line"));
+    }
+    if line.contains('\n') || line.trim() != line {
+        return Err(wrong(
+            "has more than one line, or spaces at the ends of it".into(),
+            "restic and rustic would read it differently: leave just the password, on one line",
+        ));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn bytesize(bytes: u64) -> bytesize::ByteSize {
+    bytesize::ByteSize(bytes)
+}

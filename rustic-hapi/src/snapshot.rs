@@ -1,0 +1,410 @@
+//! A snapshot run, from profile to report: the tour of the project. [`run`] reads as the arrow in
+//! ARCHITECTURE.md, a line or two a step; everything else is below it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Local, TimeDelta};
+use hapi_sources::{
+    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop,
+};
+
+use crate::archive::{Archive, Label};
+use crate::error::Error;
+use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
+use crate::lock::{RunLock, private_folder, write_private};
+use crate::manifest::{Description, Manifest, describe_note};
+use crate::profile::{Profile, Series, SeriesSource};
+use crate::readback;
+use crate::report::{RunReport, SeriesReport};
+use crate::repository::Repository;
+use crate::retention;
+use crate::ui::Ui;
+
+/// What a run is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Only these sources; the snapshots get the tag `only`.
+    pub only: Vec<String>,
+    /// Every series, due or not.
+    pub all: bool,
+    /// A further tag.
+    pub tag: Option<String>,
+    /// Keep the snapshots at least this long, in hours.
+    pub keep_hours: Option<u32>,
+    /// Capture and check, write nothing.
+    pub dry_run: bool,
+    /// Leave old snapshots alone.
+    pub no_forget: bool,
+    /// How long to wait for another run.
+    pub lock_wait: Duration,
+}
+
+/// Takes what is due, proves it, and applies retention.
+///
+/// `now` is the time the snapshots get. Every series is tried, whatever becomes of the others.
+///
+/// # Errors
+/// Only what keeps the whole run from starting. What happened to each series is in the report.
+pub fn run(
+    profile: &Profile,
+    request: &Request,
+    now: DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<RunReport, Error> {
+    request.check(profile)?;
+    let _lock = RunLock::take(&lock_folder(profile), &profile.location, request.lock_wait, stop)?;
+    let staging = fresh_staging(profile, ui)?;
+    off_the_disk(profile)?;
+    let repository = Repository::open(profile, stop, ui.clone())?;
+    let history = history::ours(&repository.snapshots()?, profile);
+
+    let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
+    for (nth, series) in due(profile, request, &history, &now).into_iter().enumerate() {
+        let sources = chosen(profile, request, series);
+        let time = now + TimeDelta::milliseconds(nth as i64);
+        let taken = take(profile, request, &repository, &history, series, &sources, time, &staging, ui);
+        report.series.push(SeriesReport::of(series, taken));
+        if stop.is_set() {
+            break;
+        }
+    }
+    if !request.no_forget && !request.dry_run && report.saved_any() && !stop.is_set() {
+        report.retention = Some(retention::apply(&repository, profile, &now, false));
+    }
+    warn_of_quotes(profile, &mut report, ui);
+    Ok(report)
+}
+
+/// A series that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// What each source brought.
+    pub manifest: Manifest,
+    /// Its summary.
+    pub description: Description,
+    /// The snapshot's tags, the series first.
+    pub tags: Vec<String>,
+    /// The snapshot; `None` after `--dry-run`.
+    pub snapshot: Option<Saved>,
+    /// Files that quote a secret, by content.
+    pub quotes: Vec<(String, Sha256Hash)>,
+    /// The description of the snapshot it was compared with.
+    pub before: Option<Description>,
+    /// Why it is `shrunk`, if it is.
+    pub shrunk: Option<String>,
+}
+
+/// A snapshot that is in the repository and was read back.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The id, 64 hexadecimal digits.
+    pub id: String,
+    /// Bytes added to the repository, compressed.
+    pub added: u64,
+    /// Bytes of all files in it.
+    pub bytes: u64,
+    /// Whether its tree is that of the snapshot before it.
+    pub unchanged: bool,
+}
+
+/// sources → captures → manifest → archive → snapshot → read back, for one series.
+#[allow(clippy::too_many_arguments, reason = "the steps of one series share the run's whole state")]
+fn take(
+    profile: &Profile,
+    request: &Request,
+    repository: &Repository,
+    history: &[Snapshot],
+    series: &Series,
+    sources: &[SeriesSource],
+    time: DateTime<Local>,
+    staging: &Staging,
+    ui: &Ui,
+) -> Result<Taken, Error> {
+    let captured = capture(profile, sources, time, staging, repository.gate().stop(), ui)?;
+    let manifest = Manifest::of(profile, &series.name, sources, &captured);
+    let captures: Vec<Capture> = captured.into_iter().filter_map(Result::ok).collect();
+    something_was_captured(&series.name, &manifest, &captures)?;
+
+    let bytes = manifest.to_bytes();
+    let description = manifest.describe(&bytes);
+    let before = baseline(profile, history, &series.name);
+    let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description));
+    let tags = tags(request, series, &manifest, shrunk.is_some());
+    let quotes = quotes(&captures);
+    let archive = Archive::new(captures, &profile.home, bytes);
+
+    let mut snapshot = None;
+    if !request.dry_run {
+        let label = Label {
+            host: profile.host.clone(),
+            home: profile.home.clone(),
+            tags: tags.clone(),
+            description: serde_json::to_string(&description).unwrap_or_default(),
+            time: history::to_jiff(&time),
+            keep_until: request
+                .keep_hours
+                .map(|hours| history::to_jiff(&(time + TimeDelta::hours(i64::from(hours))))),
+        };
+        let (file, written) = archive.write(repository, &label)?;
+        readback::prove(repository, &file, &archive, &written)?;
+        let tree = file.tree.to_hex().to_string();
+        snapshot = Some(Saved {
+            id: file.id.to_hex().to_string(),
+            added: file.summary.as_ref().map_or(0, |s| s.data_added_packed),
+            bytes: archive.bytes(),
+            unchanged: history
+                .iter()
+                .rev()
+                .find(|s| s.series == series.name)
+                .is_some_and(|s| s.tree == tree),
+        });
+    }
+    Ok(Taken {
+        manifest,
+        description,
+        tags,
+        snapshot,
+        quotes,
+        before: before.and_then(|b| b.description.clone()),
+        shrunk,
+    })
+}
+
+/// Captures the sources of one series. What each one brought is returned; an error is one that
+/// ends the run.
+fn capture(
+    profile: &Profile,
+    sources: &[SeriesSource],
+    time: DateTime<Local>,
+    staging: &Staging,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<Vec<Result<Capture, CaptureError>>, Error> {
+    let cache = SecretCache::open(&profile.state.join("secrets"));
+    if let Err(error) = &cache {
+        ui.warn(format_args!("secrets are encrypted anew by each run: {error}"));
+    }
+    // Every source of the profile is named, so that no folder of one series opens a database or
+    // copies a secret of another.
+    let all: Vec<_> = profile.sources.iter().map(|s| s.source.clone()).collect();
+    let mut capturer = Capturer::new(staging, &all)?
+        .recipients(profile.recipients.as_ref())
+        .secret_cache(cache.as_ref().ok())
+        .observer(ui)
+        .stop(stop.clone())
+        .now(SystemTime::from(time));
+    let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
+    let mut captured: Vec<_> = capturer.capture_all(&wanted);
+    captured.sort_by_key(|(index, _)| *index);
+    let captured: Vec<_> = captured.into_iter().map(|(_, capture)| capture).collect();
+    if stop.is_set() {
+        return Err(CaptureError::Stopped.into());
+    }
+    for capture in captured.iter().flatten() {
+        for note in capture.notes.iter().filter(|n| matches!(n, Note::SecretCache { .. })) {
+            ui.step(describe_note(note));
+        }
+    }
+    Ok(captured)
+}
+
+fn something_was_captured(
+    series: &str,
+    manifest: &Manifest,
+    captures: &[Capture],
+) -> Result<(), Error> {
+    if captures.iter().any(|c| !c.entries.is_empty()) {
+        return Ok(());
+    }
+    let failures = manifest
+        .sources
+        .iter()
+        .flat_map(|s| s.failures.iter().map(|f| format!("{}: {}", s.name, f.error)))
+        .collect::<Vec<_>>();
+    // An empty series whose sources need not exist is no failure of capturing, but no snapshot
+    // either.
+    Err(Error::NothingCaptured {
+        series: series.to_owned(),
+        failures: if failures.is_empty() { vec!["none of them exists".into()] } else { failures },
+    })
+}
+
+impl Request {
+    fn check(&self, profile: &Profile) -> Result<(), Error> {
+        for name in &self.only {
+            if profile.sources.iter().all(|s| &s.source.name != name) {
+                let names: Vec<_> =
+                    profile.sources.iter().map(|s| s.source.name.as_str()).collect();
+                return Err(Error::Usage {
+                    fact: format!("there is no source `{name}`"),
+                    hint: Some(format!("the profile has {}", names.join(", "))),
+                });
+            }
+        }
+        if let Some(tag) = &self.tag {
+            let reserved = [PARTIAL, DAMAGED, SHRUNK, ONLY].contains(&tag.as_str())
+                || profile.series.iter().any(|s| &s.name == tag);
+            if tag.is_empty() || tag.contains(',') || reserved {
+                return Err(Error::Usage {
+                    fact: format!("`{tag}` cannot be given as a tag"),
+                    hint: Some("tags of ours (series, partial, damaged, shrunk, only) are taken, and a comma parts tags".into()),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock_folder(profile: &Profile) -> std::path::PathBuf {
+    profile.state.parent().unwrap_or(&profile.state).join("locks")
+}
+
+/// Takes the lock that a run, or anything else that deletes, holds.
+pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
+}
+
+fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<Staging, Error> {
+    private_folder(&profile.state)?;
+    for left in Staging::sweep(&profile.staging)? {
+        ui.step(format_args!("removed `{}`, left by a killed run", left.display()));
+    }
+    Ok(Staging::create(&profile.staging)?)
+}
+
+/// Refuses a repository that would die with what it is to outlive.
+pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
+    if profile.allow_same_disk {
+        return Ok(());
+    }
+    for source in &profile.sources {
+        if let Some(reason) = profile.location.shares_disk_with(&source.source.path) {
+            return Err(Error::SameDisk {
+                location: profile.location.to_string(),
+                source_path: source.source.path.clone(),
+                reason,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The series to take, weekly ones first, so that `latest` is the main one.
+fn due<'a>(
+    profile: &'a Profile,
+    request: &Request,
+    history: &[Snapshot],
+    now: &DateTime<Local>,
+) -> Vec<&'a Series> {
+    let mut due: Vec<_> = profile
+        .series
+        .iter()
+        .filter(|series| match request.only.is_empty() {
+            true => request.all || history::is_due(profile, series, history, now),
+            false => profile
+                .sources
+                .iter()
+                .any(|s| s.series == series.name && request.only.contains(&s.source.name)),
+        })
+        .collect();
+    due.reverse();
+    due
+}
+
+fn chosen(profile: &Profile, request: &Request, series: &Series) -> Vec<SeriesSource> {
+    profile
+        .sources
+        .iter()
+        .filter(|s| s.series == series.name)
+        .filter(|s| request.only.is_empty() || request.only.contains(&s.source.name))
+        .cloned()
+        .collect()
+}
+
+fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
+    let mut tags = vec![series.name.clone()];
+    let conditions = [
+        (!manifest.is_complete(), PARTIAL),
+        (manifest.is_damaged(), DAMAGED),
+        (shrunk, SHRUNK),
+        (!request.only.is_empty(), ONLY),
+    ];
+    tags.extend(conditions.iter().filter(|(holds, _)| *holds).map(|(_, tag)| (*tag).to_owned()));
+    tags.extend(request.tag.clone());
+    tags
+}
+
+/// The snapshot that a new one is compared with: the last that is sound or accepted.
+fn baseline<'a>(profile: &Profile, history: &'a [Snapshot], series: &str) -> Option<&'a Snapshot> {
+    history
+        .iter()
+        .rev()
+        .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some())
+        .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
+}
+
+/// Says which table lost more than half of its rows, if one did. A handful of rows is no evidence.
+fn why_shrunk(before: &Description, now: &Description) -> Option<String> {
+    const TOO_FEW_TO_TELL: u64 = 10;
+    for (name, source) in &now.sources {
+        let Some(old) = before.sources.get(name) else { continue };
+        if !source.outcome.is_sound() || !old.outcome.is_sound() {
+            continue;
+        }
+        for (table, rows) in &source.rows {
+            let (Some(was), is) = (old.rows.get(table).copied().flatten(), rows.unwrap_or(0)) else {
+                continue;
+            };
+            if was >= TOO_FEW_TO_TELL && is < was / 2 {
+                return Some(format!("table {table} of {name} went from {was} to {is} rows"));
+            }
+        }
+    }
+    None
+}
+
+fn quotes(captures: &[Capture]) -> Vec<(String, Sha256Hash)> {
+    captures
+        .iter()
+        .flat_map(|c| &c.notes)
+        .filter_map(|note| match note {
+            Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Warns of each content that quotes a secret once, not twice a day for ever.
+fn warn_of_quotes(profile: &Profile, report: &mut RunReport, ui: &Ui) {
+    let quotes: Vec<_> = report
+        .series
+        .iter()
+        .filter_map(|s| s.taken.as_ref().ok())
+        .flat_map(|t| t.quotes.clone())
+        .collect();
+    if quotes.is_empty() {
+        return;
+    }
+    let path = profile.state.join("quotes-told");
+    let mut told = told_before(&path);
+    let before = told.len();
+    for (text, content) in quotes {
+        if told.insert(content.to_string()) {
+            report.warnings.push(text);
+        }
+    }
+    if told.len() > before && !report.dry_run {
+        let lines = told.into_iter().collect::<Vec<_>>().join("\n");
+        if let Err(error) = write_private(&path, lines.as_bytes()) {
+            ui.warn(error);
+        }
+    }
+}
+
+fn told_before(path: &Path) -> BTreeSet<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}

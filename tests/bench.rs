@@ -1,0 +1,501 @@
+//! The benchmark: rustic-hapi beside `sqlite3 .backup` and `restic backup`, on the same databases,
+//! in one run. `just bench`, or
+//!
+//! ```text
+//! cargo bench -p rustic-hapi --bench bench -- [--size 1GB] [--shape plain|search|both]
+//!     [--rounds 5] [--memory] [--keep] [--json FILE]
+//! ```
+//!
+//! Whole processes are measured: wall time here, processor time and peak memory by GNU time, growth
+//! as the bytes in the repository's folder. Both programs find the same state, in alternating
+//! order; between the rounds the hub, which stays open as a real one does, adds half a day's
+//! messages one commit at a time. Nothing is asserted: what counts are the ratios, and those
+//! depend on the machine too.
+//!
+//! Data lie below `$BENCH_DIR`, or `target/bench`. `--keep` leaves the generated databases there
+//! for the next run; remove them after a change to the generator.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use rustic_hapi::synthetic::{Hub, Shape};
+use serde_json::{Value, json};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const SEED: u64 = 20_250_101;
+const GB: u64 = 1_000_000_000;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if !args.iter().any(|arg| arg == "--bench") {
+        // `cargo test --all-targets` runs benchmarks as well, and this one takes minutes.
+        println!("nothing to test: run this with `cargo bench`");
+        return ExitCode::SUCCESS;
+    }
+    match Options::parse(&args).and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let mut results = Vec::new();
+    for &shape in &options.shapes {
+        if options.memory {
+            for size in [GB, 4 * GB] {
+                let size = options.size.unwrap_or(size);
+                results.push(Race::prepare(shape, size, options.keep)?.memory()?);
+            }
+        } else {
+            let size = options.size.unwrap_or(match shape {
+                Shape::Plain => GB,
+                Shape::Search => 6 * GB / 10,
+            });
+            results.push(Race::prepare(shape, size, options.keep)?.side_by_side(options.rounds)?);
+        }
+    }
+    if let Some(file) = &options.json {
+        fs::write(file, serde_json::to_string_pretty(&Value::from(results))?)?;
+    }
+    Ok(())
+}
+
+/// What the command line asked for.
+struct Options {
+    size: Option<u64>,
+    shapes: Vec<Shape>,
+    rounds: u32,
+    memory: bool,
+    keep: bool,
+    json: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Self> {
+        let mut options = Self {
+            size: None,
+            shapes: Vec::new(),
+            rounds: 5,
+            memory: false,
+            keep: false,
+            json: None,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("`{arg}` needs a value"));
+            match arg.as_str() {
+                "--bench" => {}
+                "--size" => options.size = Some(parse_size(value()?)?),
+                "--shape" => {
+                    options.shapes = match value()?.as_str() {
+                        "plain" => vec![Shape::Plain],
+                        "search" => vec![Shape::Search],
+                        "both" => vec![Shape::Plain, Shape::Search],
+                        other => return Err(format!("no such shape: `{other}`").into()),
+                    }
+                }
+                "--rounds" => options.rounds = value()?.parse()?,
+                "--memory" => options.memory = true,
+                "--keep" => options.keep = true,
+                // Cargo runs benchmarks in the package's folder; a path is meant as typed only
+                // when it is absolute.
+                "--json" => options.json = Some(PathBuf::from(value()?)),
+                other => return Err(format!("no such option: `{other}`").into()),
+            }
+        }
+        if options.rounds == 0 {
+            return Err("`--rounds` must be at least 1".into());
+        }
+        if options.shapes.is_empty() {
+            options.shapes = match options.memory {
+                true => vec![Shape::Plain],
+                false => vec![Shape::Plain, Shape::Search],
+            };
+        }
+        Ok(options)
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64> {
+    let (number, unit) = match text.strip_suffix("GB") {
+        Some(number) => (number, GB),
+        None => (
+            text.strip_suffix("MB")
+                .ok_or("a size is like 100MB or 4GB")?,
+            GB / 1_000,
+        ),
+    };
+    Ok(number.parse::<u64>()? * unit)
+}
+
+/// Who is measured.
+#[derive(Clone, Copy)]
+enum Contender {
+    RusticHapi,
+    BackupAndRestic,
+}
+
+use Contender::{BackupAndRestic, RusticHapi};
+
+/// A home with a hub, and a repository for each contender.
+struct Race {
+    shape: Shape,
+    hub: Hub,
+    /// Removed with everything in it at the end.
+    dir: tempfile::TempDir,
+}
+
+/// What one run cost.
+struct Cost {
+    wall_s: f64,
+    cpu_s: f64,
+    peak_mib: f64,
+    growth_mb: f64,
+}
+
+impl Race {
+    fn prepare(shape: Shape, size: u64, keep: bool) -> Result<Self> {
+        let root = std::env::var_os("BENCH_DIR").map_or_else(
+            || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench"),
+            PathBuf::from,
+        );
+        fs::create_dir_all(&root)?;
+        let root = root.canonicalize()?;
+        let base = generated(&root, shape, size)?;
+        let dir = tempfile::Builder::new().prefix("race-").tempdir_in(&root)?;
+        for folder in ["home/.hapi", "ours", "theirs"] {
+            fs::create_dir_all(dir.path().join(folder))?;
+        }
+        let database = dir.path().join("home/.hapi/hapi.db");
+        match keep {
+            true => fs::copy(&base, &database).map(drop)?,
+            false => fs::rename(&base, &database)?,
+        }
+        let race = Self {
+            shape,
+            hub: Hub::open(&database, shape, SEED)?,
+            dir,
+        };
+        race.init()?;
+        Ok(race)
+    }
+
+    /// Makes the two repositories, each with the program that will use it.
+    fn init(&self) -> Result<()> {
+        let dir = self.dir.path().display();
+        let password = self.dir.path().join("password");
+        fs::write(&password, "correct horse battery staple\n")?;
+        fs::set_permissions(&password, Permissions::from_mode(0o600))?;
+        let profile = format!(
+            r#"hapi-home = "{dir}/home/.hapi"
+staging = "{dir}/ours/staging"
+
+[repository]
+location = "{dir}/ours/repo"
+password-file = "{dir}/password"
+# Both contenders write to the disk that they read from.
+allow-same-disk = true
+
+[[series]]
+name = "hapi"
+
+[[source]]
+name = "hapi.db"
+path = "$HAPI_HOME/hapi.db"
+kind = "sqlite"
+count = ["sessions", "messages"]
+newest = ["messages.created_at"]
+"#
+        );
+        fs::write(self.dir.path().join("profile.toml"), profile)?;
+        self.finish(self.ours(&["init"]))?;
+        self.finish(self.shell("restic init --quiet --repository-version 2"))
+    }
+
+    /// The first snapshot, then one after each half day's use.
+    fn side_by_side(mut self, rounds: u32) -> Result<Value> {
+        println!("\n{}, {rounds} rounds", self.describe()?);
+        let mut first = [Vec::new(), Vec::new()];
+        first[0].push(self.measure(RusticHapi)?);
+        first[1].push(self.measure(BackupAndRestic)?);
+        let mut later = [Vec::new(), Vec::new()];
+        for round in 0..rounds {
+            self.half_a_day()?;
+            let (one, other) = match round % 2 {
+                0 => (RusticHapi, BackupAndRestic),
+                _ => (BackupAndRestic, RusticHapi),
+            };
+            later[one as usize].push(self.measure(one)?);
+            later[other as usize].push(self.measure(other)?);
+            eprintln!("round {} of {rounds} done", round + 1);
+        }
+        println!(
+            "{:<20}{:>26}{:>26}{:>24}",
+            "", "rustic-hapi", ".backup + restic", "ratio"
+        );
+        Ok(json!({
+            "shape": self.name(),
+            "bytes": self.hub.size()?,
+            "messages": self.hub.messages(),
+            "first": report("first", &first),
+            "later": report("later", &later),
+        }))
+    }
+
+    /// Peak memory of rustic-hapi alone: the first snapshot, and one after half a day's use.
+    fn memory(mut self) -> Result<Value> {
+        println!("\n{}", self.describe()?);
+        let first = self.measure(RusticHapi)?.peak_mib;
+        self.half_a_day()?;
+        let later = self.measure(RusticHapi)?.peak_mib;
+        println!("peak memory: first snapshot {first:.0} MiB, later {later:.0} MiB");
+        Ok(json!({
+            "shape": self.name(),
+            "bytes": self.hub.size()?,
+            "first-peak-mib": first,
+            "later-peak-mib": later,
+        }))
+    }
+
+    fn half_a_day(&mut self) -> rusqlite::Result<()> {
+        self.hub.add_messages(self.shape.half_day(), 1)
+    }
+
+    fn describe(&self) -> Result<String> {
+        Ok(format!(
+            "{} shape: {:.2} GB, {} messages, +{} between snapshots",
+            self.name(),
+            megabytes(self.hub.size()?) / 1e3,
+            self.hub.messages(),
+            self.shape.half_day(),
+        ))
+    }
+
+    fn name(&self) -> &'static str {
+        shape_name(self.shape)
+    }
+
+    fn measure(&self, contender: Contender) -> Result<Cost> {
+        let rusage = self.dir.path().join("rusage");
+        let (command, repository) = match contender {
+            RusticHapi => (
+                self.ours(&["--no-progress", "-q", "snapshot"]),
+                self.dir.path().join("ours/repo"),
+            ),
+            // The staged copy is always of the same name, so that restic finds its parent
+            // snapshot, and is removed in the end, as rustic-hapi removes its own.
+            BackupAndRestic => (
+                self.shell(
+                    "sqlite3 home/.hapi/hapi.db \".backup theirs/hapi.db\" && \
+                     restic backup --quiet theirs/hapi.db && rm theirs/hapi.db",
+                ),
+                self.dir.path().join("theirs/repo"),
+            ),
+        };
+        let mut timed = Command::new("time");
+        timed.args(["--quiet", "-f", "%U %S %M", "-o"]).arg(&rusage);
+        timed.arg(command.get_program()).args(command.get_args());
+        self.settle(&mut timed);
+
+        // What others have written is on disk before the clock starts.
+        rustix::fs::sync();
+        let before = bytes_below(&repository)?;
+        let start = Instant::now();
+        self.finish(timed)?;
+        let wall_s = start.elapsed().as_secs_f64();
+
+        let rusage = fs::read_to_string(rusage)?;
+        let mut numbers = rusage.split_whitespace().map(str::parse::<f64>);
+        let mut next = || {
+            numbers
+                .next()
+                .ok_or("`time` wrote less than it was told to")
+        };
+        Ok(Cost {
+            wall_s,
+            cpu_s: next()?? + next()??,
+            peak_mib: next()?? / 1024.0,
+            growth_mb: megabytes(bytes_below(&repository)? - before),
+        })
+    }
+
+    fn ours(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustic-hapi"));
+        command
+            .arg("--profile")
+            .arg(self.dir.path().join("profile.toml"))
+            .args(args);
+        self.settle(&mut command);
+        command
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        self.settle(&mut command);
+        command
+    }
+
+    /// Gives a command a home below our folder, and nothing of the caller's environment: neither a
+    /// profile nor a cache of the user's may take part.
+    fn settle(&self, command: &mut Command) {
+        let dir = self.dir.path();
+        command
+            .current_dir(dir)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", dir.join("home"))
+            .env("TMPDIR", dir)
+            .env("XDG_CONFIG_HOME", dir.join("config"))
+            .env("XDG_STATE_HOME", dir.join("state"))
+            .env("XDG_CACHE_HOME", dir.join("cache"))
+            .env("RESTIC_REPOSITORY", dir.join("theirs/repo"))
+            .env("RESTIC_PASSWORD_FILE", dir.join("password"))
+            .env("RESTIC_CACHE_DIR", dir.join("theirs/cache"));
+    }
+
+    /// Runs a command to its end; its output is of interest only when it fails.
+    fn finish(&self, mut command: Command) -> Result<()> {
+        let output = command.stdin(Stdio::null()).output().map_err(|error| {
+            format!("cannot run `{}`: {error}", command.get_program().display())
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        Err(format!(
+            "{}\n{command:?}\n{}",
+            output.status,
+            String::from_utf8_lossy(&said)
+        )
+        .into())
+    }
+}
+
+/// A database of this shape and size, from an earlier run or made now.
+fn generated(root: &Path, shape: Shape, size: u64) -> Result<PathBuf> {
+    let base = root.join(format!(
+        "base-{}-{}MB.db",
+        shape_name(shape),
+        size / 1_000_000
+    ));
+    if base.exists() {
+        return Ok(base);
+    }
+    eprintln!("generating {}", base.display());
+    let scratch = tempfile::tempdir_in(root)?;
+    let unfinished = scratch.path().join("hapi.db");
+    let mut hub = Hub::create(&unfinished, shape, SEED)?;
+    while hub.size()? < size {
+        hub.add_messages(1_000, 1_000)?;
+    }
+    // Closing the last connection writes the WAL back, so that one file is all of it.
+    drop(hub);
+    fs::rename(&unfinished, &base)?;
+    Ok(base)
+}
+
+/// Prints a row for each measure, and returns the same as JSON.
+fn report(work: &str, costs: &[Vec<Cost>; 2]) -> Value {
+    type Measure = (&'static str, fn(&Cost) -> f64);
+    const MEASURES: [Measure; 4] = [
+        ("wall s", |cost| cost.wall_s),
+        ("cpu s", |cost| cost.cpu_s),
+        ("peak MiB", |cost| cost.peak_mib),
+        ("growth MB", |cost| cost.growth_mb),
+    ];
+    let mut rows = serde_json::Map::new();
+    for (name, of) in MEASURES {
+        let ours = Spread::of(costs[0].iter().map(of));
+        let theirs = Spread::of(costs[1].iter().map(of));
+        // Of each round, so that what slowed both down is in none.
+        let pairs = costs[0].iter().zip(&costs[1]);
+        let ratio = Spread::of(pairs.map(|(ours, theirs)| of(ours) / of(theirs)));
+        println!(
+            "{work:<7}{name:<13}{:>26}{:>26}{:>24}",
+            ours.show(),
+            theirs.show(),
+            ratio.show()
+        );
+        rows.insert(
+            name.replace(' ', "-").to_lowercase(),
+            json!({ "ours": ours.json(), "theirs": theirs.json(), "ratio": ratio.json() }),
+        );
+    }
+    Value::Object(rows)
+}
+
+/// The values of one measure over all rounds, sorted.
+struct Spread(Vec<f64>);
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+
+    fn median(&self) -> f64 {
+        let half = self.0.len() / 2;
+        match self.0.len() % 2 {
+            0 => f64::midpoint(self.0[half - 1], self.0[half]),
+            _ => self.0[half],
+        }
+    }
+
+    fn ends(&self) -> (f64, f64) {
+        (self.0[0], self.0[self.0.len() - 1])
+    }
+
+    /// The median, and the smallest and largest if there are several.
+    fn show(&self) -> String {
+        let digits = if self.median() < 100.0 { 2 } else { 0 };
+        let mut text = format!("{:.digits$}", self.median());
+        if self.0.len() > 1 {
+            let (least, most) = self.ends();
+            // Writing to a string cannot fail.
+            let _ = write!(text, " ({least:.digits$}..{most:.digits$})");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let (min, max) = self.ends();
+        json!({ "median": self.median(), "min": min, "max": max })
+    }
+}
+
+fn shape_name(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Plain => "plain",
+        Shape::Search => "search",
+    }
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss, reason = "exact up to 9 PB")]
+    let bytes = bytes as f64;
+    bytes / 1e6
+}
+
+/// What the files below a folder hold, in bytes.
+fn bytes_below(dir: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        sum += match entry.file_type()?.is_dir() {
+            true => bytes_below(&entry.path())?,
+            false => entry.metadata()?.len(),
+        };
+    }
+    Ok(sum)
+}

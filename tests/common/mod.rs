@@ -1,0 +1,385 @@
+//! What the end-to-end tests share: a home like a hub's, made with the real programs, and the real
+//! binary run against it.
+
+#![allow(dead_code, reason = "each test uses its part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustic_hapi::synthetic::{Hub, Shape, write_notes, write_wav};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Values that must never be found anywhere but in the live secrets.
+pub const CANARIES: [&str; 2] = ["sk-canary-1f8e2d7c6b5a4938", "canary-jwt-secret-00112233445566"];
+
+/// A home with everything the shipped profile names, a repository's place, and an age identity.
+pub struct Home {
+    pub dir: TempDir,
+    pub recipient: String,
+}
+
+/// What a command said, and its exit code.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
+    }
+
+    /// The exit code must be this one.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Home {
+    /// A home with a small hub that nobody writes to.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        for folder in
+            [".hapi/scratchlist-attachments", ".config/hapi", "coding/hapi/docs/plans", "voice-test-output/empty"]
+        {
+            fs::create_dir_all(home.join(folder)).unwrap();
+        }
+        let mut hub = Hub::create(&home.join(".hapi/hapi.db"), Shape::Plain, 42).unwrap();
+        hub.add_messages(300, 50).unwrap();
+        drop(hub);
+
+        let hapi = home.join(".hapi");
+        let env = format!("# keys\nAPI_KEY={}\nexport JWT_SECRET='{}'\n", CANARIES[0], CANARIES[1]);
+        fs::write(hapi.join("hub.env"), env).unwrap();
+        fs::set_permissions(hapi.join("hub.env"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(hapi.join("settings.json"), "{\"cliToken\":\"t\",\"vapid\":\"v\"}").unwrap();
+        fs::write(hapi.join("driver-status.json"), "{\"state\":\"idle\"}\n").unwrap();
+        fs::write(hapi.join("scratchlist-attachments/a file.bin"), [7u8; 5000]).unwrap();
+
+        let manifest = home.join("coding/hapi/driver-manifest.yaml");
+        fs::write(&manifest, "drivers:\n  - name: one\n").unwrap();
+        symlink(&manifest, home.join(".config/hapi/driver-manifest.yaml")).unwrap();
+
+        write_wav(&home.join("voice-test-output/hello world.wav"), 1, 3).unwrap();
+        fs::write(home.join("voice-test-output/results.json"), "{\"passed\":3}\n").unwrap();
+
+        let plans = home.join("coding/hapi/docs/plans");
+        write_notes(&plans, 4, 9).unwrap();
+        let repository = home.join("coding/hapi");
+        fs::write(plans.join("tracked.md"), "as committed\n").unwrap();
+        fs::write(plans.join("modified.md"), "as committed\n").unwrap();
+        fs::write(repository.join(".gitignore"), "docs/plans/ignored.md\n").unwrap();
+        git(&repository, &["init", "-q"]);
+        git(&repository, &["add", ".gitignore", "docs/plans/tracked.md", "docs/plans/modified.md"]);
+        git(&repository, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "plans"]);
+        fs::write(plans.join("modified.md"), "changed since\n").unwrap();
+        fs::write(plans.join("ignored.md"), "not for git\n").unwrap();
+
+        let key = dir.path().join("identity.txt");
+        run("age-keygen", &["-o".as_ref(), key.as_os_str()]);
+        let recipient = run("age-keygen", &["-y".as_ref(), key.as_os_str()]).stdout.trim().to_owned();
+        Self { dir, recipient }
+    }
+
+    /// And with `init` done.
+    pub fn initialised() -> Self {
+        let home = Self::new();
+        home.init().exits(0);
+        home
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    pub fn hapi(&self, name: &str) -> PathBuf {
+        self.path().join(".hapi").join(name)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.hapi("hapi.db")
+    }
+
+    pub fn repository(&self) -> PathBuf {
+        self.dir.path().join("repository")
+    }
+
+    pub fn profile(&self) -> PathBuf {
+        self.path().join(".config/rustic-hapi/hapi.toml")
+    }
+
+    pub fn password(&self) -> PathBuf {
+        self.path().join(".config/rustic-hapi/hapi.password")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path().join(".local/state/rustic-hapi/hapi")
+    }
+
+    pub fn init(&self) -> Said {
+        let repository = self.repository();
+        self.hapi_command(&[
+            "init",
+            "--repository",
+            repository.to_str().unwrap(),
+            "--allow-same-disk",
+            "--recipient",
+            &self.recipient,
+        ])
+    }
+
+    /// The binary with a clean environment, as cron has it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustic-hapi"));
+        command
+            .env_clear()
+            .env("HOME", self.path())
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .current_dir("/")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn hapi_command(&self, args: &[&str]) -> Said {
+        self.command().args(args).output().unwrap().into()
+    }
+
+    pub fn snapshot(&self) -> Said {
+        self.hapi_command(&["snapshot", "--json"])
+    }
+
+    /// Runs at a time of its own, which builds with debug assertions allow.
+    pub fn at(&self, time: &str, args: &[&str]) -> Said {
+        self.command().env("RUSTIC_HAPI_TEST_NOW", time).args(args).output().unwrap().into()
+    }
+
+    /// With one stream broken in the way that is asked for.
+    pub fn faulty(&self, fault: &str) -> Said {
+        self.command()
+            .env("RUSTIC_HAPI_TEST_FAULT", fault)
+            .args(["snapshot", "--json"])
+            .output()
+            .unwrap()
+            .into()
+    }
+
+    /// Stock restic on the repository.
+    pub fn restic(&self, args: &[&str]) -> Said {
+        let said = self.restic_command(args).output().unwrap();
+        Said::from(said).exits(0)
+    }
+
+    pub fn restic_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("restic");
+        command
+            .env("HOME", self.dir.path())
+            .env("RESTIC_REPOSITORY", self.repository())
+            .env("RESTIC_PASSWORD_FILE", self.password())
+            .arg("--no-cache")
+            .args(args);
+        command
+    }
+
+    pub fn restic_snapshots(&self) -> Vec<Value> {
+        let said = self.restic(&["snapshots", "--json"]);
+        said.json().as_array().cloned().unwrap_or_default()
+    }
+
+    /// The bytes of a file in the newest snapshot of a series.
+    pub fn dump(&self, tag: &str, path: &Path) -> Vec<u8> {
+        let output = self
+            .restic_command(&["dump", "--tag", tag, "latest", path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// The manifest of the newest snapshot of a series.
+    pub fn manifest(&self, tag: &str) -> Value {
+        let bytes = self.dump(tag, &self.path().join(".hapi-manifest.json"));
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// Changes the profile's text.
+    pub fn edit_profile(&self, edit: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(self.profile()).unwrap();
+        fs::write(self.profile(), edit(text)).unwrap();
+    }
+
+    /// A profile of one's own, with a repository that is there.
+    pub fn write_profile(&self, name: &str, sources: &str) -> PathBuf {
+        let path = self.dir.path().join(format!("{name}.toml"));
+        let text = format!(
+            "host = \"test\"\n[repository]\nlocation = {:?}\npassword-file = {:?}\nallow-same-disk = true\n[secrets]\nrecipients = [{:?}]\n[[series]]\nname = \"{name}\"\n{sources}",
+            self.repository(), self.password(), self.recipient
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// A hub that commits one message after the other, in a process of its own: `python3` with
+/// SQLite, so that neither our SQLite nor our locks are its.
+pub struct BusyHub(Child);
+
+impl BusyHub {
+    pub fn start(database: &Path) -> Self {
+        let script = r#"
+import sqlite3, sys, time, os
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+db.execute("PRAGMA journal_mode=WAL")
+db.execute("PRAGMA synchronous=NORMAL")
+db.execute("CREATE TABLE IF NOT EXISTS beats(n INTEGER PRIMARY KEY, pad TEXT)")
+n = db.execute("SELECT coalesce(max(n),0) FROM beats").fetchone()[0]
+print("ready", flush=True)
+while True:
+    n += 1
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("INSERT INTO beats VALUES(?,?)", (n, os.urandom(200).hex()))
+    db.execute("UPDATE beats SET pad=? WHERE n=?", (os.urandom(200).hex(), max(1, n // 2)))
+    db.execute("COMMIT")
+    time.sleep(0.003)
+"#;
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(database)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0u8; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        thread::sleep(Duration::from_millis(200));
+        Self(child)
+    }
+
+    /// SIGKILL: the WAL stays hot.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for BusyHub {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// A program that keeps rewriting a file in place and by rename.
+pub struct Rewriter {
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Rewriter {
+    pub fn start(path: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut n = 0u64;
+            while !told.load(Ordering::SeqCst) {
+                n += 1;
+                let text = format!("{{\"state\":\"busy\",\"n\":{n}}}\n");
+                let temporary = path.with_extension("tmp");
+                fs::write(&temporary, text).unwrap();
+                fs::rename(&temporary, &path).unwrap();
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Rewriter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join();
+        }
+    }
+}
+
+/// Runs a program that must be there and succeed.
+#[track_caller]
+pub fn run(program: &str, args: &[&OsStr]) -> Said {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("`{program}` is needed: {error}"));
+    Said::from(output).exits(0)
+}
+
+pub fn git(folder: &Path, args: &[&str]) {
+    let mut all = vec![OsStr::new("-C"), folder.as_os_str()];
+    all.extend(args.iter().map(OsStr::new));
+    run("git", &all);
+}
+
+/// One value of a query, asked of stock sqlite3.
+#[track_caller]
+pub fn sqlite3(database: &Path, sql: &str) -> String {
+    run("sqlite3", &[database.as_os_str(), sql.as_ref()]).stdout.trim().to_owned()
+}
+
+/// All files below a folder whose bytes hold the needle.
+pub fn files_with(folder: &Path, needle: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let bytes = fs::read(entry.path()).unwrap_or_default();
+                if bytes.windows(needle.len()).any(|w| w == needle.as_bytes()) {
+                    found.push(entry.path());
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Feeds a program's standard input and returns what it says.
+pub fn feed(program: &str, args: &[&OsStr], input: &[u8]) -> Output {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("`{program}` is needed: {error}"));
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}

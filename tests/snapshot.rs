@@ -1,0 +1,428 @@
+//! The main job through the real binary: a home with everything the shipped profile names, a busy
+//! hub among it, judged by stock restic, age and sqlite3.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use common::{BusyHub, CANARIES, Home, Rewriter, feed, files_with, run, sqlite3};
+use serde_json::Value;
+
+fn source<'a>(manifest: &'a Value, name: &str) -> &'a Value {
+    manifest["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == name)
+        .unwrap_or_else(|| panic!("no source {name} in {manifest:#}"))
+}
+
+fn paths(source: &Value) -> Vec<String> {
+    let entries = source["entries"].as_array().unwrap();
+    entries.iter().map(|e| e["path"].as_str().unwrap_or("?").to_owned()).collect()
+}
+
+#[test]
+fn everything_the_profile_names_arrives_whole_from_a_busy_home() {
+    let home = Home::initialised();
+    let hub = BusyHub::start(&home.database());
+    let rewriter = Rewriter::start(home.hapi("driver-status.json"));
+    let said = home.snapshot().exits(0);
+    drop(rewriter);
+    drop(hub);
+
+    let report = said.json();
+    let series: Vec<_> = report["series"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(series, ["hapi-weekly", "hapi"], "the main series comes last, so `latest` is it");
+    let snapshots = home.restic_snapshots();
+    assert_eq!(snapshots.len(), 2);
+    let paths_of = |s: &Value| s["paths"].clone();
+    assert_eq!(paths_of(&snapshots[0]), paths_of(&snapshots[1]));
+    assert_eq!(snapshots[0]["paths"][0], home.path().to_str().unwrap());
+    let latest = home.restic(&["snapshots", "--json", "--latest", "1"]).json();
+    assert!(latest.to_string().contains("\"hapi\""));
+    home.restic(&["check", "--read-data"]);
+
+    // The database opens, is sound, and holds what the report says.
+    let copy = home.dir.path().join("restored.db");
+    fs::write(&copy, home.dump("hapi", &home.database())).unwrap();
+    assert_eq!(sqlite3(&copy, "PRAGMA integrity_check"), "ok");
+    assert_eq!(sqlite3(&copy, "SELECT count(*) FROM sessions"), "78");
+    assert_eq!(sqlite3(&copy, "SELECT count(*) FROM messages"), "300");
+    assert!(!copy.with_extension("db-wal").exists());
+    let header = fs::read(&copy).unwrap();
+    assert_eq!(&header[18..20], &[1, 1], "a rollback-journal file opens on read-only media, too");
+
+    // Stock age opens the secret, byte for byte.
+    let ciphertext = home.dump("hapi", &home.hapi("hub.env.age"));
+    let identity = home.dir.path().join("identity.txt");
+    let plain = feed("age", &["-d".as_ref(), "-i".as_ref(), identity.as_os_str()], &ciphertext);
+    assert!(plain.status.success());
+    assert_eq!(plain.stdout, fs::read(home.hapi("hub.env")).unwrap());
+
+    // The link's content, the status file in one piece, and of the plans what git cannot give back.
+    let link = home.path().join(".config/hapi/driver-manifest.yaml");
+    assert_eq!(home.dump("hapi", &link), b"drivers:\n  - name: one\n");
+    let status = home.dump("hapi", &home.hapi("driver-status.json"));
+    assert!(serde_json::from_slice::<Value>(&status).is_ok(), "{:?}", String::from_utf8_lossy(&status));
+    let manifest = home.manifest("hapi");
+    let mut plans: Vec<_> = paths(source(&manifest, "plans"))
+        .iter()
+        .map(|p| Path::new(p).file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    plans.retain(|name| ["tracked.md", "modified.md", "ignored.md"].contains(&name.as_str()));
+    assert_eq!(plans, ["ignored.md", "modified.md"]);
+
+    // The weekly series holds the recordings, the empty folder among them.
+    let restored = home.dir.path().join("weekly");
+    home.restic(&["restore", "latest", "--tag", "hapi-weekly", "--target", restored.to_str().unwrap()]);
+    let voice = restored.join(home.path().strip_prefix("/").unwrap()).join("voice-test-output");
+    assert!(voice.join("empty").is_dir());
+    let wav = "hello world.wav";
+    assert_eq!(
+        fs::read(voice.join(wav)).unwrap(),
+        fs::read(home.path().join("voice-test-output").join(wav)).unwrap()
+    );
+}
+
+#[test]
+fn the_same_state_makes_the_same_tree() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let report = home.snapshot().exits(0).json();
+    let series = report["series"].as_array().unwrap();
+    assert_eq!(series.len(), 1, "the weekly series was complete and is not due again");
+    assert_eq!(series[0]["unchanged"], true, "{report:#}");
+    let main: Vec<_> = home
+        .restic_snapshots()
+        .into_iter()
+        .filter(|s| s["tags"].to_string().contains("\"hapi\""))
+        .collect();
+    assert_eq!(main.len(), 2);
+    assert_eq!(main[0]["tree"], main[1]["tree"]);
+}
+
+#[test]
+fn a_small_change_stores_little() {
+    let home = Home::initialised();
+    let first = home.snapshot().exits(0).json();
+    sqlite3(&home.database(), "UPDATE sessions SET updated_at = updated_at + 1 WHERE rowid = 1");
+    let second = home.snapshot().exits(0).json();
+    let added = |report: &Value| {
+        let series = report["series"].as_array().unwrap();
+        series.iter().find(|s| s["name"] == "hapi").unwrap()["added"].as_u64().unwrap()
+    };
+    assert!(added(&second) > 0);
+    assert!(added(&second) * 4 < added(&first), "{} of {}", added(&second), added(&first));
+}
+
+#[test]
+fn folders_files_and_links_keep_mode_owner_and_time() {
+    let home = Home::initialised();
+    let attachments = home.hapi("scratchlist-attachments");
+    fs::set_permissions(&attachments, fs::Permissions::from_mode(0o2750)).unwrap();
+    fs::set_permissions(home.path().join(".hapi"), fs::Permissions::from_mode(0o711)).unwrap();
+    let file = attachments.join("a file.bin");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o4751)).unwrap();
+    std::os::unix::fs::symlink("a file.bin", attachments.join("link")).unwrap();
+    let odd = std::ffi::OsStr::from_bytes(b"odd \xff\nname");
+    fs::write(attachments.join(odd), "odd").unwrap();
+    home.snapshot().exits(0);
+
+    let target = home.dir.path().join("restored");
+    home.restic(&["restore", "latest", "--tag", "hapi", "--target", target.to_str().unwrap()]);
+    let there = |path: &Path| target.join(path.strip_prefix("/").unwrap());
+    for path in [&attachments, &file, &home.path().join(".hapi"), &home.path()] {
+        let (live, back) = (fs::metadata(path).unwrap(), fs::metadata(there(path)).unwrap());
+        assert_eq!(live.mode(), back.mode(), "{}", path.display());
+        assert_eq!((live.uid(), live.gid()), (back.uid(), back.gid()));
+    }
+    let live = fs::metadata(&file).unwrap();
+    assert_eq!(live.mtime_nsec(), fs::metadata(there(&file)).unwrap().mtime_nsec());
+    assert_eq!(fs::read_link(there(&attachments.join("link"))).unwrap(), Path::new("a file.bin"));
+    assert_eq!(fs::read(there(&attachments.join(odd))).unwrap(), b"odd");
+
+    // A folder above the captures has the time of the newest thing captured below it.
+    let hapi = fs::metadata(there(&home.path().join(".hapi"))).unwrap();
+    let newest = ["hapi.db", "hub.env.age", "driver-status.json", "settings.json.age"]
+        .iter()
+        .map(|name| fs::symlink_metadata(there(&home.hapi(name))).unwrap().mtime())
+        .chain([fs::symlink_metadata(&attachments).unwrap().mtime(), live.mtime()])
+        .max();
+    assert!(Some(hapi.mtime()) >= newest);
+}
+
+use std::os::unix::ffi::OsStrExt;
+
+#[test]
+fn the_description_says_what_the_manifest_says() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let listed = home.hapi_command(&["snapshots", "--json"]).exits(0).json();
+    let main = listed["snapshots"].as_array().unwrap().iter().find(|s| s["series"] == "hapi").unwrap();
+    let bytes = home.dump("hapi", &home.path().join(".hapi-manifest.json"));
+    let file = home.dir.path().join("manifest.json");
+    fs::write(&file, &bytes).unwrap();
+    let sum = run("sha256sum", &[file.as_os_str()]).stdout;
+    assert_eq!(main["description"]["manifest"], sum.split(' ').next().unwrap());
+    let database = &main["description"]["sources"]["hapi.db"];
+    assert_eq!(database["outcome"], "complete");
+    assert_eq!(database["rows"]["sessions"], 78);
+    assert_eq!(database["rows"]["fcm_devices"], Value::Null);
+
+    // Every file of the manifest is in the snapshot, with its size and hash.
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    let mut files = 0;
+    for entry in manifest["sources"].as_array().unwrap().iter().flat_map(|s| s["entries"].as_array().unwrap()) {
+        if entry["type"] != "file" {
+            continue;
+        }
+        files += 1;
+        let content = home.dump("hapi", Path::new(entry["path"].as_str().unwrap()));
+        assert_eq!(entry["size"], content.len());
+        fs::write(&file, &content).unwrap();
+        let sum = run("sha256sum", &[file.as_os_str()]).stdout;
+        assert_eq!(entry["sha256"], sum.split(' ').next().unwrap(), "{entry}");
+    }
+    assert!(files >= 8, "{files}");
+    assert!(!manifest.to_string().contains("time"), "a manifest has no clock");
+}
+
+#[test]
+fn a_source_that_fails_makes_a_partial_snapshot_of_the_rest() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    fs::remove_file(home.hapi("hub.env")).unwrap();
+    let said = home.snapshot().exits(3);
+    assert!(said.stderr.contains("hub.env"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint:"), "{}", said.stderr);
+    let newest = home.restic_snapshots().pop().unwrap();
+    assert_eq!(newest["tags"], serde_json::json!(["hapi", "partial"]));
+    let manifest = home.manifest("hapi");
+    assert_eq!(source(&manifest, "hub.env")["outcome"], "failed");
+    assert_eq!(source(&manifest, "hapi.db")["outcome"], "complete");
+}
+
+#[test]
+fn nothing_captured_is_no_snapshot() {
+    let home = Home::initialised();
+    let profile = home.write_profile(
+        "lonely",
+        "[[source]]\nname = \"gone\"\npath = \"~/not/there\"\nkind = \"file\"\n",
+    );
+    let said = home.hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"]).exits(1);
+    assert!(said.stderr.contains("not/there"), "{}", said.stderr);
+    assert!(home.restic_snapshots().is_empty());
+}
+
+#[test]
+fn a_damaged_database_is_kept_and_told_loudly() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let sound = home.restic_snapshots().pop().unwrap();
+    // Zero a page in the middle, with nobody at the database.
+    sqlite3(&home.database(), "PRAGMA wal_checkpoint(TRUNCATE)");
+    let mut bytes = fs::read(home.database()).unwrap();
+    let middle = bytes.len() / 4096 / 2 * 4096;
+    bytes[middle..middle + 4096].fill(0);
+    fs::write(home.database(), &bytes).unwrap();
+
+    let said = home.snapshot().exits(3);
+    assert!(said.stderr.contains("DAMAGED"), "{}", said.stderr);
+    let newest = home.restic_snapshots().pop().unwrap();
+    assert_eq!(newest["tags"], serde_json::json!(["hapi", "partial", "damaged"]));
+    assert!(home.dump("hapi", &home.database()).len() >= bytes.len() / 2);
+    let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
+    let pinned = plan.lines().find(|l| l.contains("last sound one before damaged")).expect(&plan);
+    assert!(pinned.contains(&sound["short_id"].as_str().unwrap()[..8]), "{plan}");
+}
+
+#[test]
+fn a_database_that_lost_its_rows_is_tagged_shrunk() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    sqlite3(&home.database(), "DELETE FROM messages");
+    let said = home.snapshot().exits(0);
+    assert!(said.stderr.contains("300 to 0 rows"), "{}", said.stderr);
+    let newest = home.restic_snapshots().pop().unwrap();
+    assert!(newest["tags"].to_string().contains("shrunk"));
+    // Still so, until it is accepted.
+    let again = home.snapshot().exits(0);
+    assert!(again.stderr.contains("shrunk"), "{}", again.stderr);
+    let id = home.restic_snapshots().pop().unwrap()["id"].as_str().unwrap()[..8].to_owned();
+    home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{id}\"]\n"));
+    let accepted = home.snapshot().exits(0);
+    assert!(!accepted.stderr.contains("shrunk"), "{}", accepted.stderr);
+}
+
+#[test]
+fn only_and_tagged_snapshots_carry_their_tags() {
+    let home = Home::initialised();
+    home.hapi_command(&["snapshot", "--only", "plans"]).exits(0);
+    let only = home.restic_snapshots().pop().unwrap();
+    assert_eq!(only["tags"], serde_json::json!(["hapi", "only"]));
+    // It satisfies nothing: both series are still to be taken.
+    let args = ["snapshot", "--json", "--tag", "before-upgrade", "--keep", "60d"];
+    let report = home.hapi_command(&args).exits(0).json();
+    assert_eq!(report["series"].as_array().unwrap().len(), 2);
+    let tagged = home.restic_snapshots().pop().unwrap();
+    assert_eq!(tagged["tags"], serde_json::json!(["hapi", "before-upgrade"]));
+    let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
+    assert!(plan.contains("asked for with --keep"), "{plan}");
+    home.hapi_command(&["snapshot", "--only", "nonsense"]).exits(2);
+    home.hapi_command(&["snapshot", "--keep", "60d"]).exits(2);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let home = Home::initialised();
+    let before = run("du", &["-sb".as_ref(), home.repository().as_os_str()]).stdout;
+    home.hapi_command(&["snapshot", "--dry-run"]).exits(0);
+    assert_eq!(before, run("du", &["-sb".as_ref(), home.repository().as_os_str()]).stdout);
+}
+
+#[test]
+fn the_weekly_series_is_taken_once_a_week_in_local_time() {
+    let home = Home::initialised();
+    let taken = |time: &str| -> Vec<String> {
+        let report = home.at(time, &["snapshot", "--json"]).exits(0).json();
+        let series = report["series"].as_array().unwrap().clone();
+        series.iter().map(|s| s["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // 2026-03-01 is a Sunday.
+    assert_eq!(taken("2026-02-28T18:00:00Z"), ["hapi-weekly", "hapi"], "never taken yet");
+    assert_eq!(taken("2026-03-01T05:59:00Z"), ["hapi"], "before the slot");
+    assert_eq!(taken("2026-03-01T06:00:00Z"), ["hapi-weekly", "hapi"]);
+    assert_eq!(taken("2026-03-01T18:00:00Z"), ["hapi"]);
+    assert_eq!(taken("2026-03-07T18:00:00Z"), ["hapi"]);
+    assert_eq!(taken("2026-03-10T06:00:00Z"), ["hapi-weekly", "hapi"], "late, but once");
+    assert_eq!(taken("2026-03-10T18:00:00Z"), ["hapi"]);
+}
+
+#[test]
+fn staging_is_private_empty_after_a_run_and_swept_after_a_kill() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let staging = home.state().join("staging");
+    assert_eq!(fs::metadata(&staging).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+
+    // Killed while it stages: what is left is swept by the next run.
+    let mut killed = 0;
+    for wait in [20u64, 40, 60, 80, 120, 160, 240, 320, 450, 600] {
+        let mut child = home.command().arg("snapshot").spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        killed += fs::read_dir(&staging).unwrap().count();
+        home.restic(&["check"]);
+    }
+    assert!(killed > 0, "no kill hit a run that was staging");
+    home.snapshot().exits(0);
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
+    home.restic(&["check", "--read-data"]);
+}
+
+#[test]
+fn sigterm_ends_a_run_with_143_and_no_snapshot() {
+    let home = Home::initialised();
+    let hub = BusyHub::start(&home.database());
+    let mut seen = false;
+    for wait in [150u64, 300, 450, 600, 800] {
+        let before = home.restic_snapshots().len();
+        let mut child = home.command().arg("snapshot").spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        let pid = child.id().to_string();
+        run("kill", &["-TERM".as_ref(), pid.as_ref()]);
+        let code = child.wait().unwrap().code();
+        if code == Some(143) {
+            seen = true;
+            assert_eq!(fs::read_dir(home.state().join("staging")).map_or(0, Iterator::count), 0);
+        } else {
+            assert_eq!(code, Some(0), "ended before the signal");
+            assert!(home.restic_snapshots().len() > before);
+        }
+    }
+    assert!(seen, "no signal hit a run");
+    drop(hub);
+    home.restic(&["check"]);
+}
+
+#[test]
+fn two_runs_do_not_meet() {
+    let home = Home::initialised();
+    let mut first = home.command().arg("snapshot").spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    let second = home.hapi_command(&["snapshot"]);
+    if second.code == 11 {
+        assert!(second.stderr.contains(&first.id().to_string()), "{}", second.stderr);
+    } else {
+        assert_eq!(second.code, 0, "{second:?}");
+    }
+    home.hapi_command(&["snapshot", "--lock-wait", "60s"]).exits(0);
+    assert!(first.wait().unwrap().success());
+    home.restic(&["check"]);
+}
+
+#[test]
+fn canaries_are_nowhere_but_in_the_live_secrets() {
+    let home = Home::initialised();
+    // A plan quotes a key, a copy of the file lies in a folder that is taken.
+    let plan = home.path().join("coding/hapi/docs/plans/leak.md");
+    fs::write(&plan, format!("use {} for it\n", CANARIES[0])).unwrap();
+    fs::copy(home.hapi("hub.env"), home.hapi("scratchlist-attachments/copy.env")).unwrap();
+    fs::hard_link(home.hapi("hub.env"), home.hapi("scratchlist-attachments/linked.env")).unwrap();
+
+    let first = home.snapshot().exits(0);
+    assert!(first.stderr.contains("leak.md") && first.stderr.contains("quotes"), "{}", first.stderr);
+    assert!(first.stderr.contains("copy.env") && first.stderr.contains("linked.env"), "{}", first.stderr);
+    let second = home.snapshot().exits(0);
+    assert!(!second.stderr.contains("quotes"), "told once per content: {}", second.stderr);
+    for said in [&first, &second] {
+        for canary in CANARIES {
+            assert!(!said.stdout.contains(canary) && !said.stderr.contains(canary));
+        }
+    }
+    let paths_taken = paths(source(&home.manifest("hapi"), "scratchlist-attachments")).join(" ");
+    assert!(!paths_taken.contains("copy.env") && !paths_taken.contains("linked.env"), "{paths_taken}");
+
+    // The search finds one where one is, and nowhere else: not in what restic restores, not in
+    // state, cache or staging.
+    let target = home.dir.path().join("restored");
+    home.restic(&["restore", "latest", "--tag", "hapi", "--target", target.to_str().unwrap()]);
+    let found = files_with(&target, CANARIES[0]);
+    assert_eq!(found.len(), 1, "the plan that quotes it, and only that: {found:?}");
+    assert!(files_with(&target, CANARIES[1]).is_empty());
+    for canary in CANARIES {
+        assert!(files_with(&home.path().join(".local"), canary).is_empty());
+        assert!(files_with(&home.path().join(".config"), canary).is_empty());
+        assert!(files_with(&home.repository(), canary).is_empty());
+        assert!(!files_with(&home.path().join(".hapi"), canary).is_empty());
+    }
+}
+
+#[test]
+fn output_is_one_line_for_cron_and_nothing_when_quiet() {
+    let home = Home::initialised();
+    let said = home.hapi_command(&["snapshot"]).exits(0);
+    assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
+    assert!(said.stdout.contains("78 sessions"), "{}", said.stdout);
+    assert!(!said.stdout.contains('\x1b'));
+    assert_eq!(said.stderr, "warning: the repository is on the disk that it should outlive\n");
+    let quiet = home.hapi_command(&["-q", "snapshot"]).exits(0);
+    assert_eq!(quiet.stdout, "");
+}
+
+#[test]
+fn env_opens_the_same_repository_with_restic() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let env = home.hapi_command(&["env"]).exits(0).stdout;
+    let script = format!("{env} restic --no-cache snapshots --json");
+    let listed = run("sh", &["-c".as_ref(), script.as_ref()]).json();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+}
