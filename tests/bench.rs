@@ -12,8 +12,9 @@
 //! messages one commit at a time. Nothing is asserted: what counts are the ratios, and those
 //! depend on the machine too.
 //!
-//! Data lie below `$BENCH_DIR`, or `target/bench`. `--keep` leaves the generated databases there
-//! for the next run; remove them after a change to the generator.
+//! It needs `sqlite3`, `restic` and GNU `time`. Data lie below `$BENCH_DIR`, or `target/bench`, and
+//! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
+//! a change to the generator.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -106,9 +107,7 @@ impl Options {
                 "--rounds" => options.rounds = value()?.parse()?,
                 "--memory" => options.memory = true,
                 "--keep" => options.keep = true,
-                // Cargo runs benchmarks in the package's folder; a path is meant as typed only
-                // when it is absolute.
-                "--json" => options.json = Some(PathBuf::from(value()?)),
+                "--json" => options.json = Some(from_workspace(value()?)),
                 other => return Err(format!("no such option: `{other}`").into()),
             }
         }
@@ -123,6 +122,11 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// Cargo runs benchmarks in the package's folder, but what is typed is typed in the workspace's.
+fn from_workspace(path: impl AsRef<Path>) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 fn parse_size(text: &str) -> Result<u64> {
@@ -166,7 +170,7 @@ impl Race {
     fn prepare(shape: Shape, size: u64, keep: bool) -> Result<Self> {
         let root = std::env::var_os("BENCH_DIR").map_or_else(
             || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench"),
-            PathBuf::from,
+            from_workspace,
         );
         fs::create_dir_all(&root)?;
         let root = root.canonicalize()?;

@@ -81,14 +81,16 @@ fn ask(git: &Git<'_>, files: &[&Path]) -> Result<Vec<PathBuf>, String> {
             continue;
         };
         // One name a line, a leading quote means C escapes: other names are taken to be safe.
-        let plain = !name.contains(&b'\n') && !name.starts_with(b"\"");
+        // The whole path, as git reads names from standard input from the top of the work tree.
+        let whole = path.as_os_str().as_bytes();
+        let plain = !whole.contains(&b'\n') && !whole.starts_with(b"\"");
         let regular = path.symlink_metadata().is_ok_and(|m| m.is_file());
         if plain
             && regular
             && let Some(id) = blobs.get(name)
         {
             asked.push((*path, *id));
-            input.extend_from_slice(name);
+            input.extend_from_slice(whole);
             input.push(b'\n');
         }
     }

@@ -132,8 +132,9 @@ impl<'a> Live<'a> {
     }
 
     /// Starts a read transaction, waiting for locks until the limit is reached. `user_version`
-    /// stands in the header: a damaged schema is not looked at, and copied all the same.
-    fn pin(&self, c: &Capturer<'_>, live: &Connection) -> Result<(), CaptureError> {
+    /// stands in the header: a damaged schema is not looked at, and copied all the same. Returns
+    /// false where SQLite calls the file malformed even so.
+    fn pin(&self, c: &Capturer<'_>, live: &Connection) -> Result<bool, CaptureError> {
         live.busy_timeout(Duration::from_millis(100).min(c.limits.busy))
             .map_err(|e| self.error(&e))?;
         let start = Instant::now();
@@ -142,8 +143,11 @@ impl<'a> Live<'a> {
             let pinned = live
                 .execute_batch("BEGIN")
                 .and_then(|()| live.query_row("PRAGMA user_version", [], |_| Ok(())));
-            let Err(e) = pinned else { return Ok(()) };
+            let Err(e) = pinned else { return Ok(true) };
             let _ = live.execute_batch("ROLLBACK");
+            if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
+                return Ok(false);
+            }
             if !is_busy(&e) || start.elapsed() >= c.limits.busy {
                 return Err(self.error(&e));
             }
@@ -203,10 +207,6 @@ fn is_busy(e: &rusqlite::Error) -> bool {
     )
 }
 
-fn is_corrupt(e: &rusqlite::Error) -> bool {
-    e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
-}
-
 /// Copies one state of the database. Returns the copy, its length, and a finding where the file
 /// was shorter than it says.
 fn copy(
@@ -216,17 +216,20 @@ fn copy(
     let start = Instant::now();
     let mut live = db.open()?;
     let mut cut = None;
-    if let Err(error) = db.pin(c, &live) {
-        let CaptureError::Sqlite { reason, .. } = &error else {
-            return Err(error);
-        };
+    if !db.pin(c, &live)? {
         // A file shorter than its header says is refused as malformed. With this switch SQLite
         // goes by the file's real size instead; on this connection nothing can be written anyway.
-        cut = Some(format!("the file is cut short: {reason}"));
         live = db.open()?;
         live.execute_batch("PRAGMA writable_schema = ON")
             .map_err(|e| db.error(&e))?;
-        db.pin(c, &live).map_err(|_| error)?;
+        if !db.pin(c, &live)? {
+            let reason = "the database disk image is malformed".into();
+            return Err(CaptureError::Sqlite {
+                path: db.path.to_owned(),
+                reason,
+            });
+        }
+        cut = Some("the file is shorter than its header says".to_owned());
     }
     let (staged, file) = c.staging.file()?;
     // Closed before SQLite opens it, for the same reason that the live file is never opened here.

@@ -163,10 +163,11 @@ impl Error {
             Self::SameDisk { .. } => {
                 "choose a place on another machine or disk; `allow-same-disk = true` in `[repository]` accepts this one".into()
             }
-            Self::Refused { .. } => {
-                "the repository is as it was; run `rustic-hapi snapshot` again".into()
-            }
-            Self::NotProven { .. } => "look at the destination (`restic check`), then run again".into(),
+            Self::Refused { failures } => failures
+                .iter()
+                .find_map(|failure| destination_remedy(failure))
+                .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again")
+                .to_owned(),
             Self::Unproven { id, .. } => {
                 format!("look at the destination (`restic check`), then `restic forget {id}`")
             }
@@ -179,14 +180,8 @@ impl Error {
             Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 "make room on that file system".into()
             }
-            Self::Engine { reason, .. } if reason.contains("No space left") => {
-                "make room at the destination: `rustic-hapi forget --prune` frees what retention removed".into()
-            }
-            Self::Engine { reason, .. } if reason.contains("Read-only file system") => {
-                "mount the destination for writing".into()
-            }
-            Self::Engine { reason, .. } if reason.contains("Permission denied") => {
-                "run this as the user that may write there".into()
+            Self::Engine { reason, .. } | Self::NotProven { reason } => {
+                return destination_remedy(reason).map(str::to_owned);
             }
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
             Self::Postponed { .. } => "the next run tries again".into(),
@@ -199,9 +194,59 @@ impl Error {
     }
 }
 
-/// An engine's error as one line: its own `Display` is a page.
+/// What helps against the errors of file systems that destinations have in common.
+fn destination_remedy(reason: &str) -> Option<&'static str> {
+    [
+        ("No space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
+        ("Read-only file system", "mount the destination for writing"),
+        ("Permission denied", "run this as the user that may write there"),
+    ]
+    .into_iter()
+    .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))
+}
+
+/// An engine's error as one line, without its advice: its own `Display` is a page.
 pub(crate) fn one_line(error: &RusticError) -> String {
     let text = error.display_log();
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.strip_prefix("Error: ").unwrap_or(&line).to_owned()
+    let mut line = line.strip_prefix("Error: ").unwrap_or(&line).to_owned();
+    while let Some(start) = line.find(" (kind: ") {
+        let end = line[start..].find(')').map_or(line.len(), |end| start + end + 1);
+        line.replace_range(start..end, "");
+    }
+    for (noise, better) in
+        [(" Please check the file and try again.", ""), (".: caused by: ", ": "), (": caused by: ", ": ")]
+    {
+        line = line.replace(noise, better);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use rustic_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn an_engines_error_is_one_line_with_its_cause() {
+        let cause = io::Error::from_raw_os_error(28);
+        let error = RusticError::with_source(
+            ErrorKind::InputOutput,
+            "Failed to write to the buffer: `{path}`. Please check the file and try again.",
+            cause,
+        )
+        .attach_context("path", "/mnt/x");
+        assert_eq!(
+            one_line(&error),
+            "Failed to write to the buffer: `/mnt/x`: No space left on device (os error 28)"
+        );
+    }
+
+    #[test]
+    fn a_full_destination_has_a_remedy() {
+        let error = Error::Refused { failures: vec!["No space left on device".into()] };
+        assert!(error.hint().is_some_and(|hint| hint.contains("make room")));
+        assert_eq!(error.exit(), Exit::Failed);
+    }
 }

@@ -2,6 +2,7 @@
 //! extends a shipped one, makes the password and the repository, and says what must now be kept
 //! elsewhere. No other command makes a repository.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -70,6 +71,8 @@ pub struct Hub {
     pub found_by: &'static str,
     /// The shipped profile that fits.
     pub extends: &'static str,
+    /// Other folders with a `hapi.db` that a process holds open now.
+    pub elsewhere: BTreeSet<PathBuf>,
 }
 
 /// Makes what is missing of profile, password and repository.
@@ -135,14 +138,27 @@ impl Hub {
     fn look(lookup: &Lookup, request: &Request) -> Result<Self, Error> {
         let home = lookup.home()?;
         let database = std::env::var_os("DB_PATH").map(PathBuf::from).filter(|p| p.is_absolute());
+        let usual = home.join(".hapi");
+        let running = running_hubs();
         let (hapi_home, found_by) = if let Some(dir) = &request.hapi_home {
             (std::path::absolute(dir).unwrap_or_else(|_| dir.clone()), "--hapi-home")
         } else if let Some(dir) = &lookup.env.hapi_home {
             (dir.clone(), "HAPI_HOME")
-        } else if let Some(dir) = running_hub() {
-            (dir, "the running hub")
+        } else if usual.join("hapi.db").exists() {
+            (usual, "the usual place")
         } else {
-            (home.join(".hapi"), "the usual place")
+            match running.iter().collect::<Vec<_>>()[..] {
+                [] => (usual, "the usual place"),
+                [only] => (only.clone(), "the running hub"),
+                _ => {
+                    let homes: Vec<_> =
+                        running.iter().map(|dir| format!("`{}`", dir.display())).collect();
+                    return Err(Error::Usage {
+                        fact: format!("several hubs run here: {}", homes.join(", ")),
+                        hint: Some("say which one: `--hapi-home DIR`".into()),
+                    });
+                }
+            }
         };
         let of_the_fork = [
             hapi_home.join("hub.env"),
@@ -153,28 +169,29 @@ impl Hub {
         let extends =
             if of_the_fork.iter().any(|path| path.exists()) { "hapi" } else { "hapi-stock" };
         let database = database.filter(|path| *path != hapi_home.join("hapi.db"));
-        Ok(Self { home: hapi_home, database, found_by, extends })
+        let elsewhere = running.into_iter().filter(|dir| *dir != hapi_home).collect();
+        Ok(Self { home: hapi_home, database, found_by, extends, elsewhere })
     }
 }
 
-/// The folder of a `hapi.db` that a process of this user holds open. Only links are read: opening
-/// the file itself would drop the locks of a hub in the same process.
-fn running_hub() -> Option<PathBuf> {
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        let is_process = process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
-        let Some(files) = is_process.then(|| fs::read_dir(process.path().join("fd")).ok()).flatten()
-        else {
+/// The folders of each `hapi.db` that a process holds open, as far as this user may see. Only links
+/// are read: opening the file itself would drop the locks of a hub in the same process.
+fn running_hubs() -> BTreeSet<PathBuf> {
+    let mut hubs = BTreeSet::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
             continue;
-        };
-        for file in files.flatten() {
+        }
+        for file in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
             if let Ok(target) = fs::read_link(file.path())
                 && target.file_name().is_some_and(|name| name == "hapi.db")
+                && let Some(folder) = target.parent()
             {
-                return target.parent().map(Path::to_path_buf);
+                hubs.insert(folder.to_path_buf());
             }
         }
     }
-    None
+    hubs
 }
 
 fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {
@@ -318,6 +335,12 @@ impl Report {
             self.hub.found_by,
             if self.hub.home.join("hapi.db").exists() { "" } else { "; no hapi.db there yet" },
         );
+        for other in &self.hub.elsewhere {
+            text += &format!(
+                "            a running hub has {} open: is that the one? Then begin again with --hapi-home\n",
+                other.join("hapi.db").display()
+            );
+        }
         let profile = if self.profile_is_new { "written" } else { "kept, with the id added" };
         text += &format!("profile     {} ({profile})\n", self.profile.display());
         let chunks = match self.chunk_size {
@@ -361,6 +384,7 @@ impl Report {
             "password-is-new": self.password_is_new,
             "has-recipients": self.has_recipients,
             "hapi-home": self.hub.home,
+            "running-elsewhere": self.hub.elsewhere,
         })
     }
 }

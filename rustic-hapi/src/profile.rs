@@ -378,9 +378,9 @@ impl RawProfile {
                 return Err(at.value("`without`", format!("`{name}` has no source `{gone}`"), None));
             }
         }
-        let mut own = BTreeSet::new();
+        let mut own_series = BTreeSet::new();
         for series in self.series {
-            let first = own.insert(series.name.clone());
+            let first = own_series.insert(series.name.clone());
             match base.series.iter_mut().find(|s| first && s.name == series.name) {
                 Some(inherited) => *inherited = series,
                 None => base.series.push(series),
@@ -395,6 +395,13 @@ impl RawProfile {
                 None => base.source.push(source),
             }
         }
+        // `without` may have emptied an inherited series: then it is not wanted either.
+        let first = base.series.first().map(|s| s.name.clone());
+        base.series.retain(|series| {
+            own_series.contains(&series.name)
+                || first.as_ref() == Some(&series.name)
+                || base.source.iter().any(|s| s.series.as_ref() == Some(&series.name))
+        });
         Ok(Self {
             extends: self.extends,
             without: self.without,
@@ -741,4 +748,114 @@ pub fn parse_hours(text: &str) -> Option<u32> {
 /// Whether reading failed only because nothing is there.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup() -> Lookup {
+        Lookup { home: Some("/home/u".into()), ..Lookup::default() }
+    }
+
+    fn parse(text: &str) -> Result<Profile, ProfileError> {
+        Profile::parse(text, Path::new("/etc/rustic-hapi/hapi.toml"), &lookup())
+    }
+
+    const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+    fn extending(name: &str, more: &str) -> String {
+        format!(
+            "extends = \"{name}\"\n[repository]\nlocation = \"/mnt/b\"\n[secrets]\nrecipients = [\"{RECIPIENT}\"]\n{more}"
+        )
+    }
+
+    #[test]
+    fn the_annotated_profile_makes_sense_and_has_every_key() {
+        let text = include_str!("../../profiles/full.toml");
+        let profile = parse(text).expect("profiles/full.toml");
+        assert_eq!(profile.retention.keep_monthly, 6);
+        // Whatever serde knows is in the file, so that it stays complete.
+        let raw = RawProfile::read(text, Path::new("full.toml")).expect("TOML");
+        let known = toml::to_string(&raw).expect("TOML");
+        let keys = ["extends", "without", "hapi-home", "host", "staging", "location", "id",
+            "password-file", "allow-same-disk", "recipients", "skip", "at", "keep-daily",
+            "keep-within", "keep-weekly", "keep-monthly", "every", "on", "series", "sensitivity",
+            "required", "count", "newest", "integrity", "filter", "exclude"];
+        for key in keys {
+            assert!(known.contains(&format!("{key} = ")), "{key}");
+        }
+    }
+
+    #[test]
+    fn shipped_profiles_make_sense() {
+        for (name, _) in SHIPPED {
+            let profile = parse(&extending(name, "")).expect(name);
+            assert_eq!(profile.series[0].rhythm, Rhythm::EveryRun);
+            assert_eq!(profile.retention, Policy::default());
+            assert_eq!(profile.at.len(), 2);
+            let database = &profile.sources[0].source;
+            assert_eq!(database.path, Path::new("/home/u/.hapi/hapi.db"));
+        }
+    }
+
+    #[test]
+    fn an_inherited_source_is_replaced_and_left_out_by_name() {
+        let text = extending("hapi", "[[source]]\nname = \"hapi.db\"\npath = \"/var/lib/h.db\"\nkind = \"sqlite\"\n");
+        let text = format!("without = [\"plans\"]\n{text}");
+        let profile = parse(&text).expect("a profile");
+        let named = |name: &str| profile.sources.iter().find(|s| s.source.name == name);
+        assert_eq!(named("hapi.db").expect("hapi.db").source.path, Path::new("/var/lib/h.db"));
+        assert!(named("hapi.db").is_some_and(|s| s.source.count.is_empty()));
+        assert!(named("plans").is_none());
+        let without = format!("without = [\"voice-test-output\"]\n{}", extending("hapi", ""));
+        assert_eq!(parse(&without).expect("a profile").series.len(), 1, "nothing is weekly any more");
+        assert!(parse(&format!("without = [\"nonsense\"]\n{}", extending("hapi", ""))).is_err());
+    }
+
+    #[test]
+    fn hapi_home_of_the_profile_wins_over_the_variable() {
+        let mut lookup = lookup();
+        lookup.env.hapi_home = Some("/var/lib/hapi".into());
+        let path = Path::new("hapi.toml");
+        let text = extending("hapi-stock", "");
+        let by_variable = Profile::parse(&text, path, &lookup).expect("a profile");
+        assert_eq!(by_variable.hapi_home, Path::new("/var/lib/hapi"));
+        let by_profile =
+            Profile::parse(&format!("hapi-home = \"~/h\"\n{text}"), path, &lookup).expect("a profile");
+        assert_eq!(by_profile.sources[0].source.path, Path::new("/home/u/h/hapi.db"));
+    }
+
+    #[test]
+    fn a_repository_inside_a_folder_that_it_holds_is_refused() {
+        let text = extending("hapi-stock", "[[source]]\nname = \"all\"\npath = \"/mnt\"\nkind = \"dir\"\n");
+        let error = parse(&text).expect_err("it contains itself").to_string();
+        assert!(error.contains("lies inside the source `all`"), "{error}");
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        assert_eq!(parse_hours("14d"), Some(336));
+        assert_eq!(parse_hours("36h"), Some(36));
+        assert_eq!(parse_hours("2w"), Some(336));
+        for wrong in ["", "d", "14", "-1d", "1.5d", "99999999999d", "14ä"] {
+            assert_eq!(parse_hours(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+            _ = parse(&text);
+            _ = parse_hours(&text);
+        }
+
+        #[test]
+        fn no_value_of_a_known_key_makes_it_panic(
+            key in proptest::sample::select(vec!["hapi-home", "host", "staging", "extends"]),
+            value in "\\PC{0,60}",
+        ) {
+            _ = parse(&format!("{key} = {}\n{}", toml::Value::String(value), extending("hapi-stock", "")));
+        }
+    }
 }

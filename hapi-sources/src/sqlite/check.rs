@@ -259,15 +259,16 @@ impl Tally {
     }
 
     /// Whether the error says nothing of the file, only that SQLite is unable to check it here. A
-    /// malformed file is a finding; what is neither stays an error.
+    /// malformed file is a finding; only an interruption, or the failure of our own disk, stays an
+    /// error: a copy that SQLite stumbles over is still kept.
     fn unable(&mut self, e: rusqlite::Error) -> rusqlite::Result<bool> {
         match e.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 self.findings.push(e.to_string());
                 Ok(false)
             }
-            Some(ErrorCode::Unknown) => Ok(true),
-            _ => Err(e),
+            Some(ErrorCode::OperationInterrupted | ErrorCode::SystemIoFailure) => Err(e),
+            _ => Ok(true),
         }
     }
 }

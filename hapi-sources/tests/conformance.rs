@@ -1,0 +1,262 @@
+//! What every kind of source does alike.
+
+mod hub;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use hapi_sources::{CaptureError, Content, Kind, Metadata, SecretCache, Source, Stop};
+use hub::{Hub, content, settle};
+use sha2::{Digest, Sha256};
+
+const KINDS: [Kind; 5] = [
+    Kind::Secret,
+    Kind::Sqlite,
+    Kind::File,
+    Kind::Glob,
+    Kind::Dir,
+];
+
+/// Not UTF-8, with a space and a newline.
+fn odd_name() -> OsString {
+    OsString::from_vec(b"an odd\nname \xff.db".to_vec())
+}
+
+struct Case {
+    hub: Hub,
+    source: Source,
+    live: PathBuf,
+    plain: Vec<u8>,
+}
+
+fn case(kind: Kind) -> Case {
+    let hub = Hub::new();
+    let folder = hub.home().join(odd_name());
+    fs::create_dir(&folder).unwrap();
+    let live = folder.join(odd_name());
+    let plain = b"TOKEN=a value of the live file\n".to_vec();
+    if kind == Kind::Sqlite {
+        let db = rusqlite::Connection::open(&live).unwrap();
+        db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES ('a value of the live file')")
+            .unwrap();
+    } else {
+        fs::write(&live, &plain).unwrap();
+    }
+    settle(&live);
+    fs::set_permissions(&live, fs::Permissions::from_mode(0o640)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        chown(&live, Some(1234), Some(2345)).unwrap();
+    }
+    let path = match kind {
+        Kind::Glob => folder.join("*"),
+        Kind::Dir => folder,
+        Kind::Secret | Kind::Sqlite | Kind::File => live.clone(),
+    };
+    Case {
+        hub,
+        source: Source::new("it", kind, path),
+        live,
+        plain,
+    }
+}
+
+fn metadata(path: &Path) -> Metadata {
+    let m = fs::metadata(path).unwrap();
+    Metadata {
+        mode: m.mode(),
+        uid: m.uid(),
+        gid: m.gid(),
+        mtime: m.modified().unwrap(),
+    }
+}
+
+#[test]
+fn bytes_are_whole_and_named_owned_and_hashed_right() {
+    for kind in KINDS {
+        let Case {
+            hub,
+            source,
+            live,
+            plain,
+        } = case(kind);
+        let before = (metadata(&live), fs::read(&live).unwrap());
+        let capture = hub.capture(&source).unwrap();
+        assert!(
+            capture.is_complete() && !capture.absent && capture.notes.is_empty(),
+            "{kind:?}"
+        );
+        assert_eq!(
+            capture.bytes(),
+            capture.entries.iter().map(|e| e.len()).sum::<u64>()
+        );
+        let files: Vec<_> = capture
+            .entries
+            .iter()
+            .filter(|e| e.bytes().is_some())
+            .collect();
+        let [entry] = files[..] else {
+            panic!("{kind:?}: {files:?}")
+        };
+        let bytes = content(entry.bytes().unwrap());
+        assert_eq!(entry.len(), bytes.len() as u64);
+        assert_eq!(
+            entry.sha256().unwrap().0,
+            <[u8; 32]>::from(Sha256::digest(&bytes)),
+            "{kind:?}"
+        );
+        assert_eq!(entry.metadata, before.0, "{kind:?}");
+        match &entry.content {
+            Content::File { .. } => assert_eq!((&entry.path, bytes), (&live, plain)),
+            Content::Secret { .. } => {
+                let mut name = live.clone().into_os_string();
+                name.push(".age");
+                assert_eq!(entry.path.as_os_str(), name);
+                assert_eq!(age::decrypt(&hub.identity, &bytes).unwrap(), plain);
+            }
+            Content::Database { bytes, .. } => {
+                let db = rusqlite::Connection::open(bytes.staged_path().unwrap()).unwrap();
+                let x: String = db.query_row("SELECT x FROM t", [], |r| r.get(0)).unwrap();
+                assert_eq!(
+                    (&entry.path, x.as_str()),
+                    (&live, "a value of the live file")
+                );
+            }
+            Content::Dir | Content::Symlink { .. } => unreachable!(),
+        }
+        assert_eq!(
+            (metadata(&live), fs::read(&live).unwrap()),
+            before,
+            "{kind:?}: source touched"
+        );
+    }
+}
+
+#[test]
+fn the_same_state_twice_is_the_same_bytes() {
+    for kind in KINDS {
+        let Case { hub, source, .. } = case(kind);
+        let cache = SecretCache::open(&hub.tmp.path().join("cache")).unwrap();
+        let look = || {
+            let sources = [source.clone()];
+            let mut capturer = hub.capturer(&sources).secret_cache(Some(&cache));
+            let capture = capturer.capture(&source).unwrap();
+            let entry = |e: &hapi_sources::Entry| (e.path.clone(), e.metadata, e.sha256());
+            capture.entries.iter().map(entry).collect::<Vec<_>>()
+        };
+        assert_eq!(look(), look(), "{kind:?}");
+    }
+}
+
+#[test]
+fn missing_is_an_error_where_required_and_absent_where_not() {
+    for kind in KINDS {
+        let hub = Hub::new();
+        let name = if kind == Kind::Glob {
+            "nowhere/*"
+        } else {
+            "nowhere"
+        };
+        let mut source = Source::new("it", kind, hub.at(name));
+        let error = hub.capture(&source).unwrap_err();
+        assert!(
+            matches!(error, CaptureError::Missing { .. }),
+            "{kind:?}: {error}"
+        );
+        source.required = false;
+        let capture = hub.capture(&source).unwrap();
+        assert!(
+            capture.absent && capture.is_complete() && capture.entries.is_empty(),
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
+fn another_type_is_said_so() {
+    for kind in KINDS {
+        let hub = Hub::new();
+        // What should be a file is a folder, what should be a folder is a file.
+        let path = match kind {
+            Kind::Glob => hub.write("it", "file").join("*"),
+            Kind::Dir => hub.write("it", "file"),
+            _ => hub.home(),
+        };
+        let mut source = Source::new("it", kind, path);
+        source.required = false;
+        let error = hub.capture(&source).unwrap_err();
+        assert!(
+            matches!(error, CaptureError::WrongType { .. }),
+            "{kind:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_named_pipe_is_not_waited_for() {
+    for kind in KINDS {
+        let hub = Hub::new();
+        hub::run("mkfifo", &[hub.at("pipe").to_str().unwrap()]);
+        let path = match kind {
+            Kind::Glob => hub.at("*"),
+            Kind::Dir => hub.home(),
+            _ => hub.at("pipe"),
+        };
+        match hub.capture(&Source::new("it", kind, path)) {
+            Ok(capture) => {
+                assert!(matches!(
+                    &capture.notes[..],
+                    [hapi_sources::Note::SpecialFile { .. }]
+                ));
+            }
+            Err(e) => assert!(matches!(e, CaptureError::WrongType { .. }), "{kind:?}: {e}"),
+        }
+    }
+}
+
+#[test]
+fn the_stop_flag_ends_it() {
+    for kind in KINDS {
+        let Case { hub, source, .. } = case(kind);
+        let stop = Stop::default();
+        stop.set();
+        let sources = [source.clone(), source];
+        let mut capturer = hub.capturer(&sources).stop(stop);
+        for (_, capture) in capturer.capture_all(&sources) {
+            assert!(matches!(capture, Err(CaptureError::Stopped)), "{kind:?}");
+        }
+        assert_eq!(hub.staged(), 0);
+    }
+}
+
+#[test]
+fn nothing_stays_in_the_staging_folder() {
+    for kind in KINDS {
+        let Case {
+            hub, source, live, ..
+        } = case(kind);
+        if kind != Kind::Sqlite && kind != Kind::Secret {
+            fs::write(&live, vec![7; 3 << 20]).unwrap();
+        }
+        let capture = hub.capture(&source).unwrap();
+        assert_eq!(hub.staged(), usize::from(kind != Kind::Secret), "{kind:?}");
+        drop(capture);
+        assert_eq!(hub.staged(), 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_failed_staging_folder_ends_the_run_and_keeps_the_order() {
+    let Case { hub, source, .. } = case(Kind::Sqlite);
+    let file = hub.write("small", "in memory");
+    let sources = [Source::new("small", Kind::File, file), source];
+    let mut capturer = hub.capturer(&sources);
+    fs::remove_dir_all(hub.staging.path()).unwrap();
+    let captures = capturer.capture_all(&sources);
+    assert_eq!(captures.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [0, 1]);
+    for (_, capture) in captures {
+        assert!(matches!(capture, Err(CaptureError::Staging(_))));
+    }
+}

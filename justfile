@@ -1,0 +1,33 @@
+# The tasks of this project; `just` lists them.
+
+_list:
+    @just --list --unsorted
+
+# All that CI runs
+check:
+    .ci/run
+
+# Every test; installs the programs they need on Debian
+test:
+    bash tests/run.sh
+
+# Side by side with `sqlite3 .backup` and restic: just bench --shape plain --rounds 3
+bench *options:
+    cargo bench -p rustic-hapi --bench bench -- {{ options }}
+
+# A throwaway hub, snapshots while it writes, and a restore
+demo *options:
+    cargo run --release -- demo {{ options }}
+
+fmt:
+    cargo fmt --all --check
+
+clippy:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+# Licences, advisories and origins of the dependencies; needs cargo-deny
+deny:
+    cargo deny check

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs every test: `bash tests/run.sh`, from anywhere.
+#
+# The tests drive the real restic, age and sqlite3. On Debian what is missing is installed (as root,
+# or with sudo where that asks for no password); elsewhere it is named, and nothing is skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\n==> %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
+
+# A program, and the Debian package that has it.
+needs=(
+    restic:restic age:age sqlite3:sqlite3 git:git ssh-keygen:openssh-client python3:python3
+    cc:gcc # SQLite, zstd and aws-lc are built from C
+)
+
+missing_packages() {
+    local need
+    for need in "${needs[@]}"; do
+        command -v "${need%%:*}" >/dev/null || printf '%s\n' "${need##*:}"
+    done
+}
+
+install_missing() {
+    local missing as_root=()
+    mapfile -t missing < <(missing_packages)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local hint="install ${missing[*]} and run this again"
+    command -v apt-get >/dev/null || fail "missing: ${missing[*]}" "$hint"
+    if [ "$(id -u)" -ne 0 ]; then
+        sudo -n true 2>/dev/null || fail "missing: ${missing[*]}" "sudo apt-get install ${missing[*]}"
+        as_root=(sudo -n)
+    fi
+    say "installing ${missing[*]}"
+    "${as_root[@]}" apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${missing[@]}"
+    mapfile -t missing < <(missing_packages)
+    [ ${#missing[@]} -eq 0 ] || fail "still missing: ${missing[*]}" "$hint"
+}
+
+install_missing
+command -v cargo >/dev/null || fail "\`cargo\` is missing" "see https://rustup.rs"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+
+say "cargo test"
+cargo test --workspace --all-features --no-fail-fast 2>&1 | tee "$log" || status=1
+
+# The sums over all test binaries.
+passed=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
+failed=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
+
+if [ -f tests/stock_drill.sh ]; then
+    say "restore drill with stock tools"
+    if bash tests/stock_drill.sh; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1)) status=1
+    fi
+fi
+
+# A crate that does not compile has no tests to fail.
+[ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+say "done"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+exit "$status"
