@@ -279,12 +279,9 @@ fn an_unknown_tokenizer_is_not_damage() {
     .unwrap();
     drop(db);
     let capture = hub.capture(&source(&path)).unwrap();
-    assert_eq!(
-        facts(&capture).0.integrity,
-        Integrity::Unchecked {
-            tables: vec!["search".into()]
-        }
-    );
+    // SQLite passes over a virtual table that it cannot connect to.
+    assert!(!capture.damaged() && capture.is_complete());
+    assert_eq!(facts(&capture).0.rows["messages"], Some(10));
 }
 
 #[test]

@@ -384,7 +384,10 @@ fn counts(summary: &SourceSummary, before: Option<&SourceSummary>, now: DateTime
             .collect();
     }
     let newest = summary.newest.values().flatten().filter_map(as_time).max();
-    parts.extend(newest.map(|time| format!("the newest {} old", age(now.to_utc() - time))));
+    parts.extend(newest.map(|time| match now.to_utc() - time {
+        ahead if ahead < -chrono::TimeDelta::minutes(2) => "the newest from the future".to_owned(),
+        behind => format!("the newest {} old", age(behind.max(chrono::TimeDelta::zero()))),
+    }));
     parts.join(", ")
 }
 
