@@ -38,10 +38,7 @@ fn a_file_that_never_stops_growing_is_unstable() {
             ..Limits::default()
         };
         let start = Instant::now();
-        let error = hub
-            .capturer(&sources)
-            .limits(limits)
-            .capture(&sources[0]);
+        let error = hub.capturer(&sources).limits(limits).capture(&sources[0]);
         done.store(true, Ordering::Relaxed);
         let error = error.unwrap_err();
         assert!(
@@ -304,7 +301,7 @@ fn what_cannot_be_read_is_a_failure_and_the_rest_is_taken() {
     hub.write("tree/unreadable", "y");
     hub.write("tree/z", "z");
     for name in ["tree/closed", "tree/unreadable"] {
-        fs::set_permissions(hub.at(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(hub.at(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
