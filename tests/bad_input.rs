@@ -15,7 +15,11 @@ use common::{Home, Said, run, sqlite3};
 fn refused(home: &Home, said: Said, code: i32, told: &[&str]) {
     let said = said.exits(code);
     for word in told {
-        assert!(said.stderr.contains(word), "`{word}` is not in: {}", said.stderr);
+        assert!(
+            said.stderr.contains(word),
+            "`{word}` is not in: {}",
+            said.stderr
+        );
     }
     let json: serde_json::Value = home.hapi_command(&["profile", "check", "--json"]).json();
     assert!(json["version"].is_number());
@@ -35,8 +39,18 @@ fn appended(lines: &str) -> (Home, Said) {
 #[test]
 fn no_profile_and_no_destination() {
     let home = Home::new();
-    refused(&home, home.hapi_command(&["snapshot"]), 2, &["no profile", "hapi.toml", "hint: `rustic-hapi init"]);
-    refused(&home, home.hapi_command(&["init"]), 2, &["no destination", "--repository"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        2,
+        &["no profile", "hapi.toml", "hint: `rustic-hapi init"],
+    );
+    refused(
+        &home,
+        home.hapi_command(&["init"]),
+        2,
+        &["no destination", "--repository"],
+    );
     assert!(!home.profile().exists());
 }
 
@@ -55,7 +69,12 @@ fn wrong_type() {
 #[test]
 fn relative_path() {
     let (home, said) = appended("[[source]]\nname = \"x\"\npath = \"notes.md\"\nkind = \"file\"");
-    refused(&home, said, 2, &["`notes.md` is not an absolute path", "source `x`", "hint:"]);
+    refused(
+        &home,
+        said,
+        2,
+        &["`notes.md` is not an absolute path", "source `x`", "hint:"],
+    );
 }
 
 #[test]
@@ -76,7 +95,12 @@ fn secret_without_recipients() {
     let home = Home::initialised();
     let recipient = home.recipient.clone();
     home.edit_profile(|text| text.replace(&format!("\"{recipient}\""), ""));
-    refused(&home, home.hapi_command(&["snapshot"]), 2, &["recipients", "age-keygen"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        2,
+        &["recipients", "age-keygen"],
+    );
 }
 
 #[test]
@@ -84,14 +108,23 @@ fn bad_recipient() {
     let home = Home::initialised();
     let recipient = home.recipient.clone();
     home.edit_profile(|text| text.replace(&recipient, "age1nonsense"));
-    refused(&home, home.hapi_command(&["snapshot"]), 2, &["age1nonsense", "recipients"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        2,
+        &["age1nonsense", "recipients"],
+    );
 }
 
 #[test]
 fn an_identity_in_place_of_a_recipient_is_not_repeated() {
     let home = Home::initialised();
     let identity = fs::read_to_string(home.dir.path().join("identity.txt")).unwrap();
-    let secret = identity.lines().find(|l| l.starts_with("AGE-SECRET-KEY-")).unwrap().to_owned();
+    let secret = identity
+        .lines()
+        .find(|l| l.starts_with("AGE-SECRET-KEY-"))
+        .unwrap()
+        .to_owned();
     let recipient = home.recipient.clone();
     home.edit_profile(|text| text.replace(&recipient, &secret));
     let said = home.hapi_command(&["snapshot"]).exits(2);
@@ -115,32 +148,63 @@ fn keep_daily_below_the_floor() {
 #[test]
 fn password_file_that_others_can_read_is_empty_or_missing() {
     let home = Home::initialised();
-    let set = |mode| fs::set_permissions(home.password(), fs::Permissions::from_mode(mode)).unwrap();
+    let set =
+        |mode| fs::set_permissions(home.password(), fs::Permissions::from_mode(mode)).unwrap();
     set(0o644);
-    refused(&home, home.hapi_command(&["snapshot"]), 2, &["can be read by others", "chmod 600"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        2,
+        &["can be read by others", "chmod 600"],
+    );
     set(0o600);
     fs::write(home.password(), "\n").unwrap();
     refused(&home, home.hapi_command(&["snapshot"]), 2, &["is empty"]);
     fs::write(home.password(), "one\ntwo\n").unwrap();
-    refused(&home, home.hapi_command(&["snapshot"]), 2, &["more than one line"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        2,
+        &["more than one line"],
+    );
     fs::remove_file(home.password()).unwrap();
-    refused(&home, home.hapi_command(&["snapshot"]), 2, &["cannot be read", "hint:"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        2,
+        &["cannot be read", "hint:"],
+    );
 }
 
 #[test]
 fn wrong_password() {
     let home = Home::initialised();
     fs::write(home.password(), "something else\n").unwrap();
-    refused(&home, home.hapi_command(&["snapshot"]), 12, &["does not open"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        12,
+        &["does not open"],
+    );
 }
 
 #[test]
 fn no_repository_and_an_unmounted_one() {
     let home = Home::initialised();
     fs::rename(home.repository(), home.dir.path().join("elsewhere")).unwrap();
-    refused(&home, home.hapi_command(&["snapshot"]), 10, &["no repository", "mounted"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        10,
+        &["no repository", "mounted"],
+    );
     fs::create_dir(home.repository()).unwrap();
-    refused(&home, home.hapi_command(&["snapshot"]), 10, &["empty", "mounted"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        10,
+        &["empty", "mounted"],
+    );
     // Not even init makes one where the profile names one that is not there.
     let said = home.hapi_command(&["init"]);
     refused(&home, said, 10, &["remove `id`"]);
@@ -153,7 +217,12 @@ fn another_repository_than_the_pinned_one() {
     fs::remove_dir_all(home.repository()).unwrap();
     let mut restic = home.restic_command(&["init"]);
     assert!(restic.output().unwrap().status.success());
-    refused(&home, home.hapi_command(&["snapshot"]), 1, &["has the id", "the profile names"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        1,
+        &["has the id", "the profile names"],
+    );
     assert!(home.restic_snapshots().is_empty());
 }
 
@@ -162,7 +231,12 @@ fn a_folder_that_is_something_else() {
     let home = Home::new();
     fs::create_dir(home.repository()).unwrap();
     fs::write(home.repository().join("holiday.jpg"), "x").unwrap();
-    refused(&home, home.init(), 1, &["not a restic repository", "nothing was changed"]);
+    refused(
+        &home,
+        home.init(),
+        1,
+        &["not a restic repository", "nothing was changed"],
+    );
     assert_eq!(fs::read_dir(home.repository()).unwrap().count(), 1);
 }
 
@@ -177,9 +251,18 @@ fn the_same_disk_is_refused_unless_allowed() {
 #[test]
 fn home_unset() {
     let home = Home::initialised();
-    let output = home.command().env_remove("HOME").arg("snapshot").output().unwrap();
+    let output = home
+        .command()
+        .env_remove("HOME")
+        .arg("snapshot")
+        .output()
+        .unwrap();
     let said = Said::from(output).exits(2);
-    assert!(said.stderr.contains("HOME is not set") && said.stderr.contains("--home"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("HOME is not set") && said.stderr.contains("--home"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]
@@ -187,7 +270,12 @@ fn the_state_folder_cannot_be_used() {
     let home = Home::initialised();
     fs::remove_dir_all(home.path().join(".local")).unwrap();
     fs::write(home.path().join(".local"), "in the way").unwrap();
-    refused(&home, home.hapi_command(&["snapshot"]), 1, &["cannot use", ".local"]);
+    refused(
+        &home,
+        home.hapi_command(&["snapshot"]),
+        1,
+        &["cannot use", ".local"],
+    );
     assert!(home.restic_snapshots().is_empty());
 }
 
@@ -195,7 +283,11 @@ fn the_state_folder_cannot_be_used() {
 fn sources_that_cannot_be_taken_are_named_with_the_reason() {
     let home = Home::initialised();
     // Not a database.
-    fs::write(home.hapi("text.db"), "this is not a database, and long enough to be seen as none of it").unwrap();
+    fs::write(
+        home.hapi("text.db"),
+        "this is not a database, and long enough to be seen as none of it",
+    )
+    .unwrap();
     // A folder where a file should be, and the other way round.
     fs::create_dir(home.hapi("folder.json")).unwrap();
     fs::write(home.hapi("file.dir"), "x").unwrap();
@@ -209,11 +301,28 @@ fn sources_that_cannot_be_taken_are_named_with_the_reason() {
          [[source]]\nname = \"missing\"\npath = \"~/.hapi/missing\"\nkind = \"file\"\n\
          [[source]]\nname = \"status\"\npath = \"~/.hapi/driver-status.json\"\nkind = \"file\"\n",
     );
-    let said = home.hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"]).exits(3);
-    for told in ["text.db", "not a SQLite database", "folder.json", "file.dir", "pipe", "missing", "does not exist"] {
-        assert!(said.stderr.contains(told), "`{told}` is not in: {}", said.stderr);
+    let said = home
+        .hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"])
+        .exits(3);
+    for told in [
+        "text.db",
+        "not a SQLite database",
+        "folder.json",
+        "file.dir",
+        "pipe",
+        "missing",
+        "does not exist",
+    ] {
+        assert!(
+            said.stderr.contains(told),
+            "`{told}` is not in: {}",
+            said.stderr
+        );
     }
-    assert_eq!(home.restic_snapshots().pop().unwrap()["tags"], serde_json::json!(["odd", "partial"]));
+    assert_eq!(
+        home.restic_snapshots().pop().unwrap()["tags"],
+        serde_json::json!(["odd", "partial"])
+    );
 }
 
 #[test]
@@ -241,13 +350,26 @@ struct Tmpfs(std::path::PathBuf);
 impl Tmpfs {
     fn mount(path: std::path::PathBuf, options: &str) -> Self {
         fs::create_dir_all(&path).unwrap();
-        run("mount", &["-t".as_ref(), "tmpfs".as_ref(), "-o".as_ref(), options.as_ref(), "tmpfs".as_ref(), path.as_os_str()]);
+        run(
+            "mount",
+            &[
+                "-t".as_ref(),
+                "tmpfs".as_ref(),
+                "-o".as_ref(),
+                options.as_ref(),
+                "tmpfs".as_ref(),
+                path.as_os_str(),
+            ],
+        );
         Self(path)
     }
 
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        run("mount", &["-o".as_ref(), options.as_ref(), self.0.as_os_str()]);
+        run(
+            "mount",
+            &["-o".as_ref(), options.as_ref(), self.0.as_os_str()],
+        );
     }
 }
 
@@ -271,7 +393,12 @@ fn a_destination_that_is_full_or_read_only() {
     home.hapi_command(&["snapshot"]).exits(0);
     disk.remount("ro");
     let read_only = home.hapi_command(&["snapshot"]);
-    refused(&home, read_only, 1, &["Read-only file system", "hint: mount"]);
+    refused(
+        &home,
+        read_only,
+        1,
+        &["Read-only file system", "hint: mount"],
+    );
     disk.remount("rw");
     home.hapi_command(&["snapshot"]).exits(0);
     home.restic(&["check", "--read-data"]);
@@ -285,8 +412,16 @@ fn a_full_staging_folder() {
     home.edit_profile(|text| format!("staging = {staging:?}\n{text}"));
     let said = home.hapi_command(&["snapshot"]);
     assert_ne!(said.code, 0);
-    assert!(said.stderr.contains("bytes free") || said.stderr.contains("No space"), "{}", said.stderr);
-    assert!(said.stderr.contains("`staging` in the profile"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("bytes free") || said.stderr.contains("No space"),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr.contains("`staging` in the profile"),
+        "{}",
+        said.stderr
+    );
     disk.remount("size=64m");
     home.hapi_command(&["snapshot"]).exits(0);
 }

@@ -16,6 +16,9 @@
 //! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
 //! a change to the generator.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};

@@ -12,7 +12,9 @@ fn refuses(fault: &str, told: &str) {
     let said = home.faulty(fault).exits(1);
     assert!(said.stderr.contains(told), "{fault}: {}", said.stderr);
     assert!(
-        home.restic_snapshots().iter().all(|s| !s["tags"].to_string().contains("\"hapi\"")),
+        home.restic_snapshots()
+            .iter()
+            .all(|s| !s["tags"].to_string().contains("\"hapi\"")),
         "{fault}: a snapshot was written"
     );
     home.restic(&["check", "--read-data"]);

@@ -15,10 +15,20 @@ fn sixty_days_twice_daily_end_with_what_the_policy_says() {
     let home = Home::initialised();
     let begin: DateTime<Utc> = "2026-03-02T06:00:00Z".parse().unwrap();
     // Somebody else's snapshot in the same repository, with a tag like ours.
-    home.restic(&["backup", "--tag", "hapi", "--host", "someone-else", "/etc/hostname"]);
+    home.restic(&[
+        "backup",
+        "--tag",
+        "hapi",
+        "--host",
+        "someone-else",
+        "/etc/hostname",
+    ]);
     for slot in 0..120 {
         let time = (begin + TimeDelta::hours(12 * slot)).to_rfc3339();
-        sqlite3(&home.database(), "UPDATE sessions SET updated_at = updated_at + 1 WHERE rowid = 1");
+        sqlite3(
+            &home.database(),
+            "UPDATE sessions SET updated_at = updated_at + 1 WHERE rowid = 1",
+        );
         home.at(&time, &["snapshot", "-q"]).exits(0);
     }
     let snapshots = home.restic_snapshots();
@@ -34,13 +44,20 @@ fn sixty_days_twice_daily_end_with_what_the_policy_says() {
     let last = begin + TimeDelta::hours(12 * 119);
     // Everything of the last 14 days, twice daily; of eight weeks the newest, three of them in
     // those days.
-    let recent = main.iter().filter(|t| **t > last - TimeDelta::days(14)).count();
+    let recent = main
+        .iter()
+        .filter(|t| **t > last - TimeDelta::days(14))
+        .count();
     assert_eq!(recent, 28, "{main:#?}");
     let days: BTreeSet<_> = main.iter().map(DateTime::date_naive).collect();
     assert_eq!(days.len(), 14 + 5, "{days:?}");
     assert_eq!(main.len(), 28 + 5, "{main:#?}");
     let weekly = times("hapi-weekly");
-    assert_eq!(weekly.len(), 9, "all of 8 Sundays and the first run: {weekly:#?}");
+    assert_eq!(
+        weekly.len(),
+        9,
+        "all of 8 Sundays and the first run: {weekly:#?}"
+    );
     assert!(snapshots.iter().any(|s| s["hostname"] == "someone-else"));
 
     // All of it is readable, and what is kept is what was then.
@@ -51,7 +68,11 @@ fn sixty_days_twice_daily_end_with_what_the_policy_says() {
         .unwrap();
     let database = home.database();
     let output = home
-        .restic_command(&["dump", oldest["id"].as_str().unwrap(), database.to_str().unwrap()])
+        .restic_command(&[
+            "dump",
+            oldest["id"].as_str().unwrap(),
+            database.to_str().unwrap(),
+        ])
         .output()
         .unwrap();
     let copy = home.dir.path().join("oldest.db");

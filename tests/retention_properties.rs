@@ -40,11 +40,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Kind::Only),
     ];
     let gap = prop_oneof![6 => Just(12i64), 2 => 1i64..12, 2 => 12i64..96, 1 => 96i64..600];
-    let error = prop_oneof![30 => Just(0i64), 1 => Just(-48i64), 1 => Just(24 * 365), 1 => Just(24 * 3650)];
+    let error =
+        prop_oneof![30 => Just(0i64), 1 => Just(-48i64), 1 => Just(24 * 365), 1 => Just(24 * 3650)];
     prop::collection::vec(
-        (gap, -11i32..13, kind, error).prop_map(|(hours_later, offset_hours, kind, clock_error)| {
-            Step { hours_later, offset_hours, kind, clock_error }
-        }),
+        (gap, -11i32..13, kind, error).prop_map(
+            |(hours_later, offset_hours, kind, clock_error)| Step {
+                hours_later,
+                offset_hours,
+                kind,
+                clock_error,
+            },
+        ),
         1..90,
     )
 }
@@ -75,7 +81,9 @@ fn days<'a>(
     snapshots: impl Iterator<Item = &'a Snapshot>,
     zone: FixedOffset,
 ) -> BTreeSet<NaiveDate> {
-    snapshots.map(|s| s.time.with_timezone(&zone).date_naive()).collect()
+    snapshots
+        .map(|s| s.time.with_timezone(&zone).date_naive())
+        .collect()
 }
 
 fn counts_for_the_floor(snapshot: &Snapshot) -> bool {
@@ -93,20 +101,37 @@ fn live(steps: &[Step], policy: &Policy) -> Result<Vec<Snapshot>, TestCaseError>
         there.push(snapshot(n as u64 + 1, now, step.kind));
 
         let plan = Plan::make(&there, policy, &now).unwrap();
-        prop_assert_eq!(plan.decisions.len(), there.len(), "every snapshot has one decision");
+        prop_assert_eq!(
+            plan.decisions.len(),
+            there.len(),
+            "every snapshot has one decision"
+        );
         prop_assert!(plan.check(&zone).is_ok());
-        let kept: Vec<&Snapshot> =
-            plan.decisions.iter().filter(|d| d.keep).map(|d| &d.snapshot).collect();
+        let kept: Vec<&Snapshot> = plan
+            .decisions
+            .iter()
+            .filter(|d| d.keep)
+            .map(|d| &d.snapshot)
+            .collect();
 
         for complete in [false, true] {
             let fits = |s: &&Snapshot| counts_for_the_floor(s) && (!complete || s.is_complete());
             let before = days(there.iter().filter(fits), zone).len();
             let after = days(kept.iter().copied().filter(|s| fits(s)), zone).len();
-            prop_assert!(after >= before.min(14), "{after} days left of {before} (complete: {complete})");
+            prop_assert!(
+                after >= before.min(14),
+                "{after} days left of {before} (complete: {complete})"
+            );
         }
-        let newest = there.iter().filter(|s| s.is_complete()).max_by_key(|s| s.time);
+        let newest = there
+            .iter()
+            .filter(|s| s.is_complete())
+            .max_by_key(|s| s.time);
         if let Some(newest) = newest {
-            prop_assert!(kept.iter().any(|s| s.id == newest.id), "the newest complete one stays");
+            prop_assert!(
+                kept.iter().any(|s| s.id == newest.id),
+                "the newest complete one stays"
+            );
         }
         for decision in &plan.decisions {
             prop_assert_eq!(decision.keep, !decision.reasons.is_empty());
@@ -158,7 +183,13 @@ fn twice_daily(days: i64, kind: impl Fn(i64) -> Kind) -> Vec<Step> {
 
 #[test]
 fn three_weeks_with_an_unreadable_source_cost_no_complete_history() {
-    let steps = twice_daily(60, |day| if day < 39 { Kind::Complete } else { Kind::Partial });
+    let steps = twice_daily(60, |day| {
+        if day < 39 {
+            Kind::Complete
+        } else {
+            Kind::Partial
+        }
+    });
     let there = live(&steps, &Policy::default()).unwrap();
     let zone = FixedOffset::east_opt(3600).unwrap();
     let complete = days(there.iter().filter(|s| s.is_complete()), zone);
@@ -183,30 +214,56 @@ fn the_sound_snapshot_before_a_damaged_one_is_pinned_until_acknowledged() {
     let begin = zone.with_ymd_and_hms(2026, 1, 1, 6, 0, 0).unwrap();
     let mut there = vec![snapshot(0xaaaa_aaaa, begin, Kind::Complete)];
     for day in 1..200 {
-        there.push(snapshot(day, begin + TimeDelta::days(day as i64), Kind::Damaged));
+        there.push(snapshot(
+            day,
+            begin + TimeDelta::days(day as i64),
+            Kind::Damaged,
+        ));
     }
     let now = begin + TimeDelta::days(200);
     let is_kept = |policy: &Policy| {
         let plan = Plan::make(&there, policy, &now).unwrap();
-        plan.decisions.iter().find(|d| d.snapshot.id == there[0].id).unwrap().clone()
+        plan.decisions
+            .iter()
+            .find(|d| d.snapshot.id == there[0].id)
+            .unwrap()
+            .clone()
     };
     let pinned = is_kept(&Policy::default());
-    assert!(pinned.reasons.iter().any(|r| r == "last sound one before damaged"), "{pinned:?}");
+    assert!(
+        pinned
+            .reasons
+            .iter()
+            .any(|r| r == "last sound one before damaged"),
+        "{pinned:?}"
+    );
     let newest = there.last().unwrap().id.to_hex();
-    let policy = Policy { acknowledged: vec![newest.as_str().to_owned()], ..Policy::default() };
-    assert!(!is_kept(&policy).reasons.iter().any(|r| r.starts_with("last sound")));
+    let policy = Policy {
+        acknowledged: vec![newest.as_str().to_owned()],
+        ..Policy::default()
+    };
+    assert!(
+        !is_kept(&policy)
+            .reasons
+            .iter()
+            .any(|r| r.starts_with("last sound"))
+    );
 }
 
 #[test]
 fn what_was_asked_to_stay_stays_until_then_and_no_longer() {
     let zone = FixedOffset::east_opt(0).unwrap();
     let begin = zone.with_ymd_and_hms(2026, 1, 1, 6, 0, 0).unwrap();
-    let mut there: Vec<_> =
-        (0..150).map(|d| snapshot(d + 1, begin + TimeDelta::days(d as i64), Kind::Complete)).collect();
+    let mut there: Vec<_> = (0..150)
+        .map(|d| snapshot(d + 1, begin + TimeDelta::days(d as i64), Kind::Complete))
+        .collect();
     there[3].keep_until = Some((begin + TimeDelta::days(160)).to_utc());
     let kept = |days: i64| {
-        let plan = Plan::make(&there, &Policy::default(), &(begin + TimeDelta::days(days))).unwrap();
-        plan.decisions.iter().any(|d| d.snapshot.id == there[3].id && d.keep)
+        let plan =
+            Plan::make(&there, &Policy::default(), &(begin + TimeDelta::days(days))).unwrap();
+        plan.decisions
+            .iter()
+            .any(|d| d.snapshot.id == there[3].id && d.keep)
     };
     assert!(kept(150));
     assert!(!kept(161));

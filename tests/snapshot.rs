@@ -1,7 +1,12 @@
 //! The main job through the real binary: a home with everything the shipped profile names, a busy
 //! hub among it, judged by stock restic, age and sqlite3.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
 
 mod common;
 
@@ -23,15 +28,22 @@ fn source<'a>(manifest: &'a Value, name: &str) -> &'a Value {
 }
 
 fn tags(snapshot: &Value) -> Vec<&str> {
-    let mut tags: Vec<_> =
-        snapshot["tags"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let mut tags: Vec<_> = snapshot["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t.as_str().unwrap())
+        .collect();
     tags.sort_unstable();
     tags
 }
 
 fn paths(source: &Value) -> Vec<String> {
     let entries = source["entries"].as_array().unwrap();
-    entries.iter().map(|e| e["path"].as_str().unwrap_or("?").to_owned()).collect()
+    entries
+        .iter()
+        .map(|e| e["path"].as_str().unwrap_or("?").to_owned())
+        .collect()
 }
 
 #[test]
@@ -44,14 +56,25 @@ fn everything_the_profile_names_arrives_whole_from_a_busy_home() {
     drop(hub);
 
     let report = said.json();
-    let series: Vec<_> = report["series"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
-    assert_eq!(series, ["hapi-weekly", "hapi"], "the main series comes last, so `latest` is it");
+    let series: Vec<_> = report["series"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        series,
+        ["hapi-weekly", "hapi"],
+        "the main series comes last, so `latest` is it"
+    );
     let snapshots = home.restic_snapshots();
     assert_eq!(snapshots.len(), 2);
     let paths_of = |s: &Value| s["paths"].clone();
     assert_eq!(paths_of(&snapshots[0]), paths_of(&snapshots[1]));
     assert_eq!(snapshots[0]["paths"][0], home.path().to_str().unwrap());
-    let latest = home.restic(&["snapshots", "--json", "--latest", "1"]).json();
+    let latest = home
+        .restic(&["snapshots", "--json", "--latest", "1"])
+        .json();
     assert!(latest.to_string().contains("\"hapi\""));
     home.restic(&["check", "--read-data"]);
 
@@ -63,12 +86,20 @@ fn everything_the_profile_names_arrives_whole_from_a_busy_home() {
     assert_eq!(sqlite3(&copy, "SELECT count(*) FROM messages"), "300");
     assert!(!copy.with_extension("db-wal").exists());
     let header = fs::read(&copy).unwrap();
-    assert_eq!(&header[18..20], &[1, 1], "a rollback-journal file opens on read-only media, too");
+    assert_eq!(
+        &header[18..20],
+        &[1, 1],
+        "a rollback-journal file opens on read-only media, too"
+    );
 
     // Stock age opens the secret, byte for byte.
     let ciphertext = home.dump("hapi", &home.hapi("hub.env.age"));
     let identity = home.dir.path().join("identity.txt");
-    let plain = feed("age", &["-d".as_ref(), "-i".as_ref(), identity.as_os_str()], &ciphertext);
+    let plain = feed(
+        "age",
+        &["-d".as_ref(), "-i".as_ref(), identity.as_os_str()],
+        &ciphertext,
+    );
     assert!(plain.status.success());
     assert_eq!(plain.stdout, fs::read(home.hapi("hub.env")).unwrap());
 
@@ -76,19 +107,39 @@ fn everything_the_profile_names_arrives_whole_from_a_busy_home() {
     let link = home.path().join(".config/hapi/driver-manifest.yaml");
     assert_eq!(home.dump("hapi", &link), b"drivers:\n  - name: one\n");
     let status = home.dump("hapi", &home.hapi("driver-status.json"));
-    assert!(serde_json::from_slice::<Value>(&status).is_ok(), "{:?}", String::from_utf8_lossy(&status));
+    assert!(
+        serde_json::from_slice::<Value>(&status).is_ok(),
+        "{:?}",
+        String::from_utf8_lossy(&status)
+    );
     let manifest = home.manifest("hapi");
     let mut plans: Vec<_> = paths(source(&manifest, "plans"))
         .iter()
-        .map(|p| Path::new(p).file_name().unwrap().to_str().unwrap().to_owned())
+        .map(|p| {
+            Path::new(p)
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     plans.retain(|name| ["tracked.md", "modified.md", "ignored.md"].contains(&name.as_str()));
     assert_eq!(plans, ["ignored.md", "modified.md"]);
 
     // The weekly series holds the recordings, the empty folder among them.
     let restored = home.dir.path().join("weekly");
-    home.restic(&["restore", "latest", "--tag", "hapi-weekly", "--target", restored.to_str().unwrap()]);
-    let voice = restored.join(home.path().strip_prefix("/").unwrap()).join("voice-test-output");
+    home.restic(&[
+        "restore",
+        "latest",
+        "--tag",
+        "hapi-weekly",
+        "--target",
+        restored.to_str().unwrap(),
+    ]);
+    let voice = restored
+        .join(home.path().strip_prefix("/").unwrap())
+        .join("voice-test-output");
     assert!(voice.join("empty").is_dir());
     let wav = "hello world.wav";
     assert_eq!(
@@ -103,7 +154,11 @@ fn the_same_state_makes_the_same_tree() {
     home.snapshot().exits(0);
     let report = home.snapshot().exits(0).json();
     let series = report["series"].as_array().unwrap();
-    assert_eq!(series.len(), 1, "the weekly series was complete and is not due again");
+    assert_eq!(
+        series.len(),
+        1,
+        "the weekly series was complete and is not due again"
+    );
     assert_eq!(series[0]["unchanged"], true, "{report:#}");
     let main: Vec<_> = home
         .restic_snapshots()
@@ -118,14 +173,24 @@ fn the_same_state_makes_the_same_tree() {
 fn a_small_change_stores_little() {
     let home = Home::initialised();
     let first = home.snapshot().exits(0).json();
-    sqlite3(&home.database(), "UPDATE sessions SET updated_at = updated_at + 1 WHERE rowid = 1");
+    sqlite3(
+        &home.database(),
+        "UPDATE sessions SET updated_at = updated_at + 1 WHERE rowid = 1",
+    );
     let second = home.snapshot().exits(0).json();
     let added = |report: &Value| {
         let series = report["series"].as_array().unwrap();
-        series.iter().find(|s| s["name"] == "hapi").unwrap()["added"].as_u64().unwrap()
+        series.iter().find(|s| s["name"] == "hapi").unwrap()["added"]
+            .as_u64()
+            .unwrap()
     };
     assert!(added(&second) > 0);
-    assert!(added(&second) * 4 < added(&first), "{} of {}", added(&second), added(&first));
+    assert!(
+        added(&second) * 4 < added(&first),
+        "{} of {}",
+        added(&second),
+        added(&first)
+    );
 }
 
 #[test]
@@ -142,25 +207,58 @@ fn folders_files_and_links_keep_mode_owner_and_time() {
     home.snapshot().exits(0);
 
     let target = home.dir.path().join("restored");
-    home.restic(&["restore", "latest", "--tag", "hapi", "--target", target.to_str().unwrap()]);
+    home.restic(&[
+        "restore",
+        "latest",
+        "--tag",
+        "hapi",
+        "--target",
+        target.to_str().unwrap(),
+    ]);
     let there = |path: &Path| target.join(path.strip_prefix("/").unwrap());
-    for path in [&attachments, &file, &home.path().join(".hapi"), &home.path()] {
-        let (live, back) = (fs::metadata(path).unwrap(), fs::metadata(there(path)).unwrap());
+    for path in [
+        &attachments,
+        &file,
+        &home.path().join(".hapi"),
+        &home.path(),
+    ] {
+        let (live, back) = (
+            fs::metadata(path).unwrap(),
+            fs::metadata(there(path)).unwrap(),
+        );
         assert_eq!(live.mode(), back.mode(), "{}", path.display());
         assert_eq!((live.uid(), live.gid()), (back.uid(), back.gid()));
     }
     let live = fs::metadata(&file).unwrap();
-    assert_eq!(live.mtime_nsec(), fs::metadata(there(&file)).unwrap().mtime_nsec());
-    assert_eq!(fs::read_link(there(&attachments.join("link"))).unwrap(), Path::new("a file.bin"));
+    assert_eq!(
+        live.mtime_nsec(),
+        fs::metadata(there(&file)).unwrap().mtime_nsec()
+    );
+    assert_eq!(
+        fs::read_link(there(&attachments.join("link"))).unwrap(),
+        Path::new("a file.bin")
+    );
     assert_eq!(fs::read(there(&attachments.join(odd))).unwrap(), b"odd");
 
     // A folder above the captures has the time of the newest thing captured below it.
     let hapi = fs::metadata(there(&home.path().join(".hapi"))).unwrap();
-    let newest = ["hapi.db", "hub.env.age", "driver-status.json", "settings.json.age"]
-        .iter()
-        .map(|name| fs::symlink_metadata(there(&home.hapi(name))).unwrap().mtime())
-        .chain([fs::symlink_metadata(&attachments).unwrap().mtime(), live.mtime()])
-        .max();
+    let newest = [
+        "hapi.db",
+        "hub.env.age",
+        "driver-status.json",
+        "settings.json.age",
+    ]
+    .iter()
+    .map(|name| {
+        fs::symlink_metadata(there(&home.hapi(name)))
+            .unwrap()
+            .mtime()
+    })
+    .chain([
+        fs::symlink_metadata(&attachments).unwrap().mtime(),
+        live.mtime(),
+    ])
+    .max();
     assert!(Some(hapi.mtime()) >= newest);
 }
 
@@ -169,12 +267,20 @@ fn the_description_says_what_the_manifest_says() {
     let home = Home::initialised();
     home.snapshot().exits(0);
     let listed = home.hapi_command(&["snapshots", "--json"]).exits(0).json();
-    let main = listed["snapshots"].as_array().unwrap().iter().find(|s| s["series"] == "hapi").unwrap();
+    let main = listed["snapshots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["series"] == "hapi")
+        .unwrap();
     let bytes = home.dump("hapi", &home.path().join(".hapi-manifest.json"));
     let file = home.dir.path().join("manifest.json");
     fs::write(&file, &bytes).unwrap();
     let sum = run("sha256sum", &[file.as_os_str()]).stdout;
-    assert_eq!(main["description"]["manifest"], sum.split(' ').next().unwrap());
+    assert_eq!(
+        main["description"]["manifest"],
+        sum.split(' ').next().unwrap()
+    );
     let database = &main["description"]["sources"]["hapi.db"];
     assert_eq!(database["outcome"], "complete");
     assert_eq!(database["rows"]["sessions"], 78);
@@ -183,7 +289,12 @@ fn the_description_says_what_the_manifest_says() {
     // Every file of the manifest is in the snapshot, with its size and hash.
     let manifest: Value = serde_json::from_slice(&bytes).unwrap();
     let mut files = 0;
-    for entry in manifest["sources"].as_array().unwrap().iter().flat_map(|s| s["entries"].as_array().unwrap()) {
+    for entry in manifest["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|s| s["entries"].as_array().unwrap())
+    {
         if entry["type"] != "file" {
             continue;
         }
@@ -195,7 +306,10 @@ fn the_description_says_what_the_manifest_says() {
         assert_eq!(entry["sha256"], sum.split(' ').next().unwrap(), "{entry}");
     }
     assert!(files >= 8, "{files}");
-    assert!(!manifest.to_string().contains("time"), "a manifest has no clock");
+    assert!(
+        !manifest.to_string().contains("time"),
+        "a manifest has no clock"
+    );
 }
 
 #[test]
@@ -220,7 +334,9 @@ fn nothing_captured_is_no_snapshot() {
         "lonely",
         "[[source]]\nname = \"gone\"\npath = \"~/not/there\"\nkind = \"file\"\n",
     );
-    let said = home.hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"]).exits(1);
+    let said = home
+        .hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"])
+        .exits(1);
     assert!(said.stderr.contains("not/there"), "{}", said.stderr);
     assert!(home.restic_snapshots().is_empty());
 }
@@ -243,8 +359,14 @@ fn a_damaged_database_is_kept_and_told_loudly() {
     assert_eq!(tags(&newest), ["damaged", "hapi", "partial"]);
     assert!(home.dump("hapi", &home.database()).len() >= bytes.len() / 2);
     let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
-    let pinned = plan.lines().find(|l| l.contains("last sound one before damaged")).expect(&plan);
-    assert!(pinned.contains(&sound["short_id"].as_str().unwrap()[..8]), "{plan}");
+    let pinned = plan
+        .lines()
+        .find(|l| l.contains("last sound one before damaged"))
+        .expect(&plan);
+    assert!(
+        pinned.contains(&sound["short_id"].as_str().unwrap()[..8]),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -259,7 +381,10 @@ fn a_database_that_lost_its_rows_is_tagged_shrunk() {
     // Still so, until it is accepted.
     let again = home.snapshot().exits(0);
     assert!(again.stderr.contains("shrunk"), "{}", again.stderr);
-    let id = home.restic_snapshots().pop().unwrap()["id"].as_str().unwrap()[..8].to_owned();
+    let id = home.restic_snapshots().pop().unwrap()["id"]
+        .as_str()
+        .unwrap()[..8]
+        .to_owned();
     home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{id}\"]\n"));
     let accepted = home.snapshot().exits(0);
     assert!(!accepted.stderr.contains("shrunk"), "{}", accepted.stderr);
@@ -272,14 +397,22 @@ fn only_and_tagged_snapshots_carry_their_tags() {
     let only = home.restic_snapshots().pop().unwrap();
     assert_eq!(tags(&only), ["hapi", "only"]);
     // It satisfies nothing: both series are still to be taken.
-    let args = ["snapshot", "--json", "--tag", "before-upgrade", "--keep", "60d"];
+    let args = [
+        "snapshot",
+        "--json",
+        "--tag",
+        "before-upgrade",
+        "--keep",
+        "60d",
+    ];
     let report = home.hapi_command(&args).exits(0).json();
     assert_eq!(report["series"].as_array().unwrap().len(), 2);
     let tagged = home.restic_snapshots().pop().unwrap();
     assert_eq!(tags(&tagged), ["before-upgrade", "hapi"]);
     let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
     assert!(plan.contains("asked for with --keep"), "{plan}");
-    home.hapi_command(&["snapshot", "--only", "nonsense"]).exits(2);
+    home.hapi_command(&["snapshot", "--only", "nonsense"])
+        .exits(2);
     home.hapi_command(&["snapshot", "--keep", "60d"]).exits(2);
 }
 
@@ -288,7 +421,10 @@ fn a_dry_run_writes_nothing() {
     let home = Home::initialised();
     let before = run("du", &["-sb".as_ref(), home.repository().as_os_str()]).stdout;
     home.hapi_command(&["snapshot", "--dry-run"]).exits(0);
-    assert_eq!(before, run("du", &["-sb".as_ref(), home.repository().as_os_str()]).stdout);
+    assert_eq!(
+        before,
+        run("du", &["-sb".as_ref(), home.repository().as_os_str()]).stdout
+    );
 }
 
 #[test]
@@ -297,15 +433,26 @@ fn the_weekly_series_is_taken_once_a_week_in_local_time() {
     let taken = |time: &str| -> Vec<String> {
         let report = home.at(time, &["snapshot", "--json"]).exits(0).json();
         let series = report["series"].as_array().unwrap().clone();
-        series.iter().map(|s| s["name"].as_str().unwrap().to_owned()).collect()
+        series
+            .iter()
+            .map(|s| s["name"].as_str().unwrap().to_owned())
+            .collect()
     };
     // 2026-03-01 is a Sunday.
-    assert_eq!(taken("2026-02-28T18:00:00Z"), ["hapi-weekly", "hapi"], "never taken yet");
+    assert_eq!(
+        taken("2026-02-28T18:00:00Z"),
+        ["hapi-weekly", "hapi"],
+        "never taken yet"
+    );
     assert_eq!(taken("2026-03-01T05:59:00Z"), ["hapi"], "before the slot");
     assert_eq!(taken("2026-03-01T06:00:00Z"), ["hapi-weekly", "hapi"]);
     assert_eq!(taken("2026-03-01T18:00:00Z"), ["hapi"]);
     assert_eq!(taken("2026-03-07T18:00:00Z"), ["hapi"]);
-    assert_eq!(taken("2026-03-10T06:00:00Z"), ["hapi-weekly", "hapi"], "late, but once");
+    assert_eq!(
+        taken("2026-03-10T06:00:00Z"),
+        ["hapi-weekly", "hapi"],
+        "late, but once"
+    );
     assert_eq!(taken("2026-03-10T18:00:00Z"), ["hapi"]);
 }
 
@@ -347,7 +494,10 @@ fn sigterm_ends_a_run_with_143_and_no_snapshot() {
         let code = child.wait().unwrap().code();
         if code == Some(143) {
             seen = true;
-            assert_eq!(fs::read_dir(home.state().join("staging")).map_or(0, Iterator::count), 0);
+            assert_eq!(
+                fs::read_dir(home.state().join("staging")).map_or(0, Iterator::count),
+                0
+            );
         } else {
             assert_eq!(code, Some(0), "ended before the signal");
             assert!(home.restic_snapshots().len() > before);
@@ -365,11 +515,16 @@ fn two_runs_do_not_meet() {
     std::thread::sleep(std::time::Duration::from_millis(60));
     let second = home.hapi_command(&["snapshot"]);
     if second.code == 11 {
-        assert!(second.stderr.contains(&first.id().to_string()), "{}", second.stderr);
+        assert!(
+            second.stderr.contains(&first.id().to_string()),
+            "{}",
+            second.stderr
+        );
     } else {
         assert_eq!(second.code, 0, "{second:?}");
     }
-    home.hapi_command(&["snapshot", "--lock-wait", "60s"]).exits(0);
+    home.hapi_command(&["snapshot", "--lock-wait", "60s"])
+        .exits(0);
     assert!(first.wait().unwrap().success());
     home.restic(&["check"]);
 }
@@ -380,28 +535,62 @@ fn canaries_are_nowhere_but_in_the_live_secrets() {
     // A plan quotes a key, a copy of the file lies in a folder that is taken.
     let plan = home.path().join("coding/hapi/docs/plans/leak.md");
     fs::write(&plan, format!("use {} for it\n", CANARIES[0])).unwrap();
-    fs::copy(home.hapi("hub.env"), home.hapi("scratchlist-attachments/copy.env")).unwrap();
-    fs::hard_link(home.hapi("hub.env"), home.hapi("scratchlist-attachments/linked.env")).unwrap();
+    fs::copy(
+        home.hapi("hub.env"),
+        home.hapi("scratchlist-attachments/copy.env"),
+    )
+    .unwrap();
+    fs::hard_link(
+        home.hapi("hub.env"),
+        home.hapi("scratchlist-attachments/linked.env"),
+    )
+    .unwrap();
 
     let first = home.snapshot().exits(0);
-    assert!(first.stderr.contains("leak.md") && first.stderr.contains("quotes"), "{}", first.stderr);
-    assert!(first.stderr.contains("copy.env") && first.stderr.contains("linked.env"), "{}", first.stderr);
+    assert!(
+        first.stderr.contains("leak.md") && first.stderr.contains("quotes"),
+        "{}",
+        first.stderr
+    );
+    assert!(
+        first.stderr.contains("copy.env") && first.stderr.contains("linked.env"),
+        "{}",
+        first.stderr
+    );
     let second = home.snapshot().exits(0);
-    assert!(!second.stderr.contains("quotes"), "told once per content: {}", second.stderr);
+    assert!(
+        !second.stderr.contains("quotes"),
+        "told once per content: {}",
+        second.stderr
+    );
     for said in [&first, &second] {
         for canary in CANARIES {
             assert!(!said.stdout.contains(canary) && !said.stderr.contains(canary));
         }
     }
     let paths_taken = paths(source(&home.manifest("hapi"), "scratchlist-attachments")).join(" ");
-    assert!(!paths_taken.contains("copy.env") && !paths_taken.contains("linked.env"), "{paths_taken}");
+    assert!(
+        !paths_taken.contains("copy.env") && !paths_taken.contains("linked.env"),
+        "{paths_taken}"
+    );
 
     // The search finds one where one is, and nowhere else: not in what restic restores, not in
     // state, cache or staging.
     let target = home.dir.path().join("restored");
-    home.restic(&["restore", "latest", "--tag", "hapi", "--target", target.to_str().unwrap()]);
+    home.restic(&[
+        "restore",
+        "latest",
+        "--tag",
+        "hapi",
+        "--target",
+        target.to_str().unwrap(),
+    ]);
     let found = files_with(&target, CANARIES[0]);
-    assert_eq!(found.len(), 1, "the plan that quotes it, and only that: {found:?}");
+    assert_eq!(
+        found.len(),
+        1,
+        "the plan that quotes it, and only that: {found:?}"
+    );
     assert!(files_with(&target, CANARIES[1]).is_empty());
     for canary in CANARIES {
         assert!(files_with(&home.path().join(".local"), canary).is_empty());
@@ -418,7 +607,10 @@ fn output_is_one_line_for_cron_and_nothing_when_quiet() {
     assert_eq!(said.stdout.lines().count(), 1, "{}", said.stdout);
     assert!(said.stdout.contains("78 sessions"), "{}", said.stdout);
     assert!(!said.stdout.contains('\x1b'));
-    assert_eq!(said.stderr, "warning: the repository is on the disk that it should outlive\n");
+    assert_eq!(
+        said.stderr,
+        "warning: the repository is on the disk that it should outlive\n"
+    );
     let quiet = home.hapi_command(&["-q", "snapshot"]).exits(0);
     assert_eq!(quiet.stdout, "");
 }

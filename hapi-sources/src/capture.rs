@@ -55,6 +55,7 @@ pub struct Entry {
 
 /// What an entry is.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the variants' fields say what they are")]
 pub enum Content {
     /// A plain file.
     File { bytes: Bytes, sha256: Sha256Hash },
@@ -129,6 +130,7 @@ pub struct DatabaseFacts {
 /// The outcome of SQLite's own check of a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "verdict")]
+#[allow(missing_docs, reason = "the variants' fields say what they are")]
 pub enum Integrity {
     /// Everything was checked and is sound.
     Ok,
@@ -159,6 +161,7 @@ pub struct Failure {
 
 /// Something the operator should know about a capture that is nevertheless whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants' fields say what they are")]
 pub enum Note {
     /// Neither file, folder nor symbolic link: not taken.
     SpecialFile { path: PathBuf },

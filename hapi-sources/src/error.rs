@@ -1,5 +1,10 @@
 //! What can go wrong between a path and a capture.
 
+#![allow(
+    missing_docs,
+    reason = "a variant's fields are named by the message above it"
+)]
+
 use std::io;
 use std::path::PathBuf;
 

@@ -1,5 +1,12 @@
 //! What every kind of source does alike.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
 mod hub;
 
 use std::ffi::OsString;

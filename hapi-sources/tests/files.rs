@@ -1,5 +1,12 @@
 //! Files, globs and folders: what is read while others write, and what a walk comes across.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
 mod hub;
 
 use std::fs::{self, File};

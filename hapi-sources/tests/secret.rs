@@ -1,5 +1,12 @@
 //! Secrets: what age opens again, what is reused, and what never shows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
 mod hub;
 
 use std::fs;

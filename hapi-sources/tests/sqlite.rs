@@ -1,5 +1,12 @@
 //! Live databases in all the states that a hub leaves them in.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
 mod hub;
 
 use std::fs;

@@ -80,7 +80,11 @@ pub struct Label {
 impl Archive {
     /// Lays captures and manifest out as one tree. Where two sources took the same path, the first
     /// one counts.
-    pub fn new(captures: impl IntoIterator<Item = Capture>, home: &Path, manifest: Vec<u8>) -> Self {
+    pub fn new(
+        captures: impl IntoIterator<Item = Capture>,
+        home: &Path,
+        manifest: Vec<u8>,
+    ) -> Self {
         let mut items: BTreeMap<TreeOrder, Item> = BTreeMap::new();
         for entry in captures.into_iter().flat_map(|c| c.entries) {
             let content = match entry.content {
@@ -116,7 +120,9 @@ impl Archive {
             },
         );
         add_folders(&mut items);
-        Self { items: items.into_values().collect() }
+        Self {
+            items: items.into_values().collect(),
+        }
     }
 
     /// The nodes, folders before what is in them.
@@ -134,9 +140,19 @@ impl Archive {
     /// # Errors
     /// [`Error::Refused`] with what the gate has on record, [`Error::Engine`] otherwise. The
     /// repository then has no new snapshot, at most some packs that nothing refers to.
-    pub fn write(&self, repository: &Repository, label: &Label) -> Result<(SnapshotFile, Written), Error> {
+    pub fn write(
+        &self,
+        repository: &Repository,
+        label: &Label,
+    ) -> Result<(SnapshotFile, Written), Error> {
         let gate = repository.gate();
-        gate.begin(self.items.iter().enumerate().filter(|(_, i)| i.is_file()).map(|(i, _)| i));
+        gate.begin(
+            self.items
+                .iter()
+                .enumerate()
+                .filter(|(_, i)| i.is_file())
+                .map(|(i, _)| i),
+        );
         let saved = self.hand_over(repository, label);
         let failures = gate.failures();
         let written = gate.end();
@@ -149,10 +165,14 @@ impl Archive {
 
     fn hand_over(&self, repository: &Repository, label: &Label) -> Result<SnapshotFile, Error> {
         let engine = repository.for_writing()?;
-        let tags: StringList = label.tags.join(",").parse().map_err(|error| Error::Engine {
-            doing: "tagging the snapshot",
-            reason: format!("{error}"),
-        })?;
+        let tags: StringList = label
+            .tags
+            .join(",")
+            .parse()
+            .map_err(|error| Error::Engine {
+                doing: "tagging the snapshot",
+                reason: format!("{error}"),
+            })?;
         let snapshot = SnapshotFile {
             time: label.time.clone(),
             hostname: label.host.clone(),
@@ -160,15 +180,26 @@ impl Archive {
             program_version: concat!("rustic-hapi ", env!("CARGO_PKG_VERSION")).to_owned(),
             tags,
             description: Some(label.description.clone()),
-            delete: label.keep_until.clone().map_or(DeleteOption::NotSet, DeleteOption::After),
+            delete: label
+                .keep_until
+                .clone()
+                .map_or(DeleteOption::NotSet, DeleteOption::After),
             ..SnapshotFile::default()
         };
         // Equal size and mtime prove nothing for a database: read everything, always.
         let parent = ParentOptions::default().force(true);
         let options = BackupOptions::default().parent_opts(parent);
-        let source = GatedSource { items: self.items.clone(), gate: repository.gate().clone() };
+        let source = GatedSource {
+            items: self.items.clone(),
+            gate: repository.gate().clone(),
+        };
         engine
-            .archive(&options, &source, snapshot, std::slice::from_ref(&label.home))
+            .archive(
+                &options,
+                &source,
+                snapshot,
+                std::slice::from_ref(&label.home),
+            )
             .map_err(Error::engine("writing the snapshot"))
     }
 }
@@ -206,7 +237,11 @@ impl Item {
             size: self.len(),
             ..rustic_core::repofile::Metadata::default()
         };
-        Node::new_node(self.path.file_name().unwrap_or_default(), node_type, metadata)
+        Node::new_node(
+            self.path.file_name().unwrap_or_default(),
+            node_type,
+            metadata,
+        )
     }
 }
 
@@ -252,8 +287,15 @@ impl TreeOrder {
 fn add_folders(items: &mut BTreeMap<TreeOrder, Item>) {
     let mut newest_below: BTreeMap<PathBuf, SystemTime> = BTreeMap::new();
     for item in items.values() {
-        for folder in item.path.ancestors().skip(1).filter(|f| f.file_name().is_some()) {
-            let newest = newest_below.entry(folder.to_path_buf()).or_insert(item.metadata.mtime);
+        for folder in item
+            .path
+            .ancestors()
+            .skip(1)
+            .filter(|f| f.file_name().is_some())
+        {
+            let newest = newest_below
+                .entry(folder.to_path_buf())
+                .or_insert(item.metadata.mtime);
             *newest = (*newest).max(item.metadata.mtime);
         }
     }
@@ -304,7 +346,11 @@ impl ReadSource for GatedSource {
                     }),
                     _ => None,
                 };
-                Ok(ReadSourceEntry { path: item.path.clone(), node: item.node(), open })
+                Ok(ReadSourceEntry {
+                    path: item.path.clone(),
+                    node: item.node(),
+                    open,
+                })
             })
             .collect();
         entries.into_iter()
@@ -337,7 +383,11 @@ impl ReadSourceOpen for GatedStream {
             Ok(reader) => Ok(GatedReader::start(self, reader)),
             Err(error) => {
                 let error = self.fail(format_args!("could not be opened: {error}"));
-                Err(RusticError::with_source(ErrorKind::InputOutput, "cannot open a capture", error))
+                Err(RusticError::with_source(
+                    ErrorKind::InputOutput,
+                    "cannot open a capture",
+                    error,
+                ))
             }
         }
     }
@@ -376,10 +426,14 @@ impl Hashing {
 
     fn next(&mut self) -> io::Result<Piece> {
         let mut chunk = Vec::new();
-        (&mut self.reader).take(Self::CHUNK as u64).read_to_end(&mut chunk)?;
+        (&mut self.reader)
+            .take(Self::CHUNK as u64)
+            .read_to_end(&mut chunk)?;
         fault::on_read(&self.path, self.offset, &mut chunk)?;
         if chunk.is_empty() {
-            return Ok(Piece::End(Sha256Hash(std::mem::take(&mut self.hash).finalize().into())));
+            return Ok(Piece::End(Sha256Hash(
+                std::mem::take(&mut self.hash).finalize().into(),
+            )));
         }
         self.offset += chunk.len() as u64;
         self.hash.update(&chunk);
@@ -389,8 +443,12 @@ impl Hashing {
 
 impl GatedReader {
     fn start(stream: GatedStream, reader: BytesReader) -> Self {
-        let mut hashing =
-            Hashing { reader, hash: Sha256::new(), path: stream.path.clone(), offset: 0 };
+        let mut hashing = Hashing {
+            reader,
+            hash: Sha256::new(),
+            path: stream.path.clone(),
+            offset: 0,
+        };
         let feed = if stream.bytes.len() < 8 * Hashing::CHUNK as u64 {
             Feed::Here(hashing)
         } else {
@@ -407,7 +465,13 @@ impl GatedReader {
             });
             Feed::Ahead(receiver)
         };
-        Self { stream, feed, chunk: io::Cursor::default(), seen: 0, done: false }
+        Self {
+            stream,
+            feed,
+            chunk: io::Cursor::default(),
+            seen: 0,
+            done: false,
+        }
     }
 
     /// Fetches the next chunk; false at the end of a stream that was exactly what it should be.
@@ -417,24 +481,29 @@ impl GatedReader {
         }
         let piece = match &mut self.feed {
             Feed::Here(hashing) => hashing.next(),
-            Feed::Ahead(receiver) => {
-                receiver.recv().unwrap_or_else(|_| Err(io::Error::other("the reading thread ended")))
-            }
+            Feed::Ahead(receiver) => receiver
+                .recv()
+                .unwrap_or_else(|_| Err(io::Error::other("the reading thread ended"))),
         };
         let declared = self.stream.bytes.len();
         match piece {
-            Err(error) => Err(self.stream.fail(format_args!("broke at byte {}: {error}", self.seen))),
+            Err(error) => Err(self
+                .stream
+                .fail(format_args!("broke at byte {}: {error}", self.seen))),
             Ok(Piece::Chunk(chunk)) => {
                 self.seen += chunk.len() as u64;
                 if self.seen > declared {
-                    return Err(self.stream.fail(format_args!("is longer than its {declared} bytes")));
+                    return Err(self
+                        .stream
+                        .fail(format_args!("is longer than its {declared} bytes")));
                 }
                 self.chunk = io::Cursor::new(chunk);
                 Ok(true)
             }
-            Ok(Piece::End(_)) if self.seen < declared => Err(self
-                .stream
-                .fail(format_args!("ended after {} of {declared} bytes", self.seen))),
+            Ok(Piece::End(_)) if self.seen < declared => Err(self.stream.fail(format_args!(
+                "ended after {} of {declared} bytes",
+                self.seen
+            ))),
             Ok(Piece::End(hash)) if hash != self.stream.sha256 => {
                 Err(self.stream.fail("is not what was captured"))
             }
@@ -495,6 +564,8 @@ mod fault {
         }
         let fault = std::env::var("RUSTIC_HAPI_TEST_FAULT").ok()?;
         let (what, suffix) = fault.split_once(':')?;
-        path.to_string_lossy().ends_with(suffix).then(|| what.to_owned())
+        path.to_string_lossy()
+            .ends_with(suffix)
+            .then(|| what.to_owned())
     }
 }

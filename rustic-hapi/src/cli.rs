@@ -29,16 +29,32 @@ const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// A profile's name (looked for in ~/.config/rustic-hapi and /etc/rustic-hapi) or path
-    #[arg(long, global = true, value_name = "NAME|PATH", env = "RUSTIC_HAPI_PROFILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME|PATH",
+        env = "RUSTIC_HAPI_PROFILE"
+    )]
     pub profile: Option<String>,
     /// What `~` means
     #[arg(long, global = true, value_name = "DIR", env = "RUSTIC_HAPI_HOME")]
     pub home: Option<PathBuf>,
     /// Where the repository is, in restic's notation; wins over the profile
-    #[arg(long, global = true, value_name = "LOCATION", env = "RUSTIC_HAPI_REPOSITORY", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LOCATION",
+        env = "RUSTIC_HAPI_REPOSITORY",
+        hide_env_values = true
+    )]
     pub repository: Option<String>,
     /// The file that holds the repository's password; wins over the profile
-    #[arg(long, global = true, value_name = "FILE", env = "RUSTIC_HAPI_PASSWORD_FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "RUSTIC_HAPI_PASSWORD_FILE"
+    )]
     pub password_file: Option<PathBuf>,
     /// One JSON document on standard output (docs/json.md)
     #[arg(long, global = true)]

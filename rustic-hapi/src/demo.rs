@@ -41,18 +41,30 @@ pub fn run(keep: bool, stop: &Stop) -> Result<Output, Error> {
     let folder = tempfile::Builder::new()
         .prefix("rustic-hapi-demo-")
         .tempdir()
-        .map_err(|error| Error::State { path: std::env::temp_dir(), error })?;
-    let demo = Demo { folder: folder.path().to_path_buf(), stop: stop.clone() };
+        .map_err(|error| Error::State {
+            path: std::env::temp_dir(),
+            error,
+        })?;
+    let demo = Demo {
+        folder: folder.path().to_path_buf(),
+        stop: stop.clone(),
+    };
     let result = demo.play();
     let kept = if keep { Some(folder.keep()) } else { None };
     let facts = result?;
     if let Some(path) = &kept {
         say(format_args!("\nkept: {}", path.display()));
-        say(format_args!("  eval \"$(rustic-hapi --profile {0}/hapi.toml --home {0}/home env)\"; restic snapshots", path.display()));
+        say(format_args!(
+            "  eval \"$(rustic-hapi --profile {0}/hapi.toml --home {0}/home env)\"; restic snapshots",
+            path.display()
+        ));
     } else {
         say("\neverything was removed again (--keep leaves it there)");
     }
-    say(format_args!("done in {:.1} s", started.elapsed().as_secs_f32()));
+    say(format_args!(
+        "done in {:.1} s",
+        started.elapsed().as_secs_f32()
+    ));
     Ok(Output::new(
         String::new(),
         json!({
@@ -83,21 +95,33 @@ impl Demo {
         let recipient = self.furnish(&home).map_err(|error| self.at(&home, error))?;
         let writer = Writer::start(&database).map_err(|error| self.sqlite(&database, &error))?;
         writer.wait_for(200);
-        say(format_args!("  {} is written to without a pause", database.display()));
+        say(format_args!(
+            "  {} is written to without a pause",
+            database.display()
+        ));
 
         title("Why `cp` is not a backup");
         let messages_by_cp = self.copy_like_cp(&database)?;
         let real = count(&database, "messages").map_err(|e| self.sqlite(&database, &e))?;
         match messages_by_cp {
-            Some(n) => say(format_args!("  cp of hapi.db: {n} of {real} messages; the others are in hapi.db-wal")),
-            None => say(format_args!("  cp of hapi.db: not even a table `messages`; all {real} are in hapi.db-wal")),
+            Some(n) => say(format_args!(
+                "  cp of hapi.db: {n} of {real} messages; the others are in hapi.db-wal"
+            )),
+            None => say(format_args!(
+                "  cp of hapi.db: not even a table `messages`; all {real} are in hapi.db-wal"
+            )),
         }
 
         title("rustic-hapi init");
         let lookup = Lookup {
             profile: Some(self.folder.join("hapi.toml").to_string_lossy().into_owned()),
             home: Some(home.clone()),
-            repository: Some(self.folder.join("repository").to_string_lossy().into_owned()),
+            repository: Some(
+                self.folder
+                    .join("repository")
+                    .to_string_lossy()
+                    .into_owned(),
+            ),
             password_file: Some(self.folder.join("password")),
             env: Environment::default(),
         };
@@ -108,7 +132,11 @@ impl Demo {
             allow_same_disk: true,
         };
         let made = init::run(&lookup, &request, &self.stop)?;
-        say(format_args!("  repository {} at {}", &made.repository_id[..8], made.location));
+        say(format_args!(
+            "  repository {} at {}",
+            &made.repository_id[..8],
+            made.location
+        ));
         let profile = Profile::load(&lookup)?;
 
         title("Three snapshots while it writes");
@@ -168,20 +196,34 @@ impl Demo {
     /// Lays out a home; returns the recipient of its secrets.
     fn furnish(&self, home: &Path) -> io::Result<String> {
         let hapi = home.join(".hapi");
-        for dir in [".hapi", ".config/hapi", "coding/hapi/docs/plans", "voice-test-output"] {
+        for dir in [
+            ".hapi",
+            ".config/hapi",
+            "coding/hapi/docs/plans",
+            "voice-test-output",
+        ] {
             fs::create_dir_all(home.join(dir))?;
         }
         let identity = age::x25519::Identity::generate();
         let key = self.folder.join("identity.txt");
         fs::write(&key, identity.to_string().expose_secret())?;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-        fs::write(hapi.join("hub.env"), "DEMO_API_KEY=not-a-real-key-0123456789\nJWT_SECRET=neither-is-this-one-987654321\n")?;
+        fs::write(
+            hapi.join("hub.env"),
+            "DEMO_API_KEY=not-a-real-key-0123456789\nJWT_SECRET=neither-is-this-one-987654321\n",
+        )?;
         fs::write(hapi.join("driver-status.json"), "{\"state\":\"idle\"}\n")?;
         fs::write(home.join("coding/hapi/manifest.yaml"), "drivers: []\n")?;
-        symlink(home.join("coding/hapi/manifest.yaml"), home.join(".config/hapi/driver-manifest.yaml"))?;
+        symlink(
+            home.join("coding/hapi/manifest.yaml"),
+            home.join(".config/hapi/driver-manifest.yaml"),
+        )?;
         crate::synthetic::write_notes(&home.join("coding/hapi/docs/plans"), 6, 1)?;
         crate::synthetic::write_wav(&home.join("voice-test-output/hello.wav"), 2, 1)?;
-        fs::write(home.join("voice-test-output/results.json"), "{\"passed\":1}\n")?;
+        fs::write(
+            home.join("voice-test-output/results.json"),
+            "{\"passed\":1}\n",
+        )?;
         Ok(identity.to_public().to_string())
     }
 
@@ -197,11 +239,13 @@ impl Demo {
     }
 
     fn snapshot(&self, profile: &Profile, at: DateTime<Local>) -> Result<String, Error> {
-        let report =
-            snapshot::run(profile, &Request::default(), at, &self.stop, &Ui::silent())?;
+        let report = snapshot::run(profile, &Request::default(), at, &self.stop, &Ui::silent())?;
         match report.exit() {
             crate::Exit::Complete => Ok(report.line()),
-            _ => Err(Error::Engine { doing: "the demo", reason: report.complaints().join("; ") }),
+            _ => Err(Error::Engine {
+                doing: "the demo",
+                reason: report.complaints().join("; "),
+            }),
         }
     }
 
@@ -210,14 +254,19 @@ impl Demo {
         let engine = repository.reopen()?;
         let wrong = || Error::engine("restoring hapi.db");
         let path = format!("latest:{}", database.display());
-        let node = engine.node_from_snapshot_path(&path, |_| true).map_err(wrong())?;
+        let node = engine
+            .node_from_snapshot_path(&path, |_| true)
+            .map_err(wrong())?;
         let mut file = fs::File::create(&target).map_err(|error| self.at(&target, error))?;
         engine.dump(&node, &mut file).map_err(wrong())?;
         Ok(target)
     }
 
     fn at(&self, path: &Path, error: io::Error) -> Error {
-        Error::State { path: path.into(), error }
+        Error::State {
+            path: path.into(),
+            error,
+        }
     }
 
     fn sqlite(&self, path: &Path, error: &rusqlite::Error) -> Error {
@@ -234,8 +283,8 @@ struct Writer {
 
 impl Writer {
     fn start(database: &Path) -> rusqlite::Result<Self> {
-        let mut hub = Hub::create(database, Shape::Plain, 7)?
-            .with_clock(Local::now().timestamp_millis(), 5);
+        let mut hub =
+            Hub::create(database, Shape::Plain, 7)?.with_clock(Local::now().timestamp_millis(), 5);
         let stop = Arc::new(AtomicBool::new(false));
         let commits = Arc::new(AtomicU64::new(0));
         let (told, counted) = (Arc::clone(&stop), Arc::clone(&commits));
@@ -248,7 +297,11 @@ impl Writer {
                 thread::sleep(Duration::from_millis(4));
             }
         });
-        Ok(Self { stop, commits, thread: Some(thread) })
+        Ok(Self {
+            stop,
+            commits,
+            thread: Some(thread),
+        })
     }
 
     fn wait_for(&self, commits: u64) {
@@ -281,12 +334,17 @@ impl Drop for Writer {
 fn count(database: &Path, table: &str) -> rusqlite::Result<u64> {
     let connection = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    connection.query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get::<_, i64>(0))
+    connection
+        .query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| {
+            row.get::<_, i64>(0)
+        })
         .map(i64::unsigned_abs)
 }
 
 fn size_below(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {
@@ -308,7 +366,10 @@ fn say(text: impl fmt::Display) {
 
 fn progress(done: i64, total: i64) {
     if io::IsTerminal::is_terminal(&io::stderr()) {
-        eprint!("\r  {done}/{total}{}", if done == total { "\r" } else { "" });
+        eprint!(
+            "\r  {done}/{total}{}",
+            if done == total { "\r" } else { "" }
+        );
         _ = io::stderr().flush();
     }
 }

@@ -12,7 +12,9 @@ use crate::report::JSON_VERSION;
 /// file, never by its value.
 pub fn variables(profile: &Profile, with_credentials: bool) -> Vec<(&'static str, String)> {
     let location = match &profile.location {
-        Location::Remote(_) if !with_credentials => profile.location.to_string().replace("***@", ""),
+        Location::Remote(_) if !with_credentials => {
+            profile.location.to_string().replace("***@", "")
+        }
         location => location.with_credentials(),
     };
     let password = profile.password_file.to_string_lossy().into_owned();
@@ -34,7 +36,9 @@ pub fn text(variables: &[(&str, String)]) -> String {
 
 /// For programs.
 pub fn json(variables: &[(&str, String)]) -> Value {
-    let map: serde_json::Map<String, Value> =
-        variables.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let map: serde_json::Map<String, Value> = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .collect();
     json!({ "version": JSON_VERSION, "command": "env", "variables": map })
 }

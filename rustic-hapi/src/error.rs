@@ -1,6 +1,9 @@
 //! What can go wrong, and the exit code each failure has.
 
-#![allow(missing_docs, reason = "a variant's fields are named by the message above it")]
+#![allow(
+    missing_docs,
+    reason = "a variant's fields are named by the message above it"
+)]
 
 use std::io;
 use std::path::PathBuf;
@@ -42,13 +45,22 @@ pub enum ProfileError {
     Missing { name: String, looked: Vec<PathBuf> },
     /// Reading it failed.
     #[error("cannot read the profile `{}`: {error}", path.display())]
-    Read { path: PathBuf, #[source] error: io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
     /// It is not TOML, has an unknown key, or a value of the wrong type.
     #[error("the profile `{}` is not valid: {message}", path.display())]
     Syntax { path: PathBuf, message: String },
     /// A value makes no sense.
     #[error("{key} in the profile `{}`: {fact}", path.display())]
-    Value { path: PathBuf, key: String, fact: String, hint: Option<String> },
+    Value {
+        path: PathBuf,
+        key: String,
+        fact: String,
+        hint: Option<String>,
+    },
     /// HOME is not set and `--home` not given.
     #[error("HOME is not set, so `~` means nothing")]
     NoHome,
@@ -65,22 +77,42 @@ pub enum Error {
     Usage { fact: String, hint: Option<String> },
     /// The password file cannot be used.
     #[error("the password file `{}` {fact}", path.display())]
-    PasswordFile { path: PathBuf, fact: String, hint: String },
+    PasswordFile {
+        path: PathBuf,
+        fact: String,
+        hint: String,
+    },
     /// The password opens no key.
     #[error("the password in `{}` does not open the repository `{location}`", path.display())]
     WrongPassword { path: PathBuf, location: String },
     /// There is definitely none.
     #[error("there is no repository at `{location}`: {fact}")]
-    NoRepository { location: String, fact: String, hint: String },
+    NoRepository {
+        location: String,
+        fact: String,
+        hint: String,
+    },
     /// There is something else.
     #[error("`{location}` {fact}")]
-    NotARepository { location: String, fact: String, hint: String },
+    NotARepository {
+        location: String,
+        fact: String,
+        hint: String,
+    },
     /// Another one than the profile names.
     #[error("the repository at `{location}` has the id {found}, the profile names {wanted}")]
-    OtherRepository { location: String, found: String, wanted: String },
+    OtherRepository {
+        location: String,
+        found: String,
+        wanted: String,
+    },
     /// The destination shares its disk with the sources.
     #[error("the repository `{location}` is on the same disk as `{}`: {reason}", source_path.display())]
-    SameDisk { location: String, source_path: PathBuf, reason: String },
+    SameDisk {
+        location: String,
+        source_path: PathBuf,
+        reason: String,
+    },
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
     Engine { doing: &'static str, reason: String },
@@ -92,10 +124,17 @@ pub enum Error {
     NotProven { reason: String },
     /// The snapshot could not be read back, and could not be removed.
     #[error("the snapshot {id} is unproven: {reason}; removing it failed: {removal}")]
-    Unproven { id: String, reason: String, removal: String },
+    Unproven {
+        id: String,
+        reason: String,
+        removal: String,
+    },
     /// Nothing at all could be captured.
     #[error("no source of the series `{series}` could be captured, so there is no snapshot: {}", failures.join("; "))]
-    NothingCaptured { series: String, failures: Vec<String> },
+    NothingCaptured {
+        series: String,
+        failures: Vec<String>,
+    },
     /// The staging folder failed.
     #[error(transparent)]
     Staging(#[from] StagingError),
@@ -104,7 +143,11 @@ pub enum Error {
     Locked { path: PathBuf, holder: String },
     /// A folder or file of ours cannot be used.
     #[error("cannot use `{}`: {error}", path.display())]
-    State { path: PathBuf, #[source] error: io::Error },
+    State {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
     /// The plan would leave fewer days than there have to be.
     #[error("retention was not applied: {fact}")]
     Floor { fact: String },
@@ -122,7 +165,10 @@ pub enum Error {
 impl Error {
     /// Wraps an error of the engine, in one line.
     pub fn engine(doing: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
-        move |error| Self::Engine { doing, reason: one_line(&error) }
+        move |error| Self::Engine {
+            doing,
+            reason: one_line(&error),
+        }
     }
 
     /// The exit code this failure has.
@@ -211,12 +257,16 @@ pub(crate) fn one_line(error: &RusticError) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line = line.strip_prefix("Error: ").unwrap_or(&line).to_owned();
     while let Some(start) = line.find(" (kind: ") {
-        let end = line[start..].find(')').map_or(line.len(), |end| start + end + 1);
+        let end = line[start..]
+            .find(')')
+            .map_or(line.len(), |end| start + end + 1);
         line.replace_range(start..end, "");
     }
-    for (noise, better) in
-        [(" Please check the file and try again.", ""), (".: caused by: ", ": "), (": caused by: ", ": ")]
-    {
+    for (noise, better) in [
+        (" Please check the file and try again.", ""),
+        (".: caused by: ", ": "),
+        (": caused by: ", ": "),
+    ] {
         line = line.replace(noise, better);
     }
     line
@@ -245,7 +295,9 @@ mod tests {
 
     #[test]
     fn a_full_destination_has_a_remedy() {
-        let error = Error::Refused { failures: vec!["No space left on device".into()] };
+        let error = Error::Refused {
+            failures: vec!["No space left on device".into()],
+        };
         assert!(error.hint().is_some_and(|hint| hint.contains("make room")));
         assert_eq!(error.exit(), Exit::Failed);
     }

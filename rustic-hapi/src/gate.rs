@@ -54,12 +54,18 @@ pub struct Written {
 impl Gate {
     /// A gate that also refuses everything once `stop` is set.
     pub fn new(stop: Stop) -> Self {
-        Self { state: Arc::default(), stop }
+        Self {
+            state: Arc::default(),
+            stop,
+        }
     }
 
     /// A snapshot of `streams` streams begins.
     pub fn begin(&self, streams: impl IntoIterator<Item = usize>) {
-        *self.state() = GateState { open: Some(streams.into_iter().collect()), ..GateState::default() };
+        *self.state() = GateState {
+            open: Some(streams.into_iter().collect()),
+            ..GateState::default()
+        };
     }
 
     /// Stream `index` ended, and was exactly what it should be.
@@ -118,8 +124,11 @@ impl GatedBackend {
 }
 
 fn refused(reason: &str) -> Box<RusticError> {
-    RusticError::new(ErrorKind::Verification, "the commit gate refused the snapshot: {reason}")
-        .attach_context("reason", reason)
+    RusticError::new(
+        ErrorKind::Verification,
+        "the commit gate refused the snapshot: {reason}",
+    )
+    .attach_context("reason", reason)
 }
 
 impl ReadBackend for GatedBackend {
@@ -191,9 +200,14 @@ impl WriteBackend for GatedBackend {
             self.gate.verdict().map_err(|reason| refused(&reason))?;
         }
         let size = u32::try_from(content.size()).unwrap_or(u32::MAX);
-        let written = self.inner.write_bytes(tpe, id, cacheable, content).and_then(|()| {
-            self.local.as_deref().map_or(Ok(()), |folder| sync_parent(folder, tpe, id))
-        });
+        let written = self
+            .inner
+            .write_bytes(tpe, id, cacheable, content)
+            .and_then(|()| {
+                self.local
+                    .as_deref()
+                    .map_or(Ok(()), |folder| sync_parent(folder, tpe, id))
+            });
         if let Err(error) = &written {
             self.gate.fail(crate::error::one_line(error));
         } else {
@@ -240,8 +254,14 @@ fn sync_parent(folder: &Path, tpe: FileType, id: &Id) -> RusticResult<()> {
         FileType::Pack => folder.join("data").join(&id.to_hex()[..2]),
         _ => folder.join(tpe.dirname()),
     };
-    File::open(&parent).and_then(|dir| dir.sync_all()).map_err(|error| {
-        RusticError::with_source(ErrorKind::InputOutput, "cannot sync the folder `{path}`", error)
+    File::open(&parent)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| {
+            RusticError::with_source(
+                ErrorKind::InputOutput,
+                "cannot sync the folder `{path}`",
+                error,
+            )
             .attach_context("path", parent.to_string_lossy())
-    })
+        })
 }

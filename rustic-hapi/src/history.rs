@@ -51,7 +51,12 @@ impl Snapshot {
             return None;
         }
         let tags: Vec<String> = file.tags.iter().cloned().collect();
-        let series = profile.series.iter().find(|s| tags.contains(&s.name))?.name.clone();
+        let series = profile
+            .series
+            .iter()
+            .find(|s| tags.contains(&s.name))?
+            .name
+            .clone();
         Some(Self {
             id: file.id,
             original: file.original,
@@ -104,14 +109,21 @@ impl Snapshot {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.short_id(), self.time.format("%Y-%m-%d %H:%M"))
+        write!(
+            f,
+            "{} {}",
+            self.short_id(),
+            self.time.format("%Y-%m-%d %H:%M")
+        )
     }
 }
 
 /// The snapshots of ours, oldest first.
 pub fn ours(files: &[SnapshotFile], profile: &Profile) -> Vec<Snapshot> {
-    let mut snapshots: Vec<_> =
-        files.iter().filter_map(|file| Snapshot::of(file, profile)).collect();
+    let mut snapshots: Vec<_> = files
+        .iter()
+        .filter_map(|file| Snapshot::of(file, profile))
+        .collect();
     snapshots.sort_by_key(|s| s.time);
     snapshots
 }
@@ -126,7 +138,9 @@ pub fn is_due<Tz: TimeZone>(
     history: &[Snapshot],
     now: &DateTime<Tz>,
 ) -> bool {
-    let Rhythm::Weekly(day) = series.rhythm else { return true };
+    let Rhythm::Weekly(day) = series.rhythm else {
+        return true;
+    };
     let slot_time = profile.at.first().copied().unwrap_or_default();
     let local = now.naive_local();
     let since_day = u64::from(
@@ -159,11 +173,13 @@ pub(crate) fn to_chrono(time: &jiff::Zoned) -> Option<DateTime<FixedOffset>> {
 
 /// Our time as the engine's, in the machine's time zone.
 pub(crate) fn to_jiff(time: &DateTime<Local>) -> jiff::Zoned {
-    let timestamp =
-        jiff::Timestamp::from_nanosecond(i128::from(time.timestamp_nanos_opt().unwrap_or_default()))
-            .unwrap_or_default();
+    let timestamp = jiff::Timestamp::from_nanosecond(i128::from(
+        time.timestamp_nanos_opt().unwrap_or_default(),
+    ))
+    .unwrap_or_default();
     // The offset that chrono found, so that both sides agree on the day.
-    let offset = jiff::tz::Offset::from_seconds(chrono::Offset::fix(time.offset()).local_minus_utc())
-        .unwrap_or(jiff::tz::Offset::UTC);
+    let offset =
+        jiff::tz::Offset::from_seconds(chrono::Offset::fix(time.offset()).local_minus_utc())
+            .unwrap_or(jiff::tz::Offset::UTC);
     timestamp.to_zoned(offset.to_time_zone())
 }

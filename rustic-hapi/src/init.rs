@@ -114,9 +114,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         None
     } else {
         add_identity(&mut document, &id, &profile.host);
-        put_profile(&path, &document, existing.is_some()).err().map(|_| {
-            format!("host = \"{}\"\n[repository]\nid = \"{id}\"", profile.host)
-        })
+        put_profile(&path, &document, existing.is_some())
+            .err()
+            .map(|_| format!("host = \"{}\"\n[repository]\nid = \"{id}\"", profile.host))
     };
     Ok(Report {
         profile: path,
@@ -137,11 +137,16 @@ impl Hub {
     /// Looks at the environment, the running hub's open files and the usual place.
     fn look(lookup: &Lookup, request: &Request) -> Result<Self, Error> {
         let home = lookup.home()?;
-        let database = std::env::var_os("DB_PATH").map(PathBuf::from).filter(|p| p.is_absolute());
+        let database = std::env::var_os("DB_PATH")
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute());
         let usual = home.join(".hapi");
         let running = running_hubs();
         let (hapi_home, found_by) = if let Some(dir) = &request.hapi_home {
-            (std::path::absolute(dir).unwrap_or_else(|_| dir.clone()), "--hapi-home")
+            (
+                std::path::absolute(dir).unwrap_or_else(|_| dir.clone()),
+                "--hapi-home",
+            )
         } else if let Some(dir) = &lookup.env.hapi_home {
             (dir.clone(), "HAPI_HOME")
         } else if usual.join("hapi.db").exists() {
@@ -151,8 +156,10 @@ impl Hub {
                 [] => (usual, "the usual place"),
                 [only] => (only.clone(), "the running hub"),
                 _ => {
-                    let homes: Vec<_> =
-                        running.iter().map(|dir| format!("`{}`", dir.display())).collect();
+                    let homes: Vec<_> = running
+                        .iter()
+                        .map(|dir| format!("`{}`", dir.display()))
+                        .collect();
                     return Err(Error::Usage {
                         fact: format!("several hubs run here: {}", homes.join(", ")),
                         hint: Some("say which one: `--hapi-home DIR`".into()),
@@ -166,11 +173,23 @@ impl Hub {
             home.join("coding/hapi/docs/plans"),
             home.join("voice-test-output"),
         ];
-        let extends =
-            if of_the_fork.iter().any(|path| path.exists()) { "hapi" } else { "hapi-stock" };
+        let extends = if of_the_fork.iter().any(|path| path.exists()) {
+            "hapi"
+        } else {
+            "hapi-stock"
+        };
         let database = database.filter(|path| *path != hapi_home.join("hapi.db"));
-        let elsewhere = running.into_iter().filter(|dir| *dir != hapi_home).collect();
-        Ok(Self { home: hapi_home, database, found_by, extends, elsewhere })
+        let elsewhere = running
+            .into_iter()
+            .filter(|dir| *dir != hapi_home)
+            .collect();
+        Ok(Self {
+            home: hapi_home,
+            database,
+            found_by,
+            extends,
+            elsewhere,
+        })
     }
 }
 
@@ -179,10 +198,19 @@ impl Hub {
 fn running_hubs() -> BTreeSet<PathBuf> {
     let mut hubs = BTreeSet::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if !process.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit()) {
+        if !process
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+        {
             continue;
         }
-        for file in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+        for file in fs::read_dir(process.path().join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if let Ok(target) = fs::read_link(file.path())
                 && target.file_name().is_some_and(|name| name == "hapi.db")
                 && let Some(folder) = target.parent()
@@ -195,17 +223,27 @@ fn running_hubs() -> BTreeSet<PathBuf> {
 }
 
 fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| ProfileError::Read { path: path.into(), error })?;
-    let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        ProfileError::Syntax { path: path.into(), message: error.to_string() }
+    let text = fs::read_to_string(path).map_err(|error| ProfileError::Read {
+        path: path.into(),
+        error,
     })?;
+    let mut document: DocumentMut =
+        text.parse()
+            .map_err(|error: toml_edit::TomlError| ProfileError::Syntax {
+                path: path.into(),
+                message: error.to_string(),
+            })?;
     if let Some(wanted) = &lookup.repository {
-        let repository = document.entry("repository").or_insert(Item::Table(Table::new()));
+        let repository = document
+            .entry("repository")
+            .or_insert(Item::Table(Table::new()));
         match repository.get("location").and_then(Item::as_str) {
             Some(location) if location != wanted => {
                 return Err(Error::Usage {
-                    fact: format!("the profile `{}` already names another repository", path.display()),
+                    fact: format!(
+                        "the profile `{}` already names another repository",
+                        path.display()
+                    ),
                     hint: Some("a second destination is a second profile: `--profile NAME`".into()),
                 });
             }
@@ -220,7 +258,9 @@ fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<Document
     let Some(location) = &lookup.repository else {
         return Err(Error::Usage {
             fact: "there is no profile and no destination".into(),
-            hint: Some("say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`".into()),
+            hint: Some(
+                "say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`".into(),
+            ),
         });
     };
     let extends = request.extends.as_deref().unwrap_or(hub.extends);
@@ -230,18 +270,26 @@ fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<Document
     );
     let usual = home.join(".hapi");
     if hub.home != usual {
-        text.push_str(&format!("hapi-home = {}\n", value(hub.home.to_string_lossy().as_ref())));
+        text.push_str(&format!(
+            "hapi-home = {}\n",
+            value(hub.home.to_string_lossy().as_ref())
+        ));
     }
     let location = if location.contains(':') || location.starts_with('~') {
         location.clone()
     } else {
-        std::path::absolute(location)
-            .map_or_else(|_| location.clone(), |path| path.to_string_lossy().into_owned())
+        std::path::absolute(location).map_or_else(
+            |_| location.clone(),
+            |path| path.to_string_lossy().into_owned(),
+        )
     };
     text.push_str(&format!("\n[repository]\nlocation = {}\n", value(location)));
     if let Some(file) = &lookup.password_file {
         let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-        text.push_str(&format!("password-file = {}\n", value(file.to_string_lossy().as_ref())));
+        text.push_str(&format!(
+            "password-file = {}\n",
+            value(file.to_string_lossy().as_ref())
+        ));
     }
     if request.allow_same_disk {
         text.push_str("allow-same-disk = true\n");
@@ -261,9 +309,11 @@ fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<Document
             value(database.to_string_lossy().as_ref())
         ));
     }
-    text.parse().map_err(|error: toml_edit::TomlError| {
-        Error::Usage { fact: format!("the profile would not be valid: {error}"), hint: None }
-    })
+    text.parse()
+        .map_err(|error: toml_edit::TomlError| Error::Usage {
+            fact: format!("the profile would not be valid: {error}"),
+            hint: None,
+        })
 }
 
 /// Adds what tells this repository and this machine from others; comments stay.
@@ -271,19 +321,30 @@ fn add_identity(document: &mut DocumentMut, id: &str, host: &str) {
     if !document.contains_key("host") {
         document.insert("host", value(host));
     }
-    let repository = document.entry("repository").or_insert(Item::Table(Table::new()));
+    let repository = document
+        .entry("repository")
+        .or_insert(Item::Table(Table::new()));
     repository["id"] = value(id);
 }
 
 fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {
-    let state = |error| Error::State { path: path.into(), error };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let state = |error| Error::State {
+        path: path.into(),
+        error,
+    };
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     if !exists {
         private_folder(folder)?;
     }
-    let mut file =
-        tempfile::Builder::new().prefix(".profile-").tempfile_in(folder).map_err(state)?;
-    file.write_all(document.to_string().as_bytes()).map_err(state)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".profile-")
+        .tempfile_in(folder)
+        .map_err(state)?;
+    file.write_all(document.to_string().as_bytes())
+        .map_err(state)?;
     if exists {
         let mode = fs::metadata(path).map_err(state)?.permissions().mode();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).map_err(state)?;
@@ -295,14 +356,20 @@ fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), 
 
 /// Makes a password of 256 random bits, unless there is one; true if it did.
 fn make_password(path: &Path) -> Result<bool, Error> {
-    if path.try_exists().map_err(|error| Error::State { path: path.into(), error })? {
+    if path.try_exists().map_err(|error| Error::State {
+        path: path.into(),
+        error,
+    })? {
         return Ok(false);
     }
     if let Some(folder) = path.parent() {
         private_folder(folder)?;
     }
     let mut random = zeroize::Zeroizing::new([0u8; 32]);
-    let state = |error| Error::State { path: path.into(), error };
+    let state = |error| Error::State {
+        path: path.into(),
+        error,
+    };
     getrandom::fill(random.as_mut())
         .map_err(|error| state(std::io::Error::other(error.to_string())))?;
     let line = zeroize::Zeroizing::new(format!("{}\n", hex::encode(*random)));
@@ -312,7 +379,9 @@ fn make_password(path: &Path) -> Result<bool, Error> {
         .mode(0o600)
         .open(path)
         .map_err(state)?;
-    file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(state)?;
+    file.write_all(line.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(state)?;
     Ok(true)
 }
 
@@ -333,7 +402,11 @@ impl Report {
             "hub         {} ({}{})\n",
             self.hub.home.display(),
             self.hub.found_by,
-            if self.hub.home.join("hapi.db").exists() { "" } else { "; no hapi.db there yet" },
+            if self.hub.home.join("hapi.db").exists() {
+                ""
+            } else {
+                "; no hapi.db there yet"
+            },
         );
         for other in &self.hub.elsewhere {
             text += &format!(
@@ -341,17 +414,35 @@ impl Report {
                 other.join("hapi.db").display()
             );
         }
-        let profile = if self.profile_is_new { "written" } else { "kept, with the id added" };
+        let profile = if self.profile_is_new {
+            "written"
+        } else {
+            "kept, with the id added"
+        };
         text += &format!("profile     {} ({profile})\n", self.profile.display());
         let chunks = match self.chunk_size {
             Some(size) => format!("chunks of {} KiB", size >> 10),
-            None => "content-defined chunks: each later snapshot of a database stores most of it anew".to_owned(),
+            None => {
+                "content-defined chunks: each later snapshot of a database stores most of it anew"
+                    .to_owned()
+            }
         };
-        let made = if self.adopted { "was there already" } else { "made" };
+        let made = if self.adopted {
+            "was there already"
+        } else {
+            "made"
+        };
         text += &format!("repository  {} ({made}, {chunks})\n", self.location);
         text += &format!("id          {}\n", self.repository_id);
-        let password = if self.password_is_new { "made" } else { "was there" };
-        text += &format!("password    {} ({password})\n", self.password_file.display());
+        let password = if self.password_is_new {
+            "made"
+        } else {
+            "was there"
+        };
+        text += &format!(
+            "password    {} ({password})\n",
+            self.password_file.display()
+        );
         if let Some(lines) = &self.lines_to_add {
             text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
         }

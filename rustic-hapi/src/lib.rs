@@ -43,10 +43,18 @@ use hapi_sources::Stop;
 ///
 /// # Errors
 /// Those of opening and reading the repository.
-pub fn list(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Result<Output, Error> {
+pub fn list(
+    profile: &Profile,
+    now: DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<Output, Error> {
     let repository = Repository::open(profile, stop, ui.clone())?;
     let snapshots = history::ours(&repository.snapshots()?, profile);
-    Ok(Output::new(report::list_text(&snapshots, now, ui.colour), report::list_json(&snapshots)))
+    Ok(Output::new(
+        report::list_text(&snapshots, now, ui.colour),
+        report::list_json(&snapshots),
+    ))
 }
 
 /// Applies or shows the retention plan.
@@ -84,5 +92,8 @@ pub fn forget(
 
 /// The machine's name, as `uname -n` has it.
 pub(crate) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }

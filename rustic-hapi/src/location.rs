@@ -26,9 +26,9 @@ impl Location {
         if let Some((scheme, _)) = text.split_once(':') {
             return match scheme {
                 "rest" | "rclone" => Ok(Self::Remote(text.to_owned())),
-                "sftp" | "s3" | "b2" | "azure" | "gs" | "swift" => {
-                    Err(format!("`{scheme}:` is not supported yet; `rclone:` reaches the same places"))
-                }
+                "sftp" | "s3" | "b2" | "azure" | "gs" | "swift" => Err(format!(
+                    "`{scheme}:` is not supported yet; `rclone:` reaches the same places"
+                )),
                 _ if text.starts_with('/') => Ok(Self::Local(tidy(text))),
                 _ => Err("it is neither an absolute path nor a location of restic's".to_owned()),
             };
@@ -92,7 +92,9 @@ impl fmt::Debug for Location {
 
 /// `rest:http://user:pass@host/` without what stands before the `@`.
 fn redacted(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
     let authority_end = rest.find('/').unwrap_or(rest.len());
     match rest[..authority_end].rfind('@') {
         Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
@@ -101,7 +103,9 @@ fn redacted(text: &str) -> String {
 }
 
 fn device_of(path: &Path) -> Option<u64> {
-    path.ancestors().find_map(|p| fs::metadata(p).ok()).map(|m| m.dev())
+    path.ancestors()
+        .find_map(|p| fs::metadata(p).ok())
+        .map(|m| m.dev())
 }
 
 /// The whole disk below a device number, by sysfs; `None` where there is none to see (network,
@@ -109,7 +113,11 @@ fn device_of(path: &Path) -> Option<u64> {
 fn disk_of(device: u64) -> Option<PathBuf> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let node = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let disk = if node.join("partition").exists() { node.parent()?.to_path_buf() } else { node };
+    let disk = if node.join("partition").exists() {
+        node.parent()?.to_path_buf()
+    } else {
+        node
+    };
     Some(disk)
 }
 

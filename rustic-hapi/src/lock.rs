@@ -37,7 +37,10 @@ impl RunLock {
         private_folder(folder)?;
         let digest = hex::encode(Sha256::digest(location.with_credentials()));
         let path = folder.join(format!("run-{}.lock", &digest[..16]));
-        let state = |error| Error::State { path: path.clone(), error };
+        let state = |error| Error::State {
+            path: path.clone(),
+            error,
+        };
         let mut file = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -52,7 +55,10 @@ impl RunLock {
                 Ok(()) => break,
                 Err(TryLockError::Error(error)) => return Err(state(error)),
                 Err(TryLockError::WouldBlock) if started.elapsed() >= wait => {
-                    return Err(Error::Locked { holder: holder(&mut file), path });
+                    return Err(Error::Locked {
+                        holder: holder(&mut file),
+                        path,
+                    });
                 }
                 Err(TryLockError::WouldBlock) if stop.is_set() => {
                     return Err(Error::Capture(hapi_sources::CaptureError::Stopped));
@@ -86,7 +92,10 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| Error::State { path: path.into(), error })
+        .map_err(|error| Error::State {
+            path: path.into(),
+            error,
+        })
 }
 
 /// Puts a file of ours down, 0600, whole or not at all.
@@ -96,11 +105,16 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let put = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".tmp-")
+            .tempfile_in(folder)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
     };
-    put().map_err(|error| Error::State { path: PathBuf::from(path), error })
+    put().map_err(|error| Error::State {
+        path: PathBuf::from(path),
+        error,
+    })
 }

@@ -21,7 +21,9 @@ fn main() -> ExitCode {
             (output, exit)
         }
         Err(error) => {
-            let error = signals.received().map_or(error, |signal| Error::Signal { signal });
+            let error = signals
+                .received()
+                .map_or(error, |signal| Error::Signal { signal });
             (Output::of_error(&error), error.exit())
         }
     };
@@ -33,10 +35,16 @@ fn main() -> ExitCode {
     for line in &output.complaints {
         eprintln!("{line}");
     }
-    let text = if cli.global.json { format!("{:#}\n", output.json) } else { output.text(&ui) };
+    let text = if cli.global.json {
+        format!("{:#}\n", output.json)
+    } else {
+        output.text(&ui)
+    };
     let mut stdout = std::io::stdout().lock();
     // A reader that went away (`| head`) is not our failure.
-    _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
     ExitCode::from(exit as u8)
 }
 
@@ -44,7 +52,9 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
     let lookup = cli.global.lookup();
     let now = rustic_hapi::process::now();
     match &cli.command {
-        Command::Init(args) => rustic_hapi::init::run(&lookup, &args.request(), stop).map(Output::from),
+        Command::Init(args) => {
+            rustic_hapi::init::run(&lookup, &args.request(), stop).map(Output::from)
+        }
         Command::Snapshot(args) => {
             let profile = Profile::load(&lookup)?;
             rustic_hapi::snapshot::run(&profile, &args.request()?, now, stop, ui).map(Output::from)
@@ -60,9 +70,14 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
         Command::Env { with_credentials } => {
             let profile = Profile::load(&lookup)?;
             let variables = rustic_hapi::env::variables(&profile, *with_credentials);
-            Ok(Output::new(rustic_hapi::env::text(&variables), rustic_hapi::env::json(&variables)))
+            Ok(Output::new(
+                rustic_hapi::env::text(&variables),
+                rustic_hapi::env::json(&variables),
+            ))
         }
-        Command::Profile(ProfileCommand::Check) => Profile::load(&lookup).map(|p| Output::checked(&p)),
+        Command::Profile(ProfileCommand::Check) => {
+            Profile::load(&lookup).map(|p| Output::checked(&p))
+        }
         Command::Profile(ProfileCommand::Show) => Profile::show(&lookup).map(Output::shown),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),
     }
@@ -78,14 +93,20 @@ impl Signals {
     fn listen() -> Self {
         let flag = Arc::new(AtomicBool::new(false));
         let number = Arc::new(AtomicUsize::new(0));
-        for (signal, value) in [(signal_hook::consts::SIGINT, 2), (signal_hook::consts::SIGTERM, 15)] {
+        for (signal, value) in [
+            (signal_hook::consts::SIGINT, 2),
+            (signal_hook::consts::SIGTERM, 15),
+        ] {
             use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
             // Registering fails only for signals that cannot be caught.
             _ = register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag));
             _ = register(signal, Arc::clone(&flag));
             _ = register_usize(signal, Arc::clone(&number), value);
         }
-        Self { stop: Stop::from_flag(flag), number }
+        Self {
+            stop: Stop::from_flag(flag),
+            number,
+        }
     }
 
     fn received(&self) -> Option<i32> {

@@ -150,7 +150,9 @@ impl From<&Path> for PathRecord {
     fn from(path: &Path) -> Self {
         match path.to_str() {
             Some(text) => Self::Text(text.to_owned()),
-            None => Self::Raw { hex: hex::encode(path.as_os_str().as_bytes()) },
+            None => Self::Raw {
+                hex: hex::encode(path.as_os_str().as_bytes()),
+            },
         }
     }
 }
@@ -216,7 +218,11 @@ impl Manifest {
             series: series.to_owned(),
             host: profile.host.clone(),
             home: profile.home.as_path().into(),
-            sources: sources.iter().zip(captured).map(|(s, c)| SourceRecord::of(s, c)).collect(),
+            sources: sources
+                .iter()
+                .zip(captured)
+                .map(|(s, c)| SourceRecord::of(s, c))
+                .collect(),
         }
     }
 
@@ -233,7 +239,11 @@ impl Manifest {
         Description {
             version: VERSION,
             manifest: hex::encode(Sha256::digest(bytes)),
-            sources: self.sources.iter().map(|s| (s.name.clone(), s.summary())).collect(),
+            sources: self
+                .sources
+                .iter()
+                .map(|s| (s.name.clone(), s.summary()))
+                .collect(),
         }
     }
 
@@ -244,7 +254,9 @@ impl Manifest {
 
     /// Whether a database is damaged.
     pub fn is_damaged(&self) -> bool {
-        self.sources.iter().any(|s| s.outcome == Outcome::Damaged || s.has_damage())
+        self.sources
+            .iter()
+            .any(|s| s.outcome == Outcome::Damaged || s.has_damage())
     }
 }
 
@@ -261,10 +273,15 @@ impl SourceRecord {
             entries: Vec::new(),
         };
         match captured {
-            Err(error) => record.failures.push(FailureRecord::of(&source.source.path, error)),
+            Err(error) => record
+                .failures
+                .push(FailureRecord::of(&source.source.path, error)),
             Ok(capture) => {
-                record.failures =
-                    capture.failures.iter().map(|f| FailureRecord::of(&f.path, &f.error)).collect();
+                record.failures = capture
+                    .failures
+                    .iter()
+                    .map(|f| FailureRecord::of(&f.path, &f.error))
+                    .collect();
                 record.notes = capture
                     .notes
                     .iter()
@@ -287,7 +304,8 @@ impl SourceRecord {
     }
 
     fn has_damage(&self) -> bool {
-        self.databases().any(|d| matches!(d.integrity, Integrity::Damaged { .. }))
+        self.databases()
+            .any(|d| matches!(d.integrity, Integrity::Damaged { .. }))
     }
 
     /// The facts of its databases.
@@ -318,7 +336,11 @@ impl SourceRecord {
             kind: self.kind,
             outcome: self.outcome,
             bytes: self.entries.iter().filter_map(|e| e.size).sum(),
-            files: self.entries.iter().filter(|e| e.kind == EntryKind::File).count() as u64,
+            files: self
+                .entries
+                .iter()
+                .filter(|e| e.kind == EntryKind::File)
+                .count() as u64,
             rows,
             newest,
             schema: self
@@ -342,7 +364,11 @@ fn is_newer(value: Option<&serde_json::Value>, than: Option<&serde_json::Value>)
 
 impl FailureRecord {
     fn of(path: &Path, error: &CaptureError) -> Self {
-        Self { path: path.into(), error: error.to_string(), hint: error.hint() }
+        Self {
+            path: path.into(),
+            error: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }
 
@@ -370,22 +396,37 @@ impl EntryRecord {
 pub fn describe_note(note: &Note) -> String {
     match note {
         Note::SpecialFile { path } => {
-            format!("`{}` is neither file, folder nor symbolic link; not taken", path.display())
+            format!(
+                "`{}` is neither file, folder nor symbolic link; not taken",
+                path.display()
+            )
         }
         Note::LiveDatabase { path } => {
-            format!("`{}` belongs to a live database; not taken here", path.display())
+            format!(
+                "`{}` belongs to a live database; not taken here",
+                path.display()
+            )
         }
         Note::SecretElsewhere { path, secret } => {
-            format!("`{}` is the secret `{secret}` under another name; not taken", path.display())
+            format!(
+                "`{}` is the secret `{secret}` under another name; not taken",
+                path.display()
+            )
         }
         Note::QuotesSecret { path, secret, .. } => {
-            format!("`{}` quotes a value of the secret `{secret}`, in clear", path.display())
+            format!(
+                "`{}` quotes a value of the secret `{secret}`, in clear",
+                path.display()
+            )
         }
         Note::NoGit { path, reason } => {
             format!("all that matches `{}` was taken: {reason}", path.display())
         }
         Note::SecretCache { path, reason } => {
-            format!("the ciphertext of `{}` was made anew: {reason}", path.display())
+            format!(
+                "the ciphertext of `{}` was made anew: {reason}",
+                path.display()
+            )
         }
     }
 }

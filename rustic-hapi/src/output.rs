@@ -48,7 +48,11 @@ impl Output {
         complaints.extend(error.hint().map(|hint| format!("hint: {hint}")));
         let mut json = error_json(error);
         json["version"] = json!(JSON_VERSION);
-        Self { complaints, exit: error.exit(), ..Self::new(String::new(), json) }
+        Self {
+            complaints,
+            exit: error.exit(),
+            ..Self::new(String::new(), json)
+        }
     }
 
     /// A profile that makes sense.
@@ -89,7 +93,9 @@ impl Output {
         match &self.long {
             Long::Plain(text) => text.clone(),
             Long::Run(_) if ui.verbosity == Verbosity::Quiet => String::new(),
-            Long::Run(report) if std::io::stdout().is_terminal() || ui.verbosity == Verbosity::Verbose => {
+            Long::Run(report)
+                if std::io::stdout().is_terminal() || ui.verbosity == Verbosity::Verbose =>
+            {
                 report.text(ui.colour)
             }
             Long::Run(_) => self.line.iter().map(|line| format!("{line}\n")).collect(),

@@ -132,7 +132,11 @@ impl Environment {
     /// Reads the process's environment; empty and relative values count as absent, as the XDG base
     /// directory specification has it.
     pub fn from_process() -> Self {
-        let var = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let var = |name| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+        };
         Self {
             home: var("HOME"),
             hapi_home: var("HAPI_HOME"),
@@ -148,7 +152,11 @@ impl Lookup {
     /// # Errors
     /// [`ProfileError::NoHome`] where neither `--home` nor `HOME` says.
     pub fn home(&self) -> Result<PathBuf, ProfileError> {
-        let home = self.home.clone().or_else(|| self.env.home.clone()).ok_or(ProfileError::NoHome)?;
+        let home = self
+            .home
+            .clone()
+            .or_else(|| self.env.home.clone())
+            .ok_or(ProfileError::NoHome)?;
         // `~` stands in every path of the snapshot, so it has to be absolute and tidy.
         let home = std::path::absolute(&home).map_err(|_| ProfileError::NoHome)?;
         Ok(home.components().collect())
@@ -170,7 +178,10 @@ impl Lookup {
             return Ok(vec![PathBuf::from(wanted)]);
         }
         let file = format!("{wanted}.toml");
-        Ok(vec![self.config_dir()?.join(&file), Path::new("/etc/rustic-hapi").join(&file)])
+        Ok(vec![
+            self.config_dir()?.join(&file),
+            Path::new("/etc/rustic-hapi").join(&file),
+        ])
     }
 
     /// The profile's file, if there is one.
@@ -322,7 +333,10 @@ impl Profile {
         let mut merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
         merged.repository.location = Some(profile.location.to_string());
         toml::to_string(&merged).map_err(|error| {
-            Error::Profile(ProfileError::Syntax { path: profile.file, message: error.to_string() })
+            Error::Profile(ProfileError::Syntax {
+                path: profile.file,
+                message: error.to_string(),
+            })
         })
     }
 
@@ -332,17 +346,26 @@ impl Profile {
     /// [`ProfileError`], with the line for what is not TOML of ours, with the key for what makes
     /// no sense.
     pub fn parse(text: &str, path: &Path, lookup: &Lookup) -> Result<Self, ProfileError> {
-        RawProfile::read(text, path)?.merged(path)?.resolve(path, lookup)
+        RawProfile::read(text, path)?
+            .merged(path)?
+            .resolve(path, lookup)
     }
 
     /// The sources of one series, in the profile's order.
     pub fn sources_of(&self, series: &str) -> Vec<Source> {
-        self.sources.iter().filter(|s| s.series == series).map(|s| s.source.clone()).collect()
+        self.sources
+            .iter()
+            .filter(|s| s.series == series)
+            .map(|s| s.source.clone())
+            .collect()
     }
 }
 
 fn read_profile(path: &Path) -> Result<String, ProfileError> {
-    fs::read_to_string(path).map_err(|error| ProfileError::Read { path: path.into(), error })
+    fs::read_to_string(path).map_err(|error| ProfileError::Read {
+        path: path.into(),
+        error,
+    })
 }
 
 impl RawProfile {
@@ -358,30 +381,42 @@ impl RawProfile {
         let at = Place { path };
         let Some(name) = self.extends.clone() else {
             if let Some(first) = self.without.first() {
-                return Err(at.value("`without`", format!("`{first}` is left out of nothing"), Some(
-                    "`without` needs `extends`".into(),
-                )));
+                return Err(at.value(
+                    "`without`",
+                    format!("`{first}` is left out of nothing"),
+                    Some("`without` needs `extends`".into()),
+                ));
             }
             return Ok(self);
         };
         let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) else {
             let known: Vec<_> = SHIPPED.iter().map(|(n, _)| format!("\"{n}\"")).collect();
-            return Err(at.value("`extends`", format!("there is no shipped profile `{name}`"), Some(
-                format!("there are {}", known.join(" and ")),
-            )));
+            return Err(at.value(
+                "`extends`",
+                format!("there is no shipped profile `{name}`"),
+                Some(format!("there are {}", known.join(" and "))),
+            ));
         };
         let mut base = Self::read(text, Path::new(&name))?;
         for gone in &self.without {
             let before = base.source.len();
             base.source.retain(|s| &s.name != gone);
             if base.source.len() == before {
-                return Err(at.value("`without`", format!("`{name}` has no source `{gone}`"), None));
+                return Err(at.value(
+                    "`without`",
+                    format!("`{name}` has no source `{gone}`"),
+                    None,
+                ));
             }
         }
         let mut own_series = BTreeSet::new();
         for series in self.series {
             let first = own_series.insert(series.name.clone());
-            match base.series.iter_mut().find(|s| first && s.name == series.name) {
+            match base
+                .series
+                .iter_mut()
+                .find(|s| first && s.name == series.name)
+            {
                 Some(inherited) => *inherited = series,
                 None => base.series.push(series),
             }
@@ -390,7 +425,11 @@ impl RawProfile {
         let mut own = BTreeSet::new();
         for source in self.source {
             let first = own.insert(source.name.clone());
-            match base.source.iter_mut().find(|s| first && s.name == source.name) {
+            match base
+                .source
+                .iter_mut()
+                .find(|s| first && s.name == source.name)
+            {
                 Some(inherited) => *inherited = source,
                 None => base.source.push(source),
             }
@@ -400,7 +439,10 @@ impl RawProfile {
         base.series.retain(|series| {
             own_series.contains(&series.name)
                 || first.as_ref() == Some(&series.name)
-                || base.source.iter().any(|s| s.series.as_ref() == Some(&series.name))
+                || base
+                    .source
+                    .iter()
+                    .any(|s| s.series.as_ref() == Some(&series.name))
         });
         Ok(Self {
             extends: self.extends,
@@ -410,7 +452,9 @@ impl RawProfile {
             staging: self.staging.or(base.staging),
             repository: self.repository,
             secrets: self.secrets,
-            schedule: RawSchedule { at: self.schedule.at.or(base.schedule.at) },
+            schedule: RawSchedule {
+                at: self.schedule.at.or(base.schedule.at),
+            },
             retention: RawRetention {
                 keep_daily: self.retention.keep_daily.or(base.retention.keep_daily),
                 keep_within: self.retention.keep_within.or(base.retention.keep_within),
@@ -433,13 +477,23 @@ impl RawProfile {
                 None => home.join(".hapi"),
             },
         };
-        let name = path
-            .file_stem()
-            .map_or_else(|| "hapi".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let name = path.file_stem().map_or_else(
+            || "hapi".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        );
         let series = resolve_series(&at, &self.series)?;
-        let (sources, skipped_secrets) =
-            resolve_sources(&at, self.source, &series, self.secrets.skip, &home, &hapi_home)?;
-        if let Some(empty) = series.iter().find(|s| sources.iter().all(|x| x.series != s.name)) {
+        let (sources, skipped_secrets) = resolve_sources(
+            &at,
+            self.source,
+            &series,
+            self.secrets.skip,
+            &home,
+            &hapi_home,
+        )?;
+        if let Some(empty) = series
+            .iter()
+            .find(|s| sources.iter().all(|x| x.series != s.name))
+        {
             return Err(at.value(
                 &format!("series `{}`", empty.name),
                 "no source belongs to it".into(),
@@ -447,9 +501,17 @@ impl RawProfile {
             ));
         }
 
-        let location = match lookup.repository.as_ref().or(self.repository.location.as_ref()) {
+        let location = match lookup
+            .repository
+            .as_ref()
+            .or(self.repository.location.as_ref())
+        {
             Some(text) => Location::parse(text, &home).map_err(|fact| {
-                at.value("`location` in `[repository]`", fact, Some("write an absolute path".into()))
+                at.value(
+                    "`location` in `[repository]`",
+                    fact,
+                    Some("write an absolute path".into()),
+                )
             })?,
             None => {
                 return Err(at.value(
@@ -461,20 +523,28 @@ impl RawProfile {
         };
         let swallows = |s: &&SeriesSource| {
             s.source.kind == Kind::Dir
-                && location.local().is_some_and(|r| r.starts_with(&s.source.path))
+                && location
+                    .local()
+                    .is_some_and(|r| r.starts_with(&s.source.path))
         };
         if let Some(outer) = sources.iter().find(swallows) {
             return Err(at.value(
                 "`location` in `[repository]`",
-                format!("the repository lies inside the source `{}`", outer.source.name),
+                format!(
+                    "the repository lies inside the source `{}`",
+                    outer.source.name
+                ),
                 Some("a repository must not contain itself: choose another place".into()),
             ));
         }
         let password_file = match (&lookup.password_file, &self.repository.password_file) {
             (Some(file), _) => std::path::absolute(file).unwrap_or_else(|_| file.clone()),
-            (None, Some(text)) => {
-                at.path("`password-file` in `[repository]`", text, &home, Some(&hapi_home))?
-            }
+            (None, Some(text)) => at.path(
+                "`password-file` in `[repository]`",
+                text,
+                &home,
+                Some(&hapi_home),
+            )?,
             (None, None) => lookup.config_dir()?.join(format!("{name}.password")),
         };
 
@@ -488,9 +558,11 @@ impl RawProfile {
                 ));
             }
             (_, true) => None,
-            (_, false) => Some(Recipients::parse(&self.secrets.recipients).map_err(|error| {
-                at.value("`recipients` in `[secrets]`", error.to_string(), None)
-            })?),
+            (_, false) => Some(
+                Recipients::parse(&self.secrets.recipients).map_err(|error| {
+                    at.value("`recipients` in `[secrets]`", error.to_string(), None)
+                })?,
+            ),
         };
 
         let state = match (&lookup.env.state, &lookup.home) {
@@ -538,7 +610,12 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn value(&self, key: &str, fact: String, hint: Option<String>) -> ProfileError {
-        ProfileError::Value { path: self.path.into(), key: key.into(), fact, hint }
+        ProfileError::Value {
+            path: self.path.into(),
+            key: key.into(),
+            fact,
+            hint,
+        }
     }
 
     /// Makes a path absolute: `/…`, `~/…`, `$HAPI_HOME/…`.
@@ -549,7 +626,11 @@ impl Place<'_> {
         home: &Path,
         hapi_home: Option<&Path>,
     ) -> Result<PathBuf, ProfileError> {
-        let absolute = match (text.strip_prefix('~'), text.strip_prefix("$HAPI_HOME"), hapi_home) {
+        let absolute = match (
+            text.strip_prefix('~'),
+            text.strip_prefix("$HAPI_HOME"),
+            hapi_home,
+        ) {
             (Some(rest), _, _) if rest.is_empty() || rest.starts_with('/') => {
                 home.join(rest.trim_start_matches('/'))
             }
@@ -565,8 +646,15 @@ impl Place<'_> {
                 Some("start it with `/`, `~/` or `$HAPI_HOME/`".into()),
             ));
         }
-        if absolute.components().any(|c| c == std::path::Component::ParentDir) {
-            return Err(self.value(key, format!("`{text}` has `..` in it"), Some("write the path out".into())));
+        if absolute
+            .components()
+            .any(|c| c == std::path::Component::ParentDir)
+        {
+            return Err(self.value(
+                key,
+                format!("`{text}` has `..` in it"),
+                Some("write the path out".into()),
+            ));
         }
         if text.contains('\0') {
             return Err(self.value(key, "it has a NUL character in it".into(), None));
@@ -581,7 +669,10 @@ fn resolve_series(at: &Place<'_>, raw: &[RawSeries]) -> Result<Vec<Series>, Prof
     for (i, row) in raw.iter().enumerate() {
         let key = format!("series `{}`", row.name);
         let well_formed = !row.name.is_empty()
-            && row.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            && row
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if !well_formed || ["partial", "damaged", "shrunk", "only"].contains(&row.name.as_str()) {
             return Err(at.value(&key, "the name cannot be a tag of a series".into(), Some(
                 "use letters, digits, `-`, `_` and `.`; `partial`, `damaged`, `shrunk` and `only` are taken".into(),
@@ -598,16 +689,25 @@ fn resolve_series(at: &Place<'_>, raw: &[RawSeries]) -> Result<Vec<Series>, Prof
             (Every::Week, on) => {
                 let day = on.as_deref().unwrap_or("sunday");
                 Rhythm::Weekly(day.parse().map_err(|_| {
-                    at.value(&key, format!("`on`: `{day}` is not a day of the week"), None)
+                    at.value(
+                        &key,
+                        format!("`on`: `{day}` is not a day of the week"),
+                        None,
+                    )
                 })?)
             }
         };
         if i == 0 && rhythm != Rhythm::EveryRun {
-            return Err(at.value(&key, "the first series is taken by every run".into(), Some(
-                "put the weekly series after it".into(),
-            )));
+            return Err(at.value(
+                &key,
+                "the first series is taken by every run".into(),
+                Some("put the weekly series after it".into()),
+            ));
         }
-        series.push(Series { name: row.name.clone(), rhythm });
+        series.push(Series {
+            name: row.name.clone(),
+            rhythm,
+        });
     }
     if series.is_empty() {
         return Err(at.value("`[[series]]`", "there is none".into(), Some(
@@ -632,7 +732,10 @@ fn resolve_sources(
         let key = format!("source `{}`", row.name);
         let wrong = |fact: String, hint: Option<&str>| at.value(&key, fact, hint.map(Into::into));
         if row.name.is_empty() || row.name.chars().any(char::is_control) {
-            return Err(wrong("the name is empty or has control characters".into(), None));
+            return Err(wrong(
+                "the name is empty or has control characters".into(),
+                None,
+            ));
         }
         if !seen.insert(row.name.clone()) {
             return Err(wrong("the name is given twice".into(), None));
@@ -654,15 +757,26 @@ fn resolve_sources(
         if row.kind != Kind::Sqlite
             && (!row.count.is_empty() || !row.newest.is_empty() || row.integrity.is_some())
         {
-            return Err(wrong("`count`, `newest` and `integrity` need `kind = \"sqlite\"`".into(), None));
+            return Err(wrong(
+                "`count`, `newest` and `integrity` need `kind = \"sqlite\"`".into(),
+                None,
+            ));
         }
         if row.kind != Kind::Glob && row.filter.is_some() {
             return Err(wrong("`filter` needs `kind = \"glob\"`".into(), None));
         }
         if !matches!(row.kind, Kind::Glob | Kind::Dir) && !row.exclude.is_empty() {
-            return Err(wrong("`exclude` needs `kind = \"glob\"` or `kind = \"dir\"`".into(), None));
+            return Err(wrong(
+                "`exclude` needs `kind = \"glob\"` or `kind = \"dir\"`".into(),
+                None,
+            ));
         }
-        let path = at.path(&format!("`path` of {key}"), &row.path, home, Some(hapi_home))?;
+        let path = at.path(
+            &format!("`path` of {key}"),
+            &row.path,
+            home,
+            Some(hapi_home),
+        )?;
         if row.kind == Kind::Secret && skip_secrets {
             skipped.push(row.name);
             continue;
@@ -692,9 +806,11 @@ fn resolve_slots(at: &Place<'_>, raw: Option<Vec<String>>) -> Result<Vec<NaiveTi
         .iter()
         .map(|text| {
             NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| {
-                at.value("`at` in `[schedule]`", format!("`{text}` is not a time of day"), Some(
-                    "write it as \"06:00\"".into(),
-                ))
+                at.value(
+                    "`at` in `[schedule]`",
+                    format!("`{text}` is not a time of day"),
+                    Some("write it as \"06:00\"".into()),
+                )
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -712,16 +828,21 @@ fn resolve_retention(at: &Place<'_>, raw: &RawRetention) -> Result<Policy, Profi
     if keep_daily < Policy::FLOOR_DAYS {
         return Err(at.value(
             "`keep-daily` in `[retention]`",
-            format!("{keep_daily} is below the floor of {} days", Policy::FLOOR_DAYS),
+            format!(
+                "{keep_daily} is below the floor of {} days",
+                Policy::FLOOR_DAYS
+            ),
             Some(format!("say {} or more", Policy::FLOOR_DAYS)),
         ));
     }
     let keep_within_hours = match &raw.keep_within {
         None => default.keep_within_hours,
         Some(text) => parse_hours(text).ok_or_else(|| {
-            at.value("`keep-within` in `[retention]`", format!("`{text}` is not a length of time"), Some(
-                "write it as \"14d\" (h, d or w)".into(),
-            ))
+            at.value(
+                "`keep-within` in `[retention]`",
+                format!("`{text}` is not a length of time"),
+                Some("write it as \"14d\" (h, d or w)".into()),
+            )
         })?,
     };
     Ok(Policy {
@@ -742,12 +863,17 @@ pub fn parse_hours(text: &str) -> Option<u32> {
         _ => return None,
     };
     let number: u32 = text[..text.len() - 1].parse().ok()?;
-    number.checked_mul(unit).filter(|hours| *hours < 24 * 366 * 100)
+    number
+        .checked_mul(unit)
+        .filter(|hours| *hours < 24 * 366 * 100)
 }
 
 /// Whether reading failed only because nothing is there.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 #[cfg(test)]
@@ -755,7 +881,10 @@ mod tests {
     use super::*;
 
     fn lookup() -> Lookup {
-        Lookup { home: Some("/home/u".into()), ..Lookup::default() }
+        Lookup {
+            home: Some("/home/u".into()),
+            ..Lookup::default()
+        }
     }
 
     fn parse(text: &str) -> Result<Profile, ProfileError> {
@@ -778,10 +907,34 @@ mod tests {
         // Whatever serde knows is in the file, so that it stays complete.
         let raw = RawProfile::read(text, Path::new("full.toml")).expect("TOML");
         let known = toml::to_string(&raw).expect("TOML");
-        let keys = ["extends", "without", "hapi-home", "host", "staging", "location", "id",
-            "password-file", "allow-same-disk", "recipients", "skip", "at", "keep-daily",
-            "keep-within", "keep-weekly", "keep-monthly", "every", "on", "series", "sensitivity",
-            "required", "count", "newest", "integrity", "filter", "exclude"];
+        let keys = [
+            "extends",
+            "without",
+            "hapi-home",
+            "host",
+            "staging",
+            "location",
+            "id",
+            "password-file",
+            "allow-same-disk",
+            "recipients",
+            "skip",
+            "at",
+            "keep-daily",
+            "keep-within",
+            "keep-weekly",
+            "keep-monthly",
+            "every",
+            "on",
+            "series",
+            "sensitivity",
+            "required",
+            "count",
+            "newest",
+            "integrity",
+            "filter",
+            "exclude",
+        ];
         for key in keys {
             assert!(known.contains(&format!("{key} = ")), "{key}");
         }
@@ -801,16 +954,35 @@ mod tests {
 
     #[test]
     fn an_inherited_source_is_replaced_and_left_out_by_name() {
-        let text = extending("hapi", "[[source]]\nname = \"hapi.db\"\npath = \"/var/lib/h.db\"\nkind = \"sqlite\"\n");
+        let text = extending(
+            "hapi",
+            "[[source]]\nname = \"hapi.db\"\npath = \"/var/lib/h.db\"\nkind = \"sqlite\"\n",
+        );
         let text = format!("without = [\"plans\"]\n{text}");
         let profile = parse(&text).expect("a profile");
         let named = |name: &str| profile.sources.iter().find(|s| s.source.name == name);
-        assert_eq!(named("hapi.db").expect("hapi.db").source.path, Path::new("/var/lib/h.db"));
+        assert_eq!(
+            named("hapi.db").expect("hapi.db").source.path,
+            Path::new("/var/lib/h.db")
+        );
         assert!(named("hapi.db").is_some_and(|s| s.source.count.is_empty()));
         assert!(named("plans").is_none());
-        let without = format!("without = [\"voice-test-output\"]\n{}", extending("hapi", ""));
-        assert_eq!(parse(&without).expect("a profile").series.len(), 1, "nothing is weekly any more");
-        assert!(parse(&format!("without = [\"nonsense\"]\n{}", extending("hapi", ""))).is_err());
+        let without = format!(
+            "without = [\"voice-test-output\"]\n{}",
+            extending("hapi", "")
+        );
+        assert_eq!(
+            parse(&without).expect("a profile").series.len(),
+            1,
+            "nothing is weekly any more"
+        );
+        assert!(
+            parse(&format!(
+                "without = [\"nonsense\"]\n{}",
+                extending("hapi", "")
+            ))
+            .is_err()
+        );
     }
 
     #[test]
@@ -821,14 +993,20 @@ mod tests {
         let text = extending("hapi-stock", "");
         let by_variable = Profile::parse(&text, path, &lookup).expect("a profile");
         assert_eq!(by_variable.hapi_home, Path::new("/var/lib/hapi"));
-        let by_profile =
-            Profile::parse(&format!("hapi-home = \"~/h\"\n{text}"), path, &lookup).expect("a profile");
-        assert_eq!(by_profile.sources[0].source.path, Path::new("/home/u/h/hapi.db"));
+        let by_profile = Profile::parse(&format!("hapi-home = \"~/h\"\n{text}"), path, &lookup)
+            .expect("a profile");
+        assert_eq!(
+            by_profile.sources[0].source.path,
+            Path::new("/home/u/h/hapi.db")
+        );
     }
 
     #[test]
     fn a_repository_inside_a_folder_that_it_holds_is_refused() {
-        let text = extending("hapi-stock", "[[source]]\nname = \"all\"\npath = \"/mnt\"\nkind = \"dir\"\n");
+        let text = extending(
+            "hapi-stock",
+            "[[source]]\nname = \"all\"\npath = \"/mnt\"\nkind = \"dir\"\n",
+        );
         let error = parse(&text).expect_err("it contains itself").to_string();
         assert!(error.contains("lies inside the source `all`"), "{error}");
     }

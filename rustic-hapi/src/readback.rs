@@ -34,7 +34,9 @@ pub fn prove(
     archive: &Archive,
     written: &Written,
 ) -> Result<(), Error> {
-    let Err(reason) = compare(repository, snapshot, archive, written) else { return Ok(()) };
+    let Err(reason) = compare(repository, snapshot, archive, written) else {
+        return Ok(());
+    };
     match repository.delete_snapshots(&[snapshot.id]) {
         Ok(()) => Err(Error::NotProven { reason }),
         Err(removal) => Err(Error::Unproven {
@@ -52,8 +54,9 @@ fn compare(
     written: &Written,
 ) -> Result<(), String> {
     let engine = repository.reopen().map_err(|error| error.to_string())?;
-    let stored: SnapshotFile =
-        engine.get_file(&snapshot.id).map_err(|error| one_line(&error))?;
+    let stored: SnapshotFile = engine
+        .get_file(&snapshot.id)
+        .map_err(|error| one_line(&error))?;
     if stored.tree != snapshot.tree || stored.description != snapshot.description {
         return Err("the snapshot file is not what was written".to_owned());
     }
@@ -62,8 +65,11 @@ fn compare(
     }
     packs_are_listed(repository, written)?;
 
-    let mut expected: BTreeMap<&Path, &Item> =
-        archive.items().iter().map(|item| (item.path.as_path(), item)).collect();
+    let mut expected: BTreeMap<&Path, &Item> = archive
+        .items()
+        .iter()
+        .map(|item| (item.path.as_path(), item))
+        .collect();
     let mut small_budget = SMALL_IN_ALL;
     let mut folders = vec![(PathBuf::from("/"), stored.tree)];
     while let Some((folder, tree)) = folders.pop() {
@@ -71,7 +77,10 @@ fn compare(
         for node in tree.nodes {
             let path = folder.join(node.name());
             let Some(item) = expected.remove(path.as_path()) else {
-                return Err(format!("`{}` is in the snapshot and should not be", path.display()));
+                return Err(format!(
+                    "`{}` is in the snapshot and should not be",
+                    path.display()
+                ));
             };
             let same_kind = match (&item.content, &node.node_type) {
                 (ItemContent::File { .. }, NodeType::File) => true,
@@ -82,7 +91,10 @@ fn compare(
                 _ => false,
             };
             if !same_kind {
-                return Err(format!("`{}` is something else in the snapshot", path.display()));
+                return Err(format!(
+                    "`{}` is something else in the snapshot",
+                    path.display()
+                ));
             }
             if let ItemContent::File { sha256, .. } = &item.content {
                 let stored = blobs_add_up(&engine, &node)
@@ -98,7 +110,9 @@ fn compare(
                 if manifest || (stored <= SMALL && stored <= small_budget) {
                     small_budget = small_budget.saturating_sub(stored);
                     let mut bytes = Vec::with_capacity(usize::try_from(stored).unwrap_or(0));
-                    engine.dump(&node, &mut bytes).map_err(|error| one_line(&error))?;
+                    engine
+                        .dump(&node, &mut bytes)
+                        .map_err(|error| one_line(&error))?;
                     if Sha256::digest(&bytes)[..] != sha256.0 {
                         return Err(format!("`{}` reads back differently", path.display()));
                     }
@@ -116,13 +130,19 @@ fn compare(
 }
 
 fn packs_are_listed(repository: &Repository, written: &Written) -> Result<(), String> {
-    let listed: BTreeMap<Id, u32> =
-        repository.packs().map_err(|error| error.to_string())?.into_iter().collect();
+    let listed: BTreeMap<Id, u32> = repository
+        .packs()
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .collect();
     for (id, size) in &written.packs {
         match listed.get(id) {
             Some(found) if found == size => {}
             Some(found) => {
-                return Err(format!("the pack {} has {found} bytes, {size} were written", &id.to_hex()[..8]));
+                return Err(format!(
+                    "the pack {} has {found} bytes, {size} were written",
+                    &id.to_hex()[..8]
+                ));
             }
             None => return Err(format!("the pack {} is not there", &id.to_hex()[..8])),
         }
@@ -136,7 +156,9 @@ fn blobs_add_up(
 ) -> Result<u64, String> {
     let mut sum = 0;
     for id in node.content.iter().flatten() {
-        let entry = engine.get_index_entry(id).map_err(|error| one_line(&error))?;
+        let entry = engine
+            .get_index_entry(id)
+            .map_err(|error| one_line(&error))?;
         sum += u64::from(entry.data_length());
     }
     Ok(sum)

@@ -49,7 +49,10 @@ pub struct SeriesReport {
 impl SeriesReport {
     /// Writes down what became of a series.
     pub fn of(series: &Series, taken: Result<Taken, Error>) -> Self {
-        Self { name: series.name.clone(), taken }
+        Self {
+            name: series.name.clone(),
+            taken,
+        }
     }
 }
 
@@ -90,17 +93,27 @@ impl RunReport {
 
     /// Whether any snapshot was saved.
     pub fn saved_any(&self) -> bool {
-        self.series.iter().any(|s| s.taken.as_ref().is_ok_and(|t| t.snapshot.is_some()))
+        self.series
+            .iter()
+            .any(|s| s.taken.as_ref().is_ok_and(|t| t.snapshot.is_some()))
     }
 
     /// The exit code: 0 only where every series was taken whole and retention applied.
     pub fn exit(&self) -> Exit {
-        let errors: Vec<&Error> = self.series.iter().filter_map(|s| s.taken.as_ref().err()).collect();
+        let errors: Vec<&Error> = self
+            .series
+            .iter()
+            .filter_map(|s| s.taken.as_ref().err())
+            .collect();
         if errors.iter().any(|e| matches!(e, Error::Unproven { .. })) {
             return Exit::Failed;
         }
         if let Some(error) = errors.first() {
-            return if self.saved_any() { Exit::Incomplete } else { error.exit() };
+            return if self.saved_any() {
+                Exit::Incomplete
+            } else {
+                error.exit()
+            };
         }
         let whole = self
             .series
@@ -108,7 +121,11 @@ impl RunReport {
             .filter_map(|s| s.taken.as_ref().ok())
             .all(|t| t.manifest.is_complete());
         let retained = self.retention.as_ref().is_none_or(Result::is_ok);
-        if whole && retained { Exit::Complete } else { Exit::Incomplete }
+        if whole && retained {
+            Exit::Complete
+        } else {
+            Exit::Incomplete
+        }
     }
 
     /// What went wrong and what the operator should know, for standard error.
@@ -140,8 +157,11 @@ impl RunReport {
                     Some(saved) => format!("{} {}", series.name, &saved.id[..8]),
                     None => format!("{} (dry run)", series.name),
                 };
-                let outcome =
-                    if taken.manifest.is_complete() { "complete" } else { "PARTIAL" };
+                let outcome = if taken.manifest.is_complete() {
+                    "complete"
+                } else {
+                    "PARTIAL"
+                };
                 let added = taken
                     .snapshot
                     .as_ref()
@@ -165,7 +185,12 @@ impl RunReport {
         let mut text = String::new();
         for series in &self.series {
             let Ok(taken) = &series.taken else {
-                _ = writeln!(text, "{}  {}", paint.bold(&series.name), paint.red("failed: no snapshot"));
+                _ = writeln!(
+                    text,
+                    "{}  {}",
+                    paint.bold(&series.name),
+                    paint.red("failed: no snapshot")
+                );
                 continue;
             };
             let outcome = if taken.manifest.is_complete() {
@@ -187,17 +212,28 @@ impl RunReport {
                 }
                 None => _ = writeln!(text, "{}  dry run  {outcome}", paint.bold(&series.name)),
             }
-            let width =
-                taken.manifest.sources.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
+            let width = taken
+                .manifest
+                .sources
+                .iter()
+                .map(|s| s.name.chars().count())
+                .max()
+                .unwrap_or(0);
             for source in &taken.manifest.sources {
                 let summary = &taken.description.sources[&source.name];
-                let before =
-                    taken.before.as_ref().and_then(|b| b.sources.get(&source.name));
+                let before = taken
+                    .before
+                    .as_ref()
+                    .and_then(|b| b.sources.get(&source.name));
                 _ = writeln!(
                     text,
                     "  {:width$}  {:>10}  {}",
                     source.name,
-                    if summary.files > 0 { bytes(summary.bytes) } else { "-".to_owned() },
+                    if summary.files > 0 {
+                        bytes(summary.bytes)
+                    } else {
+                        "-".to_owned()
+                    },
                     describe(source, summary, before, self.now, paint),
                 );
             }
@@ -293,12 +329,18 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
             }
         }
         // What quotes a secret is told once per content, with the report's own warnings.
-        for note in source.notes.iter().filter(|n| !n.contains("quotes a value of the secret")) {
+        for note in source
+            .notes
+            .iter()
+            .filter(|n| !n.contains("quotes a value of the secret"))
+        {
             lines.push(format!("note: {}: {note}", source.name));
         }
     }
     if let Some(why) = &taken.shrunk {
-        lines.push(format!("warning: {why}; the snapshot is tagged shrunk, and the sound one before it is pinned"));
+        lines.push(format!(
+            "warning: {why}; the snapshot is tagged shrunk, and the sound one before it is pinned"
+        ));
         if let Some(saved) = &taken.snapshot {
             lines.push(format!(
                 "hint: if this is right, add \"{}\" to `acknowledged` in `[retention]`",
@@ -310,7 +352,11 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
 
 /// The counts of the first database, for the one-line report.
 fn headline(taken: &Taken, now: DateTime<Local>) -> String {
-    let first = taken.manifest.sources.iter().find(|s| s.kind == Kind::Sqlite);
+    let first = taken
+        .manifest
+        .sources
+        .iter()
+        .find(|s| s.kind == Kind::Sqlite);
     first
         .map(|source| counts(&taken.description.sources[&source.name], None, now))
         .filter(|counts| !counts.is_empty())
@@ -332,10 +378,17 @@ fn describe(
         (_, Kind::Sqlite) => counts(summary, before, now),
         (_, Kind::Secret) => {
             let entries: u64 = source.entries.iter().filter_map(|e| e.secret_entries).sum();
-            format!("{entries} {}, encrypted", plural(entries, "entry", "entries"))
+            format!(
+                "{entries} {}, encrypted",
+                plural(entries, "entry", "entries")
+            )
         }
         (_, Kind::File) if summary.files == 1 => String::new(),
-        _ => format!("{} {}", grouped(summary.files), plural(summary.files, "file", "files")),
+        _ => format!(
+            "{} {}",
+            grouped(summary.files),
+            plural(summary.files, "file", "files")
+        ),
     };
     if source.kind != Kind::Sqlite && source.kind != Kind::Secret {
         let news = match before {
@@ -344,11 +397,19 @@ fn describe(
             Some(b) => {
                 #[allow(clippy::cast_possible_wrap, reason = "no source has 8 EiB")]
                 let change = summary.bytes as i64 - b.bytes as i64;
-                format!("{}{}", if change < 0 { "-" } else { "+" }, bytes(change.unsigned_abs()))
+                format!(
+                    "{}{}",
+                    if change < 0 { "-" } else { "+" },
+                    bytes(change.unsigned_abs())
+                )
             }
         };
         if !news.is_empty() {
-            text = if text.is_empty() { news } else { format!("{text}, {news}") };
+            text = if text.is_empty() {
+                news
+            } else {
+                format!("{text}, {news}")
+            };
         }
     }
     match source.outcome {
@@ -371,7 +432,11 @@ fn counts(summary: &SourceSummary, before: Option<&SourceSummary>, now: DateTime
                 Some(was) if rows < was => format!(" (-{})", grouped(was - rows)),
                 _ => String::new(),
             };
-            let name = if rows == 1 { table.trim_end_matches('s') } else { table };
+            let name = if rows == 1 {
+                table.trim_end_matches('s')
+            } else {
+                table
+            };
             format!("{} {name}{change}", grouped(rows))
         })
         .collect();
@@ -386,7 +451,10 @@ fn counts(summary: &SourceSummary, before: Option<&SourceSummary>, now: DateTime
     let newest = summary.newest.values().flatten().filter_map(as_time).max();
     parts.extend(newest.map(|time| match now.to_utc() - time {
         ahead if ahead < -chrono::TimeDelta::minutes(2) => "the newest from the future".to_owned(),
-        behind => format!("the newest {} old", age(behind.max(chrono::TimeDelta::zero()))),
+        behind => format!(
+            "the newest {} old",
+            age(behind.max(chrono::TimeDelta::zero()))
+        ),
     }));
     parts.join(", ")
 }
@@ -402,9 +470,14 @@ fn as_time(value: &Value) -> Option<DateTime<Utc>> {
         };
     }
     let text = value.as_str()?;
-    DateTime::parse_from_rfc3339(text).map(|t| t.to_utc()).ok().or_else(|| {
-        NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok().map(|t| t.and_utc())
-    })
+    DateTime::parse_from_rfc3339(text)
+        .map(|t| t.to_utc())
+        .ok()
+        .or_else(|| {
+            NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
+                .ok()
+                .map(|t| t.and_utc())
+        })
 }
 
 fn kept_and_removed(applied: &Applied) -> String {
@@ -422,8 +495,11 @@ pub fn plan_text(plan: &Plan, colour: bool) -> String {
             series = &decision.snapshot.series;
             _ = writeln!(text, "{}", paint.bold(series));
         }
-        let verdict =
-            if decision.keep { paint.green("keep  ") } else { paint.red("remove") };
+        let verdict = if decision.keep {
+            paint.green("keep  ")
+        } else {
+            paint.red("remove")
+        };
         _ = writeln!(
             text,
             "  {verdict}  {}  {}",
@@ -473,7 +549,11 @@ pub fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> 
         if let Some(description) = &snapshot.description {
             let bytes_in_all: u64 = description.sources.values().map(|s| s.bytes).sum();
             facts.push(bytes(bytes_in_all));
-            for source in description.sources.values().filter(|s| s.kind == Kind::Sqlite) {
+            for source in description
+                .sources
+                .values()
+                .filter(|s| s.kind == Kind::Sqlite)
+            {
                 let counts = counts(source, None, snapshot.time.with_timezone(&Local));
                 if !counts.is_empty() {
                     facts.push(counts);
@@ -554,7 +634,11 @@ struct Paint(bool);
 
 impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn bold(self, text: &str) -> String {

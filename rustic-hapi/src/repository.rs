@@ -53,17 +53,25 @@ impl Repository {
         presence(&profile.location)?.require(&profile.location)?;
         let (backend, gate) = connect(&profile.location, stop)?;
         let handle = engine(&backend, &profile.location, true, ui.clone())?;
-        let inner = handle.open(&Credentials::password(password.as_str())).map_err(|error| {
-            if error.is_incorrect_password() {
-                Error::WrongPassword {
-                    path: profile.password_file.clone(),
-                    location: profile.location.to_string(),
+        let inner = handle
+            .open(&Credentials::password(password.as_str()))
+            .map_err(|error| {
+                if error.is_incorrect_password() {
+                    Error::WrongPassword {
+                        path: profile.password_file.clone(),
+                        location: profile.location.to_string(),
+                    }
+                } else {
+                    Error::engine("opening the repository")(error)
                 }
-            } else {
-                Error::engine("opening the repository")(error)
-            }
-        })?;
-        let repository = Self { inner, backend, location: profile.location.clone(), gate, ui };
+            })?;
+        let repository = Self {
+            inner,
+            backend,
+            location: profile.location.clone(),
+            gate,
+            ui,
+        };
         match &profile.repository_id {
             Some(wanted) if *wanted != repository.id() => Err(Error::OtherRepository {
                 location: profile.location.to_string(),
@@ -92,10 +100,20 @@ impl Repository {
             .set_chunk_size(bytesize(chunk_size))
             .set_extra_verify(true);
         let inner = handle
-            .init(&Credentials::password(password.as_str()), &KeyOptions::default(), &config)
+            .init(
+                &Credentials::password(password.as_str()),
+                &KeyOptions::default(),
+                &config,
+            )
             .map_err(Error::engine("making the repository"))?;
         let location = profile.location.clone();
-        Ok(Self { inner, backend, location, gate, ui: Ui::silent() })
+        Ok(Self {
+            inner,
+            backend,
+            location,
+            gate,
+            ui: Ui::silent(),
+        })
     }
 
     /// Whether there is a repository at the profile's location.
@@ -128,9 +146,7 @@ impl Repository {
     }
 
     /// A handle to write a snapshot with, through the gate.
-    pub(crate) fn for_writing(
-        &self,
-    ) -> Result<rustic_core::Repository<IndexedIdsStatus>, Error> {
+    pub(crate) fn for_writing(&self) -> Result<rustic_core::Repository<IndexedIdsStatus>, Error> {
         // The engine's handle cannot be cloned; the key spares a second key derivation.
         engine(&self.backend, &self.location, true, self.ui.clone())?
             .open(&Credentials::Masterkey(self.inner.key()))
@@ -153,23 +169,29 @@ impl Repository {
     /// # Errors
     /// Any that cannot be listed or read: half a list is no list.
     pub fn snapshots(&self) -> Result<Vec<SnapshotFile>, Error> {
-        let mut snapshots =
-            self.inner.get_all_snapshots().map_err(Error::engine("reading the snapshots"))?;
+        let mut snapshots = self
+            .inner
+            .get_all_snapshots()
+            .map_err(Error::engine("reading the snapshots"))?;
         snapshots.sort_by_key(|snapshot| snapshot.time.timestamp());
         Ok(snapshots)
     }
 
     /// The ids of all snapshot files, listed anew.
     pub fn snapshot_ids(&self) -> Result<Vec<Id>, Error> {
-        let mut ids =
-            self.backend.list(FileType::Snapshot).map_err(Error::engine("listing the snapshots"))?;
+        let mut ids = self
+            .backend
+            .list(FileType::Snapshot)
+            .map_err(Error::engine("listing the snapshots"))?;
         ids.sort_unstable();
         Ok(ids)
     }
 
     /// The packs with their sizes, listed anew.
     pub(crate) fn packs(&self) -> Result<Vec<(Id, u32)>, Error> {
-        self.backend.list_with_size(FileType::Pack).map_err(Error::engine("listing the packs"))
+        self.backend
+            .list_with_size(FileType::Pack)
+            .map_err(Error::engine("listing the packs"))
     }
 
     /// Deletes snapshot files. Their data stays until a prune.
@@ -177,7 +199,9 @@ impl Repository {
     /// # Errors
     /// The first failure; some may then be gone.
     pub fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), Error> {
-        self.inner.delete_snapshots(ids).map_err(Error::engine("removing snapshots"))
+        self.inner
+            .delete_snapshots(ids)
+            .map_err(Error::engine("removing snapshots"))
     }
 
     /// Prunes in two phases: packs without use are marked now, and deleted by a prune 23 hours or
@@ -188,7 +212,10 @@ impl Repository {
     pub fn prune(&self) -> Result<Pruned, Error> {
         let mut options = PruneOptions::default();
         options.max_repack = rustic_core::LimitOption::Size(bytesize(256 << 20));
-        let plan = self.inner.prune_plan(&options).map_err(Error::engine("planning the prune"))?;
+        let plan = self
+            .inner
+            .prune_plan(&options)
+            .map_err(Error::engine("planning the prune"))?;
         let stats = &plan.stats;
         let pruned = Pruned {
             packs_marked: stats.packs.unused + stats.packs.repack + stats.packs_unref,
@@ -196,7 +223,9 @@ impl Repository {
             bytes_deleted: stats.size_to_delete.remove,
             bytes_repacked: stats.size_sum().repack,
         };
-        self.inner.prune(&options, plan).map_err(Error::engine("pruning"))?;
+        self.inner
+            .prune(&options, plan)
+            .map_err(Error::engine("pruning"))?;
         Ok(pruned)
     }
 }
@@ -232,8 +261,9 @@ impl Presence {
             Self::Absent(fact) => Err(Error::NoRepository {
                 location: location.to_string(),
                 fact,
-                hint: "is the disk mounted? If this is the first time, `rustic-hapi init` makes one"
-                    .into(),
+                hint:
+                    "is the disk mounted? If this is the first time, `rustic-hapi init` makes one"
+                        .into(),
             }),
             Self::Occupied => Err(not_a_repository(location)),
         }
@@ -250,8 +280,13 @@ fn not_a_repository(location: &Location) -> Error {
 
 /// What is at a local path. For a server only the engine's own look can tell.
 fn presence(location: &Location) -> Result<Presence, Error> {
-    let Some(folder) = location.local() else { return Ok(Presence::Unknown) };
-    let unsure = |error: io::Error| Error::State { path: folder.into(), error };
+    let Some(folder) = location.local() else {
+        return Ok(Presence::Unknown);
+    };
+    let unsure = |error: io::Error| Error::State {
+        path: folder.into(),
+        error,
+    };
     let metadata = match fs::metadata(folder) {
         Ok(metadata) => metadata,
         Err(error) if is_absent(&error) => {
@@ -270,18 +305,33 @@ fn presence(location: &Location) -> Result<Presence, Error> {
     // A repository whose making was cut off has its folders, perhaps a key, and no config.
     let occupied = names.any(|entry| {
         let name = entry.file_name();
-        !["lost+found", "data", "index", "keys", "snapshots"].iter().any(|known| name == *known)
+        !["lost+found", "data", "index", "keys", "snapshots"]
+            .iter()
+            .any(|known| name == *known)
     });
-    Ok(if occupied { Presence::Occupied } else { Presence::Absent("the folder is empty".into()) })
+    Ok(if occupied {
+        Presence::Occupied
+    } else {
+        Presence::Absent("the folder is empty".into())
+    })
 }
 
 /// The backend of a location, behind a gate of its own.
 fn connect(location: &Location, stop: &Stop) -> Result<(Arc<dyn WriteBackend>, Gate), Error> {
     let options = BackendOptions::default().repository(location.with_credentials());
-    let backends = options.to_backends().map_err(Error::engine("reaching the repository"))?;
+    let backends = options
+        .to_backends()
+        .map_err(Error::engine("reaching the repository"))?;
     let gate = Gate::new(stop.clone());
     let local = location.local().map(Path::to_path_buf);
-    Ok((Arc::new(GatedBackend::new(backends.repository(), local, gate.clone())), gate))
+    Ok((
+        Arc::new(GatedBackend::new(
+            backends.repository(),
+            local,
+            gate.clone(),
+        )),
+        gate,
+    ))
 }
 
 fn engine(
@@ -310,7 +360,10 @@ fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
     })?;
     if metadata.mode() & 0o077 != 0 {
         return Err(wrong(
-            format!("can be read by others (mode {:04o})", metadata.mode() & 0o7777),
+            format!(
+                "can be read by others (mode {:04o})",
+                metadata.mode() & 0o7777
+            ),
             &format!("`chmod 600 '{}'`", path.display()),
         ));
     }
@@ -320,7 +373,10 @@ fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.trim().is_empty() {
-        return Err(wrong("is empty".into(), "put the repository's password into it, on one line"));
+        return Err(wrong(
+            "is empty".into(),
+            "put the repository's password into it, on one line",
+        ));
     }
     if line.contains('\n') || line.trim() != line {
         return Err(wrong(

@@ -90,22 +90,32 @@ impl Plan {
     ) -> Result<Self, Error> {
         let mut by_series: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
         for snapshot in snapshots {
-            by_series.entry(&snapshot.series).or_default().push(snapshot);
+            by_series
+                .entry(&snapshot.series)
+                .or_default()
+                .push(snapshot);
         }
         let mut decisions = Vec::new();
         for (_, mut series) in by_series {
             series.sort_by_key(|s| (s.time, s.id));
             let mut kept = pins(&series, policy, now);
             for class in [Class::Complete, Class::Partial, Class::Only] {
-                let members: Vec<_> =
-                    series.iter().copied().filter(|s| Class::of(s) == class).collect();
+                let members: Vec<_> = series
+                    .iter()
+                    .copied()
+                    .filter(|s| Class::of(s) == class)
+                    .collect();
                 for (id, mut reasons) in apply_rules(&members, policy, now)? {
                     kept.entry(id).or_default().append(&mut reasons);
                 }
             }
             decisions.extend(series.iter().rev().map(|snapshot| {
                 let reasons = kept.remove(&snapshot.id).unwrap_or_default();
-                Decision { snapshot: (*snapshot).clone(), keep: !reasons.is_empty(), reasons }
+                Decision {
+                    snapshot: (*snapshot).clone(),
+                    keep: !reasons.is_empty(),
+                    reasons,
+                }
             }));
         }
         Ok(Self { decisions })
@@ -113,7 +123,11 @@ impl Plan {
 
     /// The snapshots that go.
     pub fn removals(&self) -> Vec<&Snapshot> {
-        self.decisions.iter().filter(|d| !d.keep).map(|d| &d.snapshot).collect()
+        self.decisions
+            .iter()
+            .filter(|d| !d.keep)
+            .map(|d| &d.snapshot)
+            .collect()
     }
 
     /// Checks the plan without trusting how it was made: each series keeps the floor's days, of
@@ -122,8 +136,11 @@ impl Plan {
     /// # Errors
     /// [`Error::Floor`] with the fact.
     pub fn check<Tz: TimeZone>(&self, zone: &Tz) -> Result<(), Error> {
-        let series: BTreeSet<&str> =
-            self.decisions.iter().map(|d| d.snapshot.series.as_str()).collect();
+        let series: BTreeSet<&str> = self
+            .decisions
+            .iter()
+            .map(|d| d.snapshot.series.as_str())
+            .collect();
         for name in series {
             for complete in [false, true] {
                 let members = || {
@@ -141,10 +158,16 @@ impl Plan {
                 let floor = usize::from(Policy::FLOOR_DAYS).min(there.len());
                 if left.len() < floor {
                     return Err(Error::Floor {
-                        fact: format!("series `{name}` would keep {} days, not {floor}", left.len()),
+                        fact: format!(
+                            "series `{name}` would keep {} days, not {floor}",
+                            left.len()
+                        ),
                     });
                 }
-                if members().max_by_key(|d| d.snapshot.time).is_some_and(|newest| !newest.keep) {
+                if members()
+                    .max_by_key(|d| d.snapshot.time)
+                    .is_some_and(|newest| !newest.keep)
+                {
                     return Err(Error::Floor {
                         fact: format!("series `{name}` would lose its newest snapshot"),
                     });
@@ -186,10 +209,15 @@ fn apply_rules<Tz: TimeZone>(
     let limit = now.clone() + TimeDelta::hours(24);
     let (present, future): (Vec<&Snapshot>, Vec<&Snapshot>) =
         members.iter().partition(|s| s.time <= limit);
-    let mut kept: Vec<_> =
-        future.iter().map(|s| (s.id, vec!["dated in the future".to_owned()])).collect();
+    let mut kept: Vec<_> = future
+        .iter()
+        .map(|s| (s.id, vec!["dated in the future".to_owned()]))
+        .collect();
 
-    let files = present.iter().map(|s| stand_in(s, &now.timezone())).collect();
+    let files = present
+        .iter()
+        .map(|s| stand_in(s, &now.timezone()))
+        .collect();
     let mut rules = KeepOptions::default();
     rules.keep_daily = Some(i32::from(policy.keep_daily));
     rules.keep_within = Some(jiff::Span::new().hours(i64::from(policy.keep_within_hours)));
@@ -199,7 +227,12 @@ fn apply_rules<Tz: TimeZone>(
     let decided = rules
         .apply(files, &to_engine(now.naive_local()))
         .map_err(Error::engine("planning retention"))?;
-    kept.extend(decided.into_iter().filter(|d| d.keep).map(|d| (d.snapshot.id, d.reasons)));
+    kept.extend(
+        decided
+            .into_iter()
+            .filter(|d| d.keep)
+            .map(|d| (d.snapshot.id, d.reasons)),
+    );
     Ok(kept)
 }
 
@@ -233,11 +266,18 @@ fn pins<Tz: TimeZone>(
         }
     };
     // Who accepts a snapshot accepts what came before it.
-    let acknowledged = series.iter().rev().find(|s| policy.is_acknowledged(s)).map(|s| s.time);
+    let acknowledged = series
+        .iter()
+        .rev()
+        .find(|s| policy.is_acknowledged(s))
+        .map(|s| s.time);
     let mut last_sound: Option<&Snapshot> = None;
     let mut last_schemas: Option<(&Snapshot, Schemas<'_>)> = None;
     for snapshot in series {
-        if snapshot.keep_until.is_some_and(|until| until > now.to_utc()) {
+        if snapshot
+            .keep_until
+            .is_some_and(|until| until > now.to_utc())
+        {
             pin(snapshot, "asked for with --keep".to_owned());
         }
         let suspicious = snapshot.has(SHRUNK) || snapshot.has(DAMAGED);
@@ -245,13 +285,19 @@ fn pins<Tz: TimeZone>(
             && acknowledged.is_none_or(|until| snapshot.time > until)
             && let Some(sound) = last_sound
         {
-            let what = if snapshot.has(DAMAGED) { DAMAGED } else { SHRUNK };
+            let what = if snapshot.has(DAMAGED) {
+                DAMAGED
+            } else {
+                SHRUNK
+            };
             pin(sound, format!("last sound one before {what}"));
         }
         if snapshot.is_sound() {
             last_sound = Some(snapshot);
         }
-        let Some(schemas) = schemas_of(snapshot) else { continue };
+        let Some(schemas) = schemas_of(snapshot) else {
+            continue;
+        };
         if let Some((before, known)) = &last_schemas
             && *known != schemas
             && snapshot.time + Policy::SCHEMA_PIN > *now
@@ -304,7 +350,10 @@ pub fn apply<Tz: TimeZone>(
     plan.check(&now.timezone())?;
     let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();
     if dry_run || doomed.is_empty() {
-        return Ok(Applied { plan, removed: Vec::new() });
+        return Ok(Applied {
+            plan,
+            removed: Vec::new(),
+        });
     }
     let again = repository.snapshot_ids()?;
     if before != again || files.len() != again.len() {

@@ -7,9 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{
-    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop,
-};
+use hapi_sources::{Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop};
 
 use crate::archive::{Archive, Label};
 use crate::error::Error;
@@ -56,17 +54,35 @@ pub fn run(
     ui: &Ui,
 ) -> Result<RunReport, Error> {
     request.check(profile)?;
-    let _lock = RunLock::take(&lock_folder(profile), &profile.location, request.lock_wait, stop)?;
+    let _lock = RunLock::take(
+        &lock_folder(profile),
+        &profile.location,
+        request.lock_wait,
+        stop,
+    )?;
     let staging = fresh_staging(profile, ui)?;
     off_the_disk(profile)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     let history = history::ours(&repository.snapshots()?, profile);
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
-    for (nth, series) in due(profile, request, &history, &now).into_iter().enumerate() {
+    for (nth, series) in due(profile, request, &history, &now)
+        .into_iter()
+        .enumerate()
+    {
         let sources = chosen(profile, request, series);
         let time = now + TimeDelta::milliseconds(nth as i64);
-        let taken = take(profile, request, &repository, &history, series, &sources, time, &staging, ui);
+        let taken = take(
+            profile,
+            request,
+            &repository,
+            &history,
+            series,
+            &sources,
+            time,
+            &staging,
+            ui,
+        );
         report.series.push(SeriesReport::of(series, taken));
         if stop.is_set() {
             break;
@@ -112,7 +128,10 @@ pub struct Saved {
 }
 
 /// sources → captures → manifest → archive → snapshot → read back, for one series.
-#[allow(clippy::too_many_arguments, reason = "the steps of one series share the run's whole state")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the steps of one series share the run's whole state"
+)]
 fn take(
     profile: &Profile,
     request: &Request,
@@ -124,7 +143,14 @@ fn take(
     staging: &Staging,
     ui: &Ui,
 ) -> Result<Taken, Error> {
-    let captured = capture(profile, sources, time, staging, repository.gate().stop(), ui)?;
+    let captured = capture(
+        profile,
+        sources,
+        time,
+        staging,
+        repository.gate().stop(),
+        ui,
+    )?;
     let manifest = Manifest::of(profile, &series.name, sources, &captured);
     let captures: Vec<Capture> = captured.into_iter().filter_map(Result::ok).collect();
     something_was_captured(&series.name, &manifest, &captures)?;
@@ -186,7 +212,9 @@ fn capture(
 ) -> Result<Vec<Result<Capture, CaptureError>>, Error> {
     let cache = SecretCache::open(&profile.state.join("secrets"));
     if let Err(error) = &cache {
-        ui.warn(format_args!("secrets are encrypted anew by each run: {error}"));
+        ui.warn(format_args!(
+            "secrets are encrypted anew by each run: {error}"
+        ));
     }
     // Every source of the profile is named, so that no folder of one series opens a database or
     // copies a secret of another.
@@ -205,7 +233,11 @@ fn capture(
         return Err(CaptureError::Stopped.into());
     }
     for capture in captured.iter().flatten() {
-        for note in capture.notes.iter().filter(|n| matches!(n, Note::SecretCache { .. })) {
+        for note in capture
+            .notes
+            .iter()
+            .filter(|n| matches!(n, Note::SecretCache { .. }))
+        {
             ui.step(describe_note(note));
         }
     }
@@ -223,13 +255,21 @@ fn something_was_captured(
     let failures = manifest
         .sources
         .iter()
-        .flat_map(|s| s.failures.iter().map(|f| format!("{}: {}", s.name, f.error)))
+        .flat_map(|s| {
+            s.failures
+                .iter()
+                .map(|f| format!("{}: {}", s.name, f.error))
+        })
         .collect::<Vec<_>>();
     // An empty series whose sources need not exist is no failure of capturing, but no snapshot
     // either.
     Err(Error::NothingCaptured {
         series: series.to_owned(),
-        failures: if failures.is_empty() { vec!["none of them exists".into()] } else { failures },
+        failures: if failures.is_empty() {
+            vec!["none of them exists".into()]
+        } else {
+            failures
+        },
     })
 }
 
@@ -237,8 +277,11 @@ impl Request {
     fn check(&self, profile: &Profile) -> Result<(), Error> {
         for name in &self.only {
             if profile.sources.iter().all(|s| &s.source.name != name) {
-                let names: Vec<_> =
-                    profile.sources.iter().map(|s| s.source.name.as_str()).collect();
+                let names: Vec<_> = profile
+                    .sources
+                    .iter()
+                    .map(|s| s.source.name.as_str())
+                    .collect();
                 return Err(Error::Usage {
                     fact: format!("there is no source `{name}`"),
                     hint: Some(format!("the profile has {}", names.join(", "))),
@@ -260,7 +303,11 @@ impl Request {
 }
 
 fn lock_folder(profile: &Profile) -> std::path::PathBuf {
-    profile.state.parent().unwrap_or(&profile.state).join("locks")
+    profile
+        .state
+        .parent()
+        .unwrap_or(&profile.state)
+        .join("locks")
 }
 
 /// Takes the lock that a run, or anything else that deletes, holds.
@@ -271,7 +318,10 @@ pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<Run
 fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<Staging, Error> {
     private_folder(&profile.state)?;
     for left in Staging::sweep(&profile.staging)? {
-        ui.step(format_args!("removed `{}`, left by a killed run", left.display()));
+        ui.step(format_args!(
+            "removed `{}`, left by a killed run",
+            left.display()
+        ));
     }
     Ok(Staging::create(&profile.staging)?)
 }
@@ -333,7 +383,12 @@ fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -
         (shrunk, SHRUNK),
         (!request.only.is_empty(), ONLY),
     ];
-    tags.extend(conditions.iter().filter(|(holds, _)| *holds).map(|(_, tag)| (*tag).to_owned()));
+    tags.extend(
+        conditions
+            .iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, tag)| (*tag).to_owned()),
+    );
     tags.extend(request.tag.clone());
     tags
 }
@@ -351,16 +406,21 @@ fn baseline<'a>(profile: &Profile, history: &'a [Snapshot], series: &str) -> Opt
 fn why_shrunk(before: &Description, now: &Description) -> Option<String> {
     const TOO_FEW_TO_TELL: u64 = 10;
     for (name, source) in &now.sources {
-        let Some(old) = before.sources.get(name) else { continue };
+        let Some(old) = before.sources.get(name) else {
+            continue;
+        };
         if !source.outcome.is_sound() || !old.outcome.is_sound() {
             continue;
         }
         for (table, rows) in &source.rows {
-            let (Some(was), is) = (old.rows.get(table).copied().flatten(), rows.unwrap_or(0)) else {
+            let (Some(was), is) = (old.rows.get(table).copied().flatten(), rows.unwrap_or(0))
+            else {
                 continue;
             };
             if was >= TOO_FEW_TO_TELL && is < was / 2 {
-                return Some(format!("table {table} of {name} went from {was} to {is} rows"));
+                return Some(format!(
+                    "table {table} of {name} went from {was} to {is} rows"
+                ));
             }
         }
     }
@@ -406,5 +466,9 @@ fn warn_of_quotes(profile: &Profile, report: &mut RunReport, ui: &Ui) {
 }
 
 fn told_before(path: &Path) -> BTreeSet<String> {
-    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }

@@ -87,7 +87,11 @@ impl Ui {
         bar.set_style(style(total));
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(120));
-        let old = self.bar.lock().unwrap_or_else(PoisonError::into_inner).replace(bar);
+        let old = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(bar);
         if let Some(old) = old {
             old.finish_and_clear();
         }
@@ -100,7 +104,12 @@ impl Ui {
     }
 
     fn finish(&self) {
-        if let Some(bar) = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(bar) = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             bar.finish_and_clear();
         }
     }

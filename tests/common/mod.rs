@@ -2,7 +2,12 @@
 //! binary run against it.
 
 #![allow(dead_code, reason = "each test uses its part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,7 +25,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Values that must never be found anywhere but in the live secrets.
-pub const CANARIES: [&str; 2] = ["sk-canary-1f8e2d7c6b5a4938", "canary-jwt-secret-00112233445566"];
+pub const CANARIES: [&str; 2] = [
+    "sk-canary-1f8e2d7c6b5a4938",
+    "canary-jwt-secret-00112233445566",
+];
 
 /// A home with everything the shipped profile names, a repository's place, and an age identity.
 pub struct Home {
@@ -65,9 +73,12 @@ impl Home {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
-        for folder in
-            [".hapi/scratchlist-attachments", ".config/hapi", "coding/hapi/docs/plans", "voice-test-output/empty"]
-        {
+        for folder in [
+            ".hapi/scratchlist-attachments",
+            ".config/hapi",
+            "coding/hapi/docs/plans",
+            "voice-test-output/empty",
+        ] {
             fs::create_dir_all(home.join(folder)).unwrap();
         }
         let mut hub = Hub::create(&home.join(".hapi/hapi.db"), Shape::Plain, 42).unwrap();
@@ -75,10 +86,17 @@ impl Home {
         drop(hub);
 
         let hapi = home.join(".hapi");
-        let env = format!("# keys\nAPI_KEY={}\nexport JWT_SECRET='{}'\n", CANARIES[0], CANARIES[1]);
+        let env = format!(
+            "# keys\nAPI_KEY={}\nexport JWT_SECRET='{}'\n",
+            CANARIES[0], CANARIES[1]
+        );
         fs::write(hapi.join("hub.env"), env).unwrap();
         fs::set_permissions(hapi.join("hub.env"), fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(hapi.join("settings.json"), "{\"cliToken\":\"t\",\"vapid\":\"v\"}").unwrap();
+        fs::write(
+            hapi.join("settings.json"),
+            "{\"cliToken\":\"t\",\"vapid\":\"v\"}",
+        )
+        .unwrap();
         fs::write(hapi.join("driver-status.json"), "{\"state\":\"idle\"}\n").unwrap();
         fs::write(hapi.join("scratchlist-attachments/a file.bin"), [7u8; 5000]).unwrap();
 
@@ -87,7 +105,11 @@ impl Home {
         symlink(&manifest, home.join(".config/hapi/driver-manifest.yaml")).unwrap();
 
         write_wav(&home.join("voice-test-output/hello world.wav"), 1, 3).unwrap();
-        fs::write(home.join("voice-test-output/results.json"), "{\"passed\":3}\n").unwrap();
+        fs::write(
+            home.join("voice-test-output/results.json"),
+            "{\"passed\":3}\n",
+        )
+        .unwrap();
 
         let plans = home.join("coding/hapi/docs/plans");
         write_notes(&plans, 4, 9).unwrap();
@@ -96,14 +118,37 @@ impl Home {
         fs::write(plans.join("modified.md"), "as committed\n").unwrap();
         fs::write(repository.join(".gitignore"), "docs/plans/ignored.md\n").unwrap();
         git(&repository, &["init", "-q"]);
-        git(&repository, &["add", ".gitignore", "docs/plans/tracked.md", "docs/plans/modified.md"]);
-        git(&repository, &["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "plans"]);
+        git(
+            &repository,
+            &[
+                "add",
+                ".gitignore",
+                "docs/plans/tracked.md",
+                "docs/plans/modified.md",
+            ],
+        );
+        git(
+            &repository,
+            &[
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@t",
+                "commit",
+                "-q",
+                "-m",
+                "plans",
+            ],
+        );
         fs::write(plans.join("modified.md"), "changed since\n").unwrap();
         fs::write(plans.join("ignored.md"), "not for git\n").unwrap();
 
         let key = dir.path().join("identity.txt");
         run("age-keygen", &["-o".as_ref(), key.as_os_str()]);
-        let recipient = run("age-keygen", &["-y".as_ref(), key.as_os_str()]).stdout.trim().to_owned();
+        let recipient = run("age-keygen", &["-y".as_ref(), key.as_os_str()])
+            .stdout
+            .trim()
+            .to_owned();
         Self { dir, recipient }
     }
 
@@ -177,7 +222,12 @@ impl Home {
 
     /// Runs at a time of its own, which builds with debug assertions allow.
     pub fn at(&self, time: &str, args: &[&str]) -> Said {
-        self.command().env("RUSTIC_HAPI_TEST_NOW", time).args(args).output().unwrap().into()
+        self.command()
+            .env("RUSTIC_HAPI_TEST_NOW", time)
+            .args(args)
+            .output()
+            .unwrap()
+            .into()
     }
 
     /// With one stream broken in the way that is asked for.
@@ -218,7 +268,11 @@ impl Home {
             .restic_command(&["dump", "--tag", tag, "latest", path.to_str().unwrap()])
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         output.stdout
     }
 
@@ -239,7 +293,9 @@ impl Home {
         let path = self.dir.path().join(format!("{name}.toml"));
         let text = format!(
             "host = \"test\"\n[repository]\nlocation = {:?}\npassword-file = {:?}\nallow-same-disk = true\n[secrets]\nrecipients = [{:?}]\n[[series]]\nname = \"{name}\"\n{sources}",
-            self.repository(), self.password(), self.recipient
+            self.repository(),
+            self.password(),
+            self.recipient
         );
         fs::write(&path, text).unwrap();
         path
@@ -315,7 +371,10 @@ impl Rewriter {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -347,7 +406,10 @@ pub fn git(folder: &Path, args: &[&str]) {
 /// One value of a query, asked of stock sqlite3.
 #[track_caller]
 pub fn sqlite3(database: &Path, sql: &str) -> String {
-    run("sqlite3", &[database.as_os_str(), sql.as_ref()]).stdout.trim().to_owned()
+    run("sqlite3", &[database.as_os_str(), sql.as_ref()])
+        .stdout
+        .trim()
+        .to_owned()
 }
 
 /// All files below a folder whose bytes hold the needle.
@@ -355,7 +417,9 @@ pub fn files_with(folder: &Path, needle: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let kind = entry.file_type().unwrap();
             if kind.is_dir() {
