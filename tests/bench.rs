@@ -16,9 +16,6 @@
 //! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
 //! a change to the generator.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
-
-
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -55,8 +52,7 @@ fn run(options: &Options) -> Result<()> {
     let mut results = Vec::new();
     for &shape in &options.shapes {
         if options.memory {
-            for size in [GB, 4 * GB] {
-                let size = options.size.unwrap_or(size);
+            for size in options.size.map_or(vec![GB, 4 * GB], |size| vec![size]) {
                 results.push(Race::prepare(shape, size, options.keep)?.memory()?);
             }
         } else {

@@ -601,6 +601,34 @@ fn canaries_are_nowhere_but_in_the_live_secrets() {
 }
 
 #[test]
+fn a_copy_of_a_secret_is_found_in_whatever_part_of_the_profile_is_taken() {
+    let home = Home::initialised();
+    // In the weekly series, which has no secrets of its own; and in a run of one source.
+    for folder in [
+        home.path().join("voice-test-output"),
+        home.hapi("scratchlist-attachments"),
+    ] {
+        fs::copy(home.hapi("hub.env"), folder.join("notes.txt")).unwrap();
+    }
+    home.hapi_command(&["snapshot", "--only", "scratchlist-attachments"])
+        .exits(0);
+    home.snapshot().exits(0);
+    // And where secrets are not taken at all.
+    home.edit_profile(|text| text.replace("[secrets]", "[secrets]\nskip = true"));
+    let said = home.snapshot().exits(0);
+    assert!(said.stderr.contains("hub.env"), "{}", said.stderr);
+    assert!(!home.manifest("hapi").to_string().contains("hub.env.age"));
+    for (n, snapshot) in home.restic_snapshots().iter().enumerate() {
+        let target = home.dir.path().join(format!("restored-{n}"));
+        let id = snapshot["id"].as_str().unwrap();
+        home.restic(&["restore", id, "--target", target.to_str().unwrap()]);
+        for canary in CANARIES {
+            assert!(files_with(&target, canary).is_empty(), "{snapshot}");
+        }
+    }
+}
+
+#[test]
 fn output_is_one_line_for_cron_and_nothing_when_quiet() {
     let home = Home::initialised();
     let said = home.hapi_command(&["snapshot"]).exits(0);

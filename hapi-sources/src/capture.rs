@@ -355,6 +355,16 @@ impl<'a> Capturer<'a> {
         }
     }
 
+    /// Reads the secrets among these sources without taking them, so that no other source carries
+    /// a copy of one, or quotes it unnoticed: for runs that take only a part of a profile.
+    ///
+    /// One that cannot be read cannot be copied by this process either, and is passed over.
+    pub fn learn_secrets(&mut self, sources: &[Source]) {
+        for source in sources.iter().filter(|s| s.kind == Kind::Secret) {
+            _ = secret::learn(self, source);
+        }
+    }
+
     /// Takes all of these sources, secrets first (so that they are known when files are looked
     /// at), then databases, files, globs and folders. Returns them in the order given.
     ///

@@ -19,7 +19,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::capture::{Capture, Capturer, Content, Entry, Note, SecretFacts};
+use crate::capture::{Capture, Capturer, Content, Entry, Metadata, Note, SecretFacts};
 use crate::error::{CaptureError, RecipientError, StagingError};
 use crate::file::{self, Links, Pinned, Stable};
 use crate::guard::{Protected, with_suffix};
@@ -36,36 +36,12 @@ const OLDEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Captures one file as ciphertext.
 pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let path = source.path.as_path();
-    let gate = |c: &mut Capturer<'_>, pinned: &Pinned| match c.guard.check(pinned, path) {
-        Some(Protected::Database) => Err(CaptureError::LiveDatabase {
-            path: path.to_owned(),
-        }),
-        _ if pinned.stat.len() > LARGEST => Err(CaptureError::WrongType {
-            path: path.to_owned(),
-            found: "larger than 16 MiB",
-            wanted: "a file of secrets",
-        }),
-        _ => Ok(None),
-    };
-    let read = file::stable(c, path, Links::Follow, gate, |c, file, size, first| {
-        let mut plaintext = Zeroizing::new(Vec::new());
-        file::fill(file, &mut plaintext, size).map_err(|e| file::read_error(path, e))?;
-        let (hash, len) = file::sha256(&plaintext);
-        if first {
-            c.observer.advance(len);
-        }
-        Ok((plaintext, len, hash))
-    })?;
-    let Stable::Read(read) = read else {
-        return Err(CaptureError::Missing {
-            path: path.to_owned(),
-        });
-    };
-    let plaintext = read.body;
-    let (entries, values) = contents(&plaintext);
-    // Known from here on, even if the encryption fails: no other source may carry it.
-    c.guard.remember(path, (read.size, read.sha256), values);
-
+    // Known from here on, even if the encryption fails.
+    let Known {
+        plaintext,
+        metadata,
+        entries,
+    } = read(c, source)?;
     let no_one = || CaptureError::NoRecipients {
         path: path.to_owned(),
     };
@@ -110,7 +86,7 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
     let facts = SecretFacts { entries, reused };
     capture.entries.push(Entry {
         path: with_suffix(path, ".age"),
-        metadata: read.metadata,
+        metadata,
         content: Content::Secret {
             bytes: Bytes::from_vec(ciphertext),
             sha256,
@@ -118,6 +94,54 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
         },
     });
     Ok(capture)
+}
+
+/// A secret's plaintext with what else was seen of its file.
+struct Known {
+    plaintext: Zeroizing<Vec<u8>>,
+    metadata: Metadata,
+    entries: u64,
+}
+
+/// Reads a secret and remembers it, so that no other source carries it, without taking it.
+pub(crate) fn learn(c: &mut Capturer<'_>, source: &Source) -> Result<(), CaptureError> {
+    read(c, source).map(drop)
+}
+
+fn read(c: &mut Capturer<'_>, source: &Source) -> Result<Known, CaptureError> {
+    let path = source.path.as_path();
+    let gate = |c: &mut Capturer<'_>, pinned: &Pinned| match c.guard.check(pinned, path) {
+        Some(Protected::Database) => Err(CaptureError::LiveDatabase {
+            path: path.to_owned(),
+        }),
+        _ if pinned.stat.len() > LARGEST => Err(CaptureError::WrongType {
+            path: path.to_owned(),
+            found: "larger than 16 MiB",
+            wanted: "a file of secrets",
+        }),
+        _ => Ok(None),
+    };
+    let read = file::stable(c, path, Links::Follow, gate, |c, file, size, first| {
+        let mut plaintext = Zeroizing::new(Vec::new());
+        file::fill(file, &mut plaintext, size).map_err(|e| file::read_error(path, e))?;
+        let (hash, len) = file::sha256(&plaintext);
+        if first {
+            c.observer.advance(len);
+        }
+        Ok((plaintext, len, hash))
+    })?;
+    let Stable::Read(read) = read else {
+        return Err(CaptureError::Missing {
+            path: path.to_owned(),
+        });
+    };
+    let (entries, values) = contents(&read.body);
+    c.guard.remember(path, (read.size, read.sha256), values);
+    Ok(Known {
+        plaintext: read.body,
+        metadata: read.metadata,
+        entries,
+    })
 }
 
 /// The public keys that secrets are encrypted to: age's own (`age1…`) and SSH's.

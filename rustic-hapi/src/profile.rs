@@ -40,8 +40,8 @@ pub struct Profile {
     pub allow_same_disk: bool,
     /// To whom secrets are encrypted. `None` where there is no secret.
     pub recipients: Option<Recipients>,
-    /// Names of inherited secrets that are left out by `[secrets] skip`.
-    pub skipped_secrets: Vec<String>,
+    /// Secrets that `[secrets] skip` leaves out. No other source may carry them either.
+    pub skipped_secrets: Vec<Source>,
     /// Local times at which runs are expected, in order.
     pub at: Vec<NaiveTime>,
     /// What is kept.
@@ -351,12 +351,12 @@ impl Profile {
             .resolve(path, lookup)
     }
 
-    /// The sources of one series, in the profile's order.
-    pub fn sources_of(&self, series: &str) -> Vec<Source> {
+    /// Every source that is named, also those that are left out: what the others must not read.
+    pub fn everything_named(&self) -> Vec<Source> {
         self.sources
             .iter()
-            .filter(|s| s.series == series)
             .map(|s| s.source.clone())
+            .chain(self.skipped_secrets.iter().cloned())
             .collect()
     }
 }
@@ -724,7 +724,7 @@ fn resolve_sources(
     skip_secrets: bool,
     home: &Path,
     hapi_home: &Path,
-) -> Result<(Vec<SeriesSource>, Vec<String>), ProfileError> {
+) -> Result<(Vec<SeriesSource>, Vec<Source>), ProfileError> {
     let mut seen = BTreeSet::new();
     let mut sources = Vec::new();
     let mut skipped = Vec::new();
@@ -777,22 +777,23 @@ fn resolve_sources(
             home,
             Some(hapi_home),
         )?;
-        if row.kind == Kind::Secret && skip_secrets {
-            skipped.push(row.name);
+        let source = Source {
+            name: row.name,
+            kind: row.kind,
+            path,
+            filter: row.filter,
+            exclude: row.exclude,
+            required: row.required.unwrap_or(true),
+            count: row.count,
+            newest: row.newest,
+            integrity: row.integrity.unwrap_or_default(),
+        };
+        if source.kind == Kind::Secret && skip_secrets {
+            skipped.push(source);
             continue;
         }
         sources.push(SeriesSource {
-            source: Source {
-                name: row.name,
-                kind: row.kind,
-                path,
-                filter: row.filter,
-                exclude: row.exclude,
-                required: row.required.unwrap_or(true),
-                count: row.count,
-                newest: row.newest,
-                integrity: row.integrity.unwrap_or_default(),
-            },
+            source,
             series: series_name,
             sensitivity,
         });

@@ -68,7 +68,12 @@ impl RunReport {
         if !profile.skipped_secrets.is_empty() {
             warnings.push(format!(
                 "the secrets {} are in no snapshot: `[secrets] skip` is true in `{}`",
-                profile.skipped_secrets.join(", "),
+                profile
+                    .skipped_secrets
+                    .iter()
+                    .map(|s| s.name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 profile.file.display()
             ));
         }

@@ -216,15 +216,16 @@ fn capture(
             "secrets are encrypted anew by each run: {error}"
         ));
     }
-    // Every source of the profile is named, so that no folder of one series opens a database or
-    // copies a secret of another.
-    let all: Vec<_> = profile.sources.iter().map(|s| s.source.clone()).collect();
+    // Every source is named, so that no folder of one series opens a database or copies a secret
+    // of another.
+    let all = profile.everything_named();
     let mut capturer = Capturer::new(staging, &all)?
         .recipients(profile.recipients.as_ref())
         .secret_cache(cache.as_ref().ok())
         .observer(ui)
         .stop(stop.clone())
         .now(SystemTime::from(time));
+    capturer.learn_secrets(&all);
     let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
     let mut captured: Vec<_> = capturer.capture_all(&wanted);
     captured.sort_by_key(|(index, _)| *index);
