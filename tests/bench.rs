@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo bench -p rustic-hapi --bench bench -- [--size 1GB] [--shape plain|search|both]
-//!     [--rounds 5] [--memory] [--keep] [--json FILE]
+//!     [--rounds 5] [--integrity full|quick] [--memory] [--keep] [--json FILE]
 //! ```
 //!
 //! Whole processes are measured: wall time here, processor time and peak memory by GNU time, growth
@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
+use hapi_sources::IntegrityCheck;
 use rustic_hapi::synthetic::{Hub, Shape};
 use serde_json::{Value, json};
 
@@ -53,14 +54,14 @@ fn run(options: &Options) -> Result<()> {
     for &shape in &options.shapes {
         if options.memory {
             for size in options.size.map_or(vec![GB, 4 * GB], |size| vec![size]) {
-                results.push(Race::prepare(shape, size, options.keep)?.memory()?);
+                results.push(Race::prepare(options, shape, size)?.memory()?);
             }
         } else {
             let size = options.size.unwrap_or(match shape {
                 Shape::Plain => GB,
                 Shape::Search => 6 * GB / 10,
             });
-            results.push(Race::prepare(shape, size, options.keep)?.side_by_side(options.rounds)?);
+            results.push(Race::prepare(options, shape, size)?.side_by_side(options.rounds)?);
         }
     }
     if let Some(file) = &options.json {
@@ -74,6 +75,8 @@ struct Options {
     size: Option<u64>,
     shapes: Vec<Shape>,
     rounds: u32,
+    /// Which of SQLite's checks our own runs include.
+    integrity: IntegrityCheck,
     memory: bool,
     keep: bool,
     json: Option<PathBuf>,
@@ -85,6 +88,7 @@ impl Options {
             size: None,
             shapes: Vec::new(),
             rounds: 5,
+            integrity: IntegrityCheck::Full,
             memory: false,
             keep: false,
             json: None,
@@ -104,6 +108,9 @@ impl Options {
                     }
                 }
                 "--rounds" => options.rounds = value()?.parse()?,
+                "--integrity" => {
+                    options.integrity = serde_json::from_value(value()?.as_str().into())?
+                }
                 "--memory" => options.memory = true,
                 "--keep" => options.keep = true,
                 "--json" => options.json = Some(from_workspace(value()?)),
@@ -166,7 +173,7 @@ struct Cost {
 }
 
 impl Race {
-    fn prepare(shape: Shape, size: u64, keep: bool) -> Result<Self> {
+    fn prepare(options: &Options, shape: Shape, size: u64) -> Result<Self> {
         let root = std::env::var_os("BENCH_DIR").map_or_else(
             || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench"),
             from_workspace,
@@ -179,7 +186,7 @@ impl Race {
             fs::create_dir_all(dir.path().join(folder))?;
         }
         let database = dir.path().join("home/.hapi/hapi.db");
-        match keep {
+        match options.keep {
             true => fs::copy(&base, &database).map(drop)?,
             false => fs::rename(&base, &database)?,
         }
@@ -188,12 +195,13 @@ impl Race {
             hub: Hub::open(&database, shape, SEED)?,
             dir,
         };
-        race.init()?;
+        race.init(options.integrity)?;
         Ok(race)
     }
 
     /// Makes the two repositories, each with the program that will use it.
-    fn init(&self) -> Result<()> {
+    fn init(&self, integrity: IntegrityCheck) -> Result<()> {
+        let integrity = serde_json::to_value(integrity)?;
         let dir = self.dir.path().display();
         let password = self.dir.path().join("password");
         fs::write(&password, "correct horse battery staple\n")?;
@@ -217,6 +225,7 @@ path = "$HAPI_HOME/hapi.db"
 kind = "sqlite"
 count = ["sessions", "messages"]
 newest = ["messages.created_at"]
+integrity = {integrity}
 "#
         );
         fs::write(self.dir.path().join("profile.toml"), profile)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::{Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop};
@@ -143,6 +143,7 @@ fn take(
     staging: &Staging,
     ui: &Ui,
 ) -> Result<Taken, Error> {
+    let clock = Instant::now();
     let captured = capture(
         profile,
         sources,
@@ -151,6 +152,11 @@ fn take(
         repository.gate().stop(),
         ui,
     )?;
+    ui.step(format_args!(
+        "{}: captured after {:.1?}",
+        series.name,
+        clock.elapsed()
+    ));
     let manifest = Manifest::of(profile, &series.name, sources, &captured);
     let captures: Vec<Capture> = captured.into_iter().filter_map(Result::ok).collect();
     something_was_captured(&series.name, &manifest, &captures)?;
@@ -176,7 +182,17 @@ fn take(
                 .map(|hours| history::to_jiff(&(time + TimeDelta::hours(i64::from(hours))))),
         };
         let (file, written) = archive.write(repository, &label)?;
+        ui.step(format_args!(
+            "{}: written after {:.1?}",
+            series.name,
+            clock.elapsed()
+        ));
         readback::prove(repository, &file, &archive, &written)?;
+        ui.step(format_args!(
+            "{}: read back after {:.1?}",
+            series.name,
+            clock.elapsed()
+        ));
         let tree = file.tree.to_hex().to_string();
         snapshot = Some(Saved {
             id: file.id.to_hex().to_string(),
