@@ -1,0 +1,219 @@
+//! `init` and the profile commands through the real binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use common::{BusyHub, Home, run};
+
+#[test]
+fn a_new_machine_gets_password_repository_and_a_short_profile() {
+    let home = Home::new();
+    let said = home.init().exits(0);
+    assert!(
+        said.stdout.contains("Keep off this machine"),
+        "{}",
+        said.stdout
+    );
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    assert!(profile.contains("extends = \"hapi\""), "{profile}");
+    assert!(profile.lines().count() < 20, "{profile}");
+    for private in [home.password(), home.profile()] {
+        assert_eq!(
+            fs::metadata(&private).unwrap().mode() & 0o077,
+            0,
+            "{}",
+            private.display()
+        );
+    }
+    let config = home.restic(&["cat", "config"]).json();
+    assert_eq!(config["version"], 2);
+    assert!(profile.contains(config["id"].as_str().unwrap()));
+    for file in ["config", "keys", "data", "snapshots"] {
+        let mode = fs::metadata(home.repository().join(file)).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{file} is for its owner alone");
+    }
+    // Once more: nothing to do, and nothing changes.
+    let password = fs::read(home.password()).unwrap();
+    home.init().exits(0);
+    assert_eq!(fs::read(home.password()).unwrap(), password);
+    assert_eq!(fs::read_to_string(home.profile()).unwrap(), profile);
+}
+
+#[test]
+fn a_profile_that_exists_keeps_its_comments_and_gets_the_id() {
+    let home = Home::new();
+    fs::create_dir_all(home.profile().parent().unwrap()).unwrap();
+    let text = format!(
+        "# mine\nextends = \"hapi\" # the fork\n[repository]\nlocation = {:?} # the box\nallow-same-disk = true\n[secrets]\nrecipients = [{:?}]\n",
+        home.repository(),
+        home.recipient
+    );
+    fs::write(home.profile(), &text).unwrap();
+    fs::set_permissions(home.profile(), fs::Permissions::from_mode(0o640)).unwrap();
+    home.hapi_command(&["init"]).exits(0);
+    let now = fs::read_to_string(home.profile()).unwrap();
+    for line in text.lines() {
+        assert!(now.contains(line), "`{line}` is gone from {now}");
+    }
+    assert!(now.contains("id = ") && now.contains("host = "), "{now}");
+    assert_eq!(fs::metadata(home.profile()).unwrap().mode() & 0o777, 0o640);
+    home.snapshot().exits(0);
+}
+
+#[test]
+fn a_profile_that_may_not_be_written_gets_its_lines_printed() {
+    let home = Home::new();
+    let place = home.dir.path().join("etc");
+    fs::create_dir(&place).unwrap();
+    let profile = place.join("hapi.toml");
+    let text = format!(
+        "extends = \"hapi\"\n[repository]\nlocation = {:?}\npassword-file = {:?}\nallow-same-disk = true\n[secrets]\nrecipients = [{:?}]\n",
+        home.repository(),
+        home.password(),
+        home.recipient
+    );
+    fs::write(&profile, text).unwrap();
+    let mount = |args: &[&str]| {
+        let mut all: Vec<&std::ffi::OsStr> = args.iter().map(std::ffi::OsStr::new).collect();
+        all.push(place.as_os_str());
+        run(args[0], &all[1..]);
+    };
+    run(
+        "mount",
+        &["--bind".as_ref(), place.as_os_str(), place.as_os_str()],
+    );
+    mount(&["mount", "-o", "remount,bind,ro"]);
+    let said = home.hapi_command(&["--profile", profile.to_str().unwrap(), "init"]);
+    mount(&["umount"]);
+    let said = said.exits(0);
+    assert!(
+        said.stdout.contains("may not be written") && said.stdout.contains("id = "),
+        "{}",
+        said.stdout
+    );
+}
+
+#[test]
+fn without_a_recipient_secrets_are_left_out_and_every_run_says_so() {
+    let home = Home::new();
+    let repository = home.repository();
+    let args = [
+        "init",
+        "--repository",
+        repository.to_str().unwrap(),
+        "--allow-same-disk",
+    ];
+    let said = home.hapi_command(&args).exits(0);
+    assert!(
+        said.stdout.contains("Secrets are NOT kept"),
+        "{}",
+        said.stdout
+    );
+    let snapshot = home.hapi_command(&["-q", "snapshot"]).exits(0);
+    assert!(snapshot.stderr.contains("hub.env"), "{}", snapshot.stderr);
+    assert!(!home.manifest("hapi").to_string().contains("hub.env.age"));
+}
+
+#[test]
+fn the_running_hubs_home_is_found() {
+    let home = Home::new();
+    let elsewhere = home.dir.path().join("var lib");
+    fs::create_dir(&elsewhere).unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("hapi.db{suffix}");
+        _ = fs::rename(home.hapi(&name), elsewhere.join(&name));
+    }
+    let hub = BusyHub::start(&elsewhere.join("hapi.db"));
+    let repository = home.repository();
+    let said = home.hapi_command(&[
+        "init",
+        "--json",
+        "--repository",
+        repository.to_str().unwrap(),
+        "--allow-same-disk",
+    ]);
+    drop(hub);
+    // Another test's hub may run on this machine, too: then we are asked which one.
+    if said.code == 2 {
+        assert!(said.stderr.contains("--hapi-home"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains(elsewhere.to_str().unwrap()),
+            "{}",
+            said.stderr
+        );
+    } else {
+        assert_eq!(
+            said.exits(0).json()["hapi-home"],
+            elsewhere.to_str().unwrap()
+        );
+    }
+}
+
+#[test]
+fn a_repository_that_restic_made_is_taken_and_its_cost_told() {
+    let home = Home::new();
+    fs::create_dir_all(home.password().parent().unwrap()).unwrap();
+    fs::write(home.password(), "restic's own\n").unwrap();
+    fs::set_permissions(home.password(), fs::Permissions::from_mode(0o600)).unwrap();
+    home.restic(&["init"]);
+    let said = home.init().exits(0);
+    assert!(said.stdout.contains("was there already"), "{}", said.stdout);
+    assert!(said.stdout.contains("content-defined"), "{}", said.stdout);
+    home.snapshot().exits(0);
+    home.restic(&["check", "--read-data"]);
+}
+
+#[test]
+fn profile_check_and_show() {
+    let home = Home::initialised();
+    let said = home.hapi_command(&["profile", "check"]).exits(0);
+    assert!(
+        said.stdout.contains("10 sources in 2 series"),
+        "{}",
+        said.stdout
+    );
+    let shown = home.hapi_command(&["profile", "show"]).exits(0).stdout;
+    // What is shown is a whole profile of its own.
+    let copy = home.dir.path().join("copy.toml");
+    fs::write(&copy, shown.replace("extends = \"hapi\"\n", "")).unwrap();
+    let again = home
+        .hapi_command(&["--profile", copy.to_str().unwrap(), "profile", "check"])
+        .exits(0);
+    assert!(
+        again.stdout.contains("10 sources in 2 series"),
+        "{}",
+        again.stdout
+    );
+}
+
+#[test]
+fn a_run_leaves_no_core_and_tells_no_password() {
+    let home = Home::initialised();
+    let hub = BusyHub::start(&home.database());
+    let password = fs::read_to_string(home.password()).unwrap();
+    let mut child = home.command().arg("snapshot").spawn().unwrap();
+    let mut seen = false;
+    while child.try_wait().unwrap().is_none() {
+        let proc = std::path::Path::new("/proc").join(child.id().to_string());
+        let limits = fs::read_to_string(proc.join("limits")).unwrap_or_default();
+        let arguments = fs::read_to_string(proc.join("cmdline")).unwrap_or_default();
+        let environment = fs::read_to_string(proc.join("environ")).unwrap_or_default();
+        assert!(!arguments.contains(password.trim()) && !environment.contains(password.trim()));
+        // From the moment it set its limits on, which is the first thing it does.
+        seen |= limits.lines().any(|l| {
+            l.starts_with("Max core file size") && l.split_whitespace().nth(4) == Some("0")
+        });
+    }
+    drop(hub);
+    assert!(child.wait().unwrap().success());
+    assert!(seen, "core dumps are off while it runs");
+}
