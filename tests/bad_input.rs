@@ -425,3 +425,97 @@ fn a_full_staging_folder() {
     disk.remount("size=64m");
     home.hapi_command(&["snapshot"]).exits(0);
 }
+
+#[test]
+fn a_repository_that_lost_its_config_is_not_an_empty_folder() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    fs::rename(
+        home.repository().join("config"),
+        home.dir.path().join("config"),
+    )
+    .unwrap();
+    let said = home.hapi_command(&["snapshot"]);
+    refused(
+        &home,
+        said,
+        1,
+        &["`config` is missing", "put `config` back"],
+    );
+    home.edit_profile(|text| {
+        text.lines()
+            .filter(|l| !l.starts_with("id ="))
+            .collect::<Vec<_>>()
+            .join("\n")
+    });
+    refused(
+        &home,
+        home.hapi_command(&["init"]),
+        1,
+        &["`config` is missing"],
+    );
+    fs::rename(
+        home.dir.path().join("config"),
+        home.repository().join("config"),
+    )
+    .unwrap();
+    home.hapi_command(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn an_init_that_was_cut_off_leaves_no_second_key() {
+    let home = Home::initialised();
+    fs::remove_file(home.repository().join("config")).unwrap();
+    fs::remove_file(home.profile()).unwrap();
+    home.init().exits(0);
+    assert_eq!(
+        fs::read_dir(home.repository().join("keys"))
+            .unwrap()
+            .count(),
+        1
+    );
+    home.snapshot().exits(0);
+    home.restic(&["check"]);
+}
+
+#[test]
+fn an_unmounted_disk_is_told_as_such_and_not_as_the_same_disk() {
+    let home = Home::new();
+    let disk = Tmpfs::mount(home.repository(), "size=64m,mode=700");
+    let repository = home.repository();
+    let recipient = home.recipient.clone();
+    let args = [
+        "init",
+        "--repository",
+        repository.to_str().unwrap(),
+        "--recipient",
+        &recipient,
+    ];
+    home.hapi_command(&args).exits(0);
+    home.hapi_command(&["snapshot"]).exits(0);
+    drop(disk);
+    let said = home.hapi_command(&["snapshot"]);
+    refused(&home, said, 10, &["no repository", "mounted"]);
+}
+
+#[test]
+fn usage_errors_are_one_document_with_json() {
+    let home = Home::new();
+    let said = home
+        .hapi_command(&["snapshot", "--json", "--bogus"])
+        .exits(2);
+    assert_eq!(said.json()["exit"], 2);
+    assert!(said.json()["error"].as_str().unwrap().contains("--bogus"));
+}
+
+#[test]
+fn init_does_not_ignore_what_a_profile_does_not_say() {
+    let home = Home::initialised();
+    let said = home.hapi_command(&["init", "--hapi-home", "/srv/hapi"]);
+    refused(
+        &home,
+        said,
+        2,
+        &["--hapi-home", "would not change it", "hint:"],
+    );
+}

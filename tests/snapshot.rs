@@ -652,3 +652,136 @@ fn env_opens_the_same_repository_with_restic() {
     let listed = run("sh", &["-c".as_ref(), script.as_ref()]).json();
     assert_eq!(listed.as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn where_two_sources_meet_the_manifest_says_what_the_snapshot_holds() {
+    let home = Home::initialised();
+    // A stray file where the ciphertext goes, and a manifest that was restored into the home.
+    fs::write(home.hapi("hub.env.age"), "stray").unwrap();
+    fs::write(home.path().join(".hapi-manifest.json"), "old").unwrap();
+    // A link in a folder where a pattern has what lies behind it.
+    fs::create_dir(home.path().join("real")).unwrap();
+    fs::write(home.path().join("real/one.md"), "one").unwrap();
+    std::os::unix::fs::symlink("../real", home.hapi("plans")).unwrap();
+    let profile = home.write_profile(
+        "meet",
+        "[[source]]\nname = \"all\"\npath = \"~\"\nkind = \"dir\"\n\
+         [[source]]\nname = \"hapi.db\"\npath = \"~/.hapi/hapi.db\"\nkind = \"sqlite\"\n\
+         [[source]]\nname = \"hub.env\"\npath = \"~/.hapi/hub.env\"\nkind = \"secret\"\n\
+         [[source]]\nname = \"plans\"\npath = \"~/.hapi/plans/*.md\"\nkind = \"glob\"\n",
+    );
+    let said = home
+        .hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"])
+        .exits(3);
+    assert!(
+        said.stderr.contains("belongs to the source `hub.env`"),
+        "{}",
+        said.stderr
+    );
+    home.restic(&["check", "--read-data"]);
+
+    // Each entry of the manifest once, and just so in the snapshot.
+    let manifest = home.manifest("meet");
+    let mut seen = std::collections::BTreeSet::new();
+    for entry in manifest["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|s| s["entries"].as_array().unwrap())
+    {
+        let path = entry["path"].as_str().unwrap();
+        assert!(seen.insert(path.to_owned()), "{path} twice");
+        if entry["type"] == "file" {
+            assert_eq!(
+                entry["size"],
+                home.dump("meet", Path::new(path)).len(),
+                "{path}"
+            );
+        }
+    }
+    let ciphertext = home.dump("meet", &home.hapi("hub.env.age"));
+    assert!(ciphertext.starts_with(b"age-encryption.org/"));
+    // Nothing of the program's own, least of all a password.
+    let listing = home.restic(&["ls", "latest"]).stdout;
+    for own in [
+        "rustic-hapi/hapi.password",
+        "/staging",
+        "secrets/key",
+        "/locks",
+    ] {
+        assert!(!listing.contains(own), "{own} is in {listing}");
+    }
+}
+
+#[test]
+fn a_secret_replaced_by_rename_is_never_taken_in_clear() {
+    let home = Home::initialised();
+    let profile = home.write_profile(
+        "rename",
+        "[[source]]\nname = \"hub.env\"\npath = \"~/.hapi/hub.env\"\nkind = \"secret\"\n\
+         [[source]]\nname = \"hapi\"\npath = \"~/.hapi\"\nkind = \"dir\"\n\
+         [[source]]\nname = \"hapi.db\"\npath = \"~/.hapi/hapi.db\"\nkind = \"sqlite\"\n",
+    );
+    let path = home.hapi("hub.env");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                n += 1;
+                // Beside the folder, as a temporary name in it would be another file of it.
+                let temporary = home.path().join("hub.env.new");
+                fs::write(&temporary, format!("API_KEY={}{n:06}\n", CANARIES[0])).unwrap();
+                fs::rename(&temporary, &path).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        for _ in 0..6 {
+            home.hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"]);
+        }
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    for (n, snapshot) in home.restic_snapshots().iter().enumerate() {
+        let target = home.dir.path().join(format!("restored-{n}"));
+        let id = snapshot["id"].as_str().unwrap();
+        home.restic(&["restore", id, "--target", target.to_str().unwrap()]);
+        assert!(files_with(&target, CANARIES[0]).is_empty());
+    }
+}
+
+#[test]
+fn a_pack_of_an_earlier_run_that_is_gone_is_noticed() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let mut packs: Vec<_> = fs::read_dir(home.repository().join("data"))
+        .unwrap()
+        .flat_map(|d| fs::read_dir(d.unwrap().path()).unwrap())
+        .map(|f| f.unwrap().path())
+        .collect();
+    packs.sort_by_key(|p| fs::metadata(p).unwrap().len());
+    let largest = packs.pop().unwrap();
+    let aside = home.dir.path().join("pack");
+    fs::rename(&largest, &aside).unwrap();
+    let said = home.snapshot().exits(1);
+    assert!(said.stderr.contains("earlier run"), "{}", said.stderr);
+    assert_eq!(
+        home.restic_snapshots().len(),
+        2,
+        "what is not proven is not there"
+    );
+    fs::rename(&aside, &largest).unwrap();
+    home.snapshot().exits(0);
+}
+
+#[test]
+fn optional_sources_that_are_absent_fail_no_series() {
+    let home = Home::initialised();
+    fs::remove_dir_all(home.path().join("voice-test-output")).unwrap();
+    home.edit_profile(|text| {
+        format!("{text}\n[[source]]\nname = \"voice-test-output\"\npath = \"~/voice-test-output\"\nkind = \"dir\"\nseries = \"hapi-weekly\"\nrequired = false\n")
+    });
+    for _ in 0..2 {
+        let report = home.snapshot().exits(0).json();
+        assert_eq!(report["series"].as_array().unwrap().len(), 1);
+    }
+}

@@ -175,6 +175,12 @@ pub enum Note {
         secret: String,
         sha256: Sha256Hash,
     },
+    /// A symbolic link that matches a pattern, and leads nowhere.
+    DanglingLink { path: PathBuf },
+    /// Another source of the run has this path, too: that one's entry counts.
+    AlsoTaken { path: PathBuf, by: String },
+    /// Something of this program's own, which no walk enters.
+    KeptOut { path: PathBuf },
     /// The filter could not ask git, so all that matches was taken.
     NoGit { path: PathBuf, reason: String },
     /// The secret's stored ciphertext could not be used, or not be stored.
@@ -355,14 +361,25 @@ impl<'a> Capturer<'a> {
         }
     }
 
+    /// Files and folders that no folder or pattern enters, whatever the sources say: a program's own
+    /// state, its passwords, the place that captures go to.
+    #[must_use]
+    pub fn keep_out(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.guard.keep_out(paths);
+        self
+    }
+
     /// Reads the secrets among these sources without taking them, so that no other source carries
     /// a copy of one, or quotes it unnoticed: for runs that take only a part of a profile.
     ///
-    /// One that cannot be read cannot be copied by this process either, and is passed over.
-    pub fn learn_secrets(&mut self, sources: &[Source]) {
-        for source in sources.iter().filter(|s| s.kind == Kind::Secret) {
-            _ = secret::learn(self, source);
-        }
+    /// Returns those that could not be read: copies of them are not recognised by content, only
+    /// by name and inode.
+    pub fn learn_secrets(&mut self, sources: &[Source]) -> Vec<(String, CaptureError)> {
+        sources
+            .iter()
+            .filter(|s| s.kind == Kind::Secret)
+            .filter_map(|s| Some((s.name.clone(), secret::learn(self, s).err()?)))
+            .collect()
     }
 
     /// Takes all of these sources, secrets first (so that they are known when files are looked

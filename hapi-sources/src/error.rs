@@ -107,6 +107,9 @@ pub enum CaptureError {
     /// age failed.
     #[error("cannot encrypt `{}`: {reason}", path.display())]
     Encrypt { path: PathBuf, reason: String },
+    /// Another source put something else at this path.
+    #[error("`{}` cannot be taken: its place belongs to the source `{by}`", path.display())]
+    Shadowed { path: PathBuf, by: String },
     /// The pattern is not one.
     #[error(transparent)]
     Source(#[from] SourceError),

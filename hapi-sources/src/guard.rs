@@ -39,6 +39,7 @@ pub(crate) struct Guard {
     patterns: Vec<Pattern>,
     plain: Vec<PathBuf>,
     secrets: Vec<Secret>,
+    private: Vec<PathBuf>,
     seen: Seen,
 }
 
@@ -53,7 +54,7 @@ struct Seen {
     at: Instant,
     databases: Vec<PathBuf>,
     inodes: HashMap<(u64, u64), Protected>,
-    paths: HashSet<PathBuf>,
+    paths: HashMap<PathBuf, Protected>,
 }
 
 impl fmt::Debug for Guard {
@@ -83,16 +84,30 @@ impl Guard {
             at: Instant::now(),
             databases: Vec::new(),
             inodes: HashMap::new(),
-            paths: HashSet::new(),
+            paths: HashMap::new(),
         };
         let mut guard = Self {
             patterns,
             plain,
             secrets,
+            private: Vec::new(),
             seen,
         };
         guard.renew();
         Ok(guard)
+    }
+
+    /// Adds files and folders that no walk enters.
+    pub(crate) fn keep_out(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        for path in paths {
+            self.private.push(real(&path));
+            self.private.push(path);
+        }
+    }
+
+    /// The paths that no walk enters.
+    pub(crate) fn private(&self) -> Vec<PathBuf> {
+        self.private.clone()
     }
 
     /// Looks for the databases anew: at the beginning of each source.
@@ -120,6 +135,11 @@ impl Guard {
         seen.inodes.clear();
         seen.paths.clear();
         for secret in &self.secrets {
+            // By name, too: one that is replaced by rename is another inode with other content.
+            for path in [secret.path.clone(), real(&secret.path)] {
+                seen.paths
+                    .insert(path, Protected::Secret(secret.name.clone()));
+            }
             if let Ok(m) = fs::metadata(&secret.path) {
                 seen.inodes
                     .insert((m.dev(), m.ino()), Protected::Secret(secret.name.clone()));
@@ -133,7 +153,7 @@ impl Guard {
                 {
                     seen.inodes.insert((m.dev(), m.ino()), Protected::Database);
                 }
-                seen.paths.insert(path);
+                seen.paths.insert(path, Protected::Database);
             }
         }
         seen.at = Instant::now();
@@ -146,9 +166,10 @@ impl Guard {
         if pinned.stat.nlink() > 1 || self.seen.at.elapsed() > FRESH {
             self.refresh();
         }
-        let by_path = |p: &Path| self.seen.paths.contains(p);
-        if by_path(path) || pinned.real_path().is_some_and(|p| by_path(&p)) {
-            return Some(Protected::Database);
+        let by_path = |p: &Path| self.seen.paths.get(p).cloned();
+        let named = by_path(path).or_else(|| pinned.real_path().and_then(|p| by_path(&p)));
+        if named.is_some() {
+            return named;
         }
         self.seen
             .inodes

@@ -368,9 +368,16 @@ impl SecretCache {
 }
 
 fn read_key(path: &Path) -> io::Result<Option<Zeroizing<[u8; 32]>>> {
-    let mut file = File::open(path)?;
+    use std::os::unix::fs::OpenOptionsExt;
+    // Whatever lies there instead, a pipe say, must not hold the run up.
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
     let mut key = Zeroizing::new([0; 32]);
-    if file.metadata()?.len() != key.len() as u64 {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() != key.len() as u64 {
         return Ok(None);
     }
     file.read_exact(key.as_mut_slice())?;

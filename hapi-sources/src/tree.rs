@@ -32,7 +32,16 @@ pub(crate) fn glob(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Cap
         paths.retain(|p| !in_head.contains(p));
         capture.notes = notes;
     }
+    let dangling = found.dangling.into_iter();
+    capture
+        .notes
+        .extend(dangling.map(|path| Note::DanglingLink { path }));
+    let private = c.guard.private();
     for path in paths {
+        if private.iter().any(|p| path.starts_with(p)) {
+            capture.notes.push(Note::KeptOut { path });
+            continue;
+        }
         take_into(&mut capture, c, &path, Links::Follow)?;
     }
     capture.sort();
@@ -43,9 +52,19 @@ pub(crate) fn glob(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Cap
 /// inside are kept as links.
 pub(crate) fn dir(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let (root, exclude) = (source.path.as_path(), exclusions(source)?);
-    folder(root)?;
+    let began = folder(root)?;
     let mut capture = Capture::empty(source);
-    let kept = |e: &DirEntry| e.depth() == 0 || !excluded(&exclude, root, e.path());
+    let mut kept_out = Vec::new();
+    let private = c.guard.private();
+    let kept = |e: &DirEntry| {
+        let out = private.iter().any(|p| p == e.path());
+        if out {
+            kept_out.push(Note::KeptOut {
+                path: e.path().to_owned(),
+            });
+        }
+        !out && (e.depth() == 0 || !excluded(&exclude, root, e.path()))
+    };
     let walk = WalkDir::new(root)
         .sort_by_file_name()
         .into_iter()
@@ -81,6 +100,14 @@ pub(crate) fn dir(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Capt
             });
         }
     }
+    // Single files may vanish under a walk; the folder itself must still be the one it began with.
+    if folder(root)? != began {
+        return Err(CaptureError::Unstable {
+            path: root.to_owned(),
+            attempts: 1,
+        });
+    }
+    capture.notes.append(&mut kept_out);
     capture.sort();
     Ok(capture)
 }
@@ -158,11 +185,11 @@ fn walk_failure(e: walkdir::Error, root: &Path) -> Option<Failure> {
     })
 }
 
-/// Makes sure that a folder to walk is one.
-fn folder(path: &Path) -> Result<(), CaptureError> {
+/// Makes sure that a folder to walk is one, and tells which: its device and inode.
+fn folder(path: &Path) -> Result<(u64, u64), CaptureError> {
     let pinned = Pinned::new(path, Links::Follow).map_err(|e| file::look_error(path, e))?;
     if pinned.stat.is_dir() {
-        return Ok(());
+        return Ok((pinned.stat.dev(), pinned.stat.ino()));
     }
     let found = file::found(&pinned.stat);
     Err(CaptureError::WrongType {
@@ -211,6 +238,8 @@ pub(crate) struct Pattern {
 pub(crate) struct Found {
     pub(crate) paths: Vec<PathBuf>,
     pub(crate) failures: Vec<Failure>,
+    /// Links to nothing: an editor's lock, say.
+    pub(crate) dangling: Vec<PathBuf>,
 }
 
 impl Pattern {
@@ -259,6 +288,7 @@ impl Pattern {
         let mut found = Found {
             paths: Vec::new(),
             failures: Vec::new(),
+            dangling: Vec::new(),
         };
         let below = |p: &Path| p.strip_prefix(&self.base).unwrap_or(p).to_owned();
         let entered = |e: &DirEntry| {
@@ -294,9 +324,7 @@ impl Pattern {
                     }
                     let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
                     if link && e.io_error().is_some_and(gone) {
-                        found
-                            .failures
-                            .push(failure(&path, CaptureError::Missing { path: path.clone() }));
+                        found.dangling.push(path);
                     } else {
                         found.failures.extend(walk_failure(e, &self.base));
                     }
@@ -314,11 +342,7 @@ impl Pattern {
         match path.metadata() {
             Ok(m) if m.is_dir() => {}
             Ok(_) => found.paths.push(path),
-            Err(_) if path.is_symlink() => {
-                found
-                    .failures
-                    .push(failure(&path, CaptureError::Missing { path: path.clone() }));
-            }
+            Err(_) if path.is_symlink() => found.dangling.push(path),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => found
                 .failures

@@ -176,7 +176,7 @@ impl Archive {
         let snapshot = SnapshotFile {
             time: label.time.clone(),
             hostname: label.host.clone(),
-            username: "rustic-hapi".to_owned(),
+            username: crate::history::USERNAME.to_owned(),
             program_version: concat!("rustic-hapi ", env!("CARGO_PKG_VERSION")).to_owned(),
             tags,
             description: Some(label.description.clone()),

@@ -177,7 +177,7 @@ impl Global {
         Lookup {
             profile: self.profile.clone(),
             home: self.home.clone(),
-            repository: self.repository.clone(),
+            repository: self.repository.as_deref().map(absolute),
             password_file: self.password_file.clone(),
             env: Environment::from_process(),
         }
@@ -235,6 +235,17 @@ impl InitArgs {
             allow_same_disk: self.allow_same_disk,
         }
     }
+}
+
+/// A path on the command line is seen from the working folder, as everywhere.
+fn absolute(location: &str) -> String {
+    if location.contains(':') || location.starts_with('~') {
+        return location.to_owned();
+    }
+    std::path::absolute(location).map_or_else(
+        |_| location.to_owned(),
+        |path| path.to_string_lossy().into_owned(),
+    )
 }
 
 fn hours(text: &str) -> Result<u32, String> {

@@ -239,7 +239,13 @@ impl Demo {
     }
 
     fn snapshot(&self, profile: &Profile, at: DateTime<Local>) -> Result<String, Error> {
-        let report = snapshot::run(profile, &Request::default(), at, &self.stop, &Ui::silent())?;
+        let report = snapshot::run(
+            profile,
+            &Request::default(),
+            &|| at,
+            &self.stop,
+            &Ui::silent(),
+        )?;
         match report.exit() {
             crate::Exit::Complete => Ok(report.line()),
             _ => Err(Error::Engine {

@@ -207,7 +207,7 @@ impl Error {
                 "is another disk mounted there? If the new repository is meant, change `id` in the profile".into()
             }
             Self::SameDisk { .. } => {
-                "choose a place on another machine or disk; `allow-same-disk = true` in `[repository]` accepts this one".into()
+                "choose a place on another machine or disk; `init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
             }
             Self::Refused { failures } => failures
                 .iter()
@@ -256,6 +256,16 @@ pub(crate) fn one_line(error: &RusticError) -> String {
     let text = error.display_log();
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line = line.strip_prefix("Error: ").unwrap_or(&line).to_owned();
+    // A nested error of the engine's brings its whole page along.
+    for page in [
+        "Some additional details",
+        "Backtrace:",
+        "`rustic_core` experienced an error",
+    ] {
+        if let Some(at) = line.find(page).filter(|at| *at > 0) {
+            line.truncate(at);
+        }
+    }
     while let Some(start) = line.find(" (kind: ") {
         let end = line[start..]
             .find(')')

@@ -1,8 +1,8 @@
 //! A history is the snapshots of ours that a repository holds, read from the snapshot files alone:
 //! no index, no trees.
 //!
-//! Ours are those with the profile's host name and the tag of one of its series. Everyone else's
-//! are never touched.
+//! Ours are those with the profile's host name, the tag of one of its series, and the user name
+//! [`USERNAME`]. Everyone else's are never touched.
 
 use std::fmt;
 
@@ -11,6 +11,9 @@ use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
 use crate::manifest::Description;
 use crate::profile::{Profile, Rhythm};
+
+/// The user name that snapshots of ours carry.
+pub const USERNAME: &str = "rustic-hapi";
 
 /// Tag of a snapshot in which something is missing or damaged.
 pub const PARTIAL: &str = "partial";
@@ -47,7 +50,9 @@ pub struct Snapshot {
 impl Snapshot {
     /// Reads a snapshot file; `None` if it is not ours.
     pub fn of(file: &SnapshotFile, profile: &Profile) -> Option<Self> {
-        if file.hostname != profile.host {
+        // The user name, which `restic tag` keeps, tells ours from what somebody else backed up
+        // under the same host name with a tag like ours.
+        if file.hostname != profile.host || file.username != USERNAME {
             return None;
         }
         let tags: Vec<String> = file.tags.iter().cloned().collect();

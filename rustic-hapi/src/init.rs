@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{Kind, Stop};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::error::{Error, ProfileError};
+use crate::location::Location;
 use crate::lock::private_folder;
 use crate::profile::{Lookup, Profile};
 use crate::report::JSON_VERSION;
@@ -40,6 +41,8 @@ pub struct Report {
     pub profile: PathBuf,
     /// Whether it was written by this call; otherwise only the id was added.
     pub profile_is_new: bool,
+    /// Whether this call wrote to it.
+    pub profile_changed: bool,
     /// Lines that belong into the profile, where it may not be written.
     pub lines_to_add: Option<String>,
     /// Where the repository is, without credentials.
@@ -81,7 +84,7 @@ pub struct Hub {
 /// Before anything is written, whatever is wrong with the profile, the place, or what is there.
 pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Error> {
     let existing = lookup.find()?;
-    let hub = Hub::look(lookup, request)?;
+    let mut hub = Hub::look(lookup, request)?;
     let path = match &existing {
         Some(path) => path.clone(),
         None => lookup.candidates()?.remove(0),
@@ -91,10 +94,11 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         None => new_profile(lookup, request, &hub)?,
     };
     let profile = Profile::parse(&document.to_string(), &path, lookup)?;
-    off_the_disk(&profile)?;
-    private_folder(&profile.state)?;
-    let _lock = lock(&profile, std::time::Duration::ZERO, stop)?;
-
+    if existing.is_some() {
+        hub.home.clone_from(&profile.hapi_home);
+        hub.found_by = "the profile";
+        request.agrees_with(&document, &profile)?;
+    }
     let there = Repository::exists(&profile)?;
     if let (false, Some(id)) = (there, &profile.repository_id) {
         return Err(Error::NoRepository {
@@ -103,6 +107,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
             hint: "is the disk mounted? To begin anew, remove `id` from the profile".into(),
         });
     }
+    off_the_disk(&profile)?;
+    private_folder(&profile.state)?;
+    let _lock = lock(&profile, std::time::Duration::ZERO, stop)?;
     let password_is_new = !there && make_password(&profile.password_file)?;
     let repository = if there {
         Repository::open(&profile, stop, Ui::silent())?
@@ -110,17 +117,26 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         Repository::init(&profile, chunk_size_for(database_bytes(&profile)), stop)?
     };
     let id = repository.id();
-    let lines_to_add = if profile.repository_id.is_some() {
-        None
-    } else {
+    let complete = profile.repository_id.is_some() && document.contains_key("host");
+    let mut lines_to_add = None;
+    if !complete {
         add_identity(&mut document, &id, &profile.host);
-        put_profile(&path, &document, existing.is_some())
-            .err()
-            .map(|_| format!("host = \"{}\"\n[repository]\nid = \"{id}\"", profile.host))
-    };
+        match put_profile(&path, &document, existing.is_some()) {
+            Ok(()) => {}
+            // One that is there serves without the lines; one that is not does not.
+            Err(error) if existing.is_some() => {
+                lines_to_add = Some(format!(
+                    "{error}\nat its top:               host = \"{}\"\nbelow `[repository]`:     id = \"{id}\"",
+                    profile.host
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+    }
     Ok(Report {
         profile: path,
         profile_is_new: existing.is_none(),
+        profile_changed: !complete && lines_to_add.is_none(),
         lines_to_add,
         location: profile.location.to_string(),
         repository_id: id,
@@ -131,6 +147,48 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         has_recipients: profile.recipients.is_some(),
         hub,
     })
+}
+
+impl Request {
+    /// A profile that exists is the operator's: what is asked for and not in it is said, not done.
+    fn agrees_with(&self, document: &DocumentMut, profile: &Profile) -> Result<(), Error> {
+        let text = document.to_string();
+        let differs = if self.recipients.iter().any(|r| !text.contains(r.as_str())) {
+            Some((
+                "--recipient",
+                "add the key to `recipients` in `[secrets]`, and remove `skip`",
+            ))
+        } else if self.allow_same_disk && !profile.allow_same_disk {
+            Some((
+                "--allow-same-disk",
+                "say `allow-same-disk = true` in `[repository]`",
+            ))
+        } else if self
+            .hapi_home
+            .as_ref()
+            .is_some_and(|dir| *dir != profile.hapi_home)
+        {
+            Some(("--hapi-home", "say `hapi-home = \"…\"` at the top of it"))
+        } else if self
+            .extends
+            .as_deref()
+            .is_some_and(|name| document.get("extends").and_then(Item::as_str) != Some(name))
+        {
+            Some(("--extends", "say `extends = \"…\"` at the top of it"))
+        } else {
+            None
+        };
+        match differs {
+            None => Ok(()),
+            Some((flag, remedy)) => Err(Error::Usage {
+                fact: format!(
+                    "the profile `{}` exists, and `{flag}` would not change it",
+                    profile.file.display()
+                ),
+                hint: Some(remedy.to_owned()),
+            }),
+        }
+    }
 }
 
 impl Hub {
@@ -238,7 +296,10 @@ fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> 
             .entry("repository")
             .or_insert(Item::Table(Table::new()));
         match repository.get("location").and_then(Item::as_str) {
-            Some(location) if location != wanted => {
+            Some(location)
+                if Location::parse(location, &lookup.home()?)
+                    != Location::parse(wanted, &lookup.home()?) =>
+            {
                 return Err(Error::Usage {
                     fact: format!(
                         "the profile `{}` already names another repository",
@@ -328,6 +389,8 @@ fn add_identity(document: &mut DocumentMut, id: &str, host: &str) {
 }
 
 fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {
+    // A link stays one, and what it leads to is written.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let state = |error| Error::State {
         path: path.into(),
         error,
@@ -346,8 +409,10 @@ fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), 
     file.write_all(document.to_string().as_bytes())
         .map_err(state)?;
     if exists {
-        let mode = fs::metadata(path).map_err(state)?.permissions().mode();
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).map_err(state)?;
+        let live = fs::metadata(path).map_err(state)?;
+        fs::set_permissions(file.path(), live.permissions()).map_err(state)?;
+        // Only root may, and only root has to.
+        _ = std::os::unix::fs::chown(file.path(), Some(live.uid()), Some(live.gid()));
     }
     file.as_file().sync_all().map_err(state)?;
     file.persist(path).map_err(|error| state(error.error))?;
@@ -414,10 +479,10 @@ impl Report {
                 other.join("hapi.db").display()
             );
         }
-        let profile = if self.profile_is_new {
-            "written"
-        } else {
-            "kept, with the id added"
+        let profile = match (self.profile_is_new, self.profile_changed) {
+            (true, _) => "written",
+            (false, true) => "kept, with the id added",
+            (false, false) => "kept as it is",
         };
         text += &format!("profile     {} ({profile})\n", self.profile.display());
         let chunks = match self.chunk_size {

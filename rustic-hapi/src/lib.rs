@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod cli;
+mod collisions;
 pub mod demo;
 pub mod env;
 mod error;
@@ -50,11 +51,17 @@ pub fn list(
     ui: &Ui,
 ) -> Result<Output, Error> {
     let repository = Repository::open(profile, stop, ui.clone())?;
-    let snapshots = history::ours(&repository.snapshots()?, profile);
-    Ok(Output::new(
-        report::list_text(&snapshots, now, ui.colour),
-        report::list_json(&snapshots),
-    ))
+    let files = repository.snapshots()?;
+    let snapshots = history::ours(&files, profile);
+    let mut text = report::list_text(&snapshots, now, ui.colour);
+    if snapshots.is_empty() && !files.is_empty() {
+        text += &format!(
+            "{} of others are here; ours would be of the host `{}`\n",
+            files.len(),
+            profile.host
+        );
+    }
+    Ok(Output::new(text, report::list_json(&snapshots)))
 }
 
 /// Applies or shows the retention plan.
@@ -86,8 +93,9 @@ pub fn forget(
     }
     if args.dry_run {
         text += "nothing was changed (--dry-run)\n";
+        return Ok(Output::new(text, json));
     }
-    Ok(Output::new(text, json))
+    Ok(Output::done(text, json))
 }
 
 /// The machine's name, as `uname -n` has it.

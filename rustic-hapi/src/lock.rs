@@ -35,7 +35,15 @@ impl RunLock {
         stop: &Stop,
     ) -> Result<Self, Error> {
         private_folder(folder)?;
-        let digest = hex::encode(Sha256::digest(location.with_credentials()));
+        // One repository is one, however its path is written.
+        let place = location
+            .local()
+            .and_then(|folder| fs::canonicalize(folder).ok())
+            .map_or_else(
+                || location.with_credentials(),
+                |path| path.to_string_lossy().into_owned(),
+            );
+        let digest = hex::encode(Sha256::digest(place));
         let path = folder.join(format!("run-{}.lock", &digest[..16]));
         let state = |error| Error::State {
             path: path.clone(),

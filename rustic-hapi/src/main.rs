@@ -12,26 +12,18 @@ use rustic_hapi::{Error, Exit, Output, Profile};
 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let signals = Signals::listen();
     let ui = cli.global.ui();
-    let (output, exit) = match run(&cli, &signals.stop, &ui) {
-        Ok(output) => {
-            let exit = output.exit;
-            (output, exit)
-        }
-        Err(error) => {
-            let error = signals
-                .received()
-                .map_or(error, |signal| Error::Signal { signal });
-            (Output::of_error(&error), error.exit())
-        }
-    };
-    let exit = match signals.received() {
-        // A run that was told to stop and still has everything is complete.
-        Some(signal) if exit != Exit::Complete => Error::Signal { signal }.exit(),
-        _ => exit,
-    };
+    let mut output = run(&cli, &signals.stop, &ui)
+        .unwrap_or_else(|error| Output::of_error(&signals.error().unwrap_or(error)));
+    // A run that was told to stop and still has everything is complete.
+    if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
+        output.ended_by(&error);
+    }
     for line in &output.complaints {
         eprintln!("{line}");
     }
@@ -45,7 +37,27 @@ fn main() -> ExitCode {
     _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    ExitCode::from(exit as u8)
+    ExitCode::from(output.exit as u8)
+}
+
+/// What clap has to say, as one document where that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let fact = error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let fact = fact.strip_prefix("error: ").unwrap_or(&fact).to_owned();
+        let error = Error::Usage {
+            fact,
+            hint: Some("see `rustic-hapi --help`".into()),
+        };
+        println!("{:#}", Output::of_error(&error).json);
+    }
+    _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
@@ -57,7 +69,14 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
         }
         Command::Snapshot(args) => {
             let profile = Profile::load(&lookup)?;
-            rustic_hapi::snapshot::run(&profile, &args.request()?, now, stop, ui).map(Output::from)
+            rustic_hapi::snapshot::run(
+                &profile,
+                &args.request()?,
+                &rustic_hapi::process::now,
+                stop,
+                ui,
+            )
+            .map(Output::from)
         }
         Command::Snapshots => {
             let profile = Profile::load(&lookup)?;
@@ -109,10 +128,12 @@ impl Signals {
         }
     }
 
-    fn received(&self) -> Option<i32> {
+    fn error(&self) -> Option<Error> {
         match self.number.load(Ordering::SeqCst) {
             0 => None,
-            signal => i32::try_from(signal).ok(),
+            signal => i32::try_from(signal)
+                .ok()
+                .map(|signal| Error::Signal { signal }),
         }
     }
 }

@@ -273,14 +273,16 @@ impl SourceRecord {
             entries: Vec::new(),
         };
         match captured {
-            Err(error) => record
-                .failures
-                .push(FailureRecord::of(&source.source.path, error)),
+            Err(error) => record.failures.push(FailureRecord::of(
+                &source.source.name,
+                &source.source.path,
+                error,
+            )),
             Ok(capture) => {
                 record.failures = capture
                     .failures
                     .iter()
-                    .map(|f| FailureRecord::of(&f.path, &f.error))
+                    .map(|f| FailureRecord::of(&source.source.name, &f.path, &f.error))
                     .collect();
                 record.notes = capture
                     .notes
@@ -363,11 +365,17 @@ fn is_newer(value: Option<&serde_json::Value>, than: Option<&serde_json::Value>)
 }
 
 impl FailureRecord {
-    fn of(path: &Path, error: &CaptureError) -> Self {
+    fn of(source: &str, path: &Path, error: &CaptureError) -> Self {
+        let hint = match error {
+            CaptureError::Missing { .. } | CaptureError::NoMatch { .. } => Some(format!(
+                "correct its path; `without = [\"{source}\"]` at the top of the profile leaves an inherited source out, `required = false` lets one of your own be absent"
+            )),
+            other => other.hint(),
+        };
         Self {
             path: path.into(),
             error: error.to_string(),
-            hint: error.hint(),
+            hint,
         }
     }
 }
@@ -418,6 +426,21 @@ pub fn describe_note(note: &Note) -> String {
                 "`{}` quotes a value of the secret `{secret}`, in clear",
                 path.display()
             )
+        }
+        Note::DanglingLink { path } => {
+            format!(
+                "`{}` is a symbolic link that leads nowhere; not taken",
+                path.display()
+            )
+        }
+        Note::AlsoTaken { path, by } => {
+            format!(
+                "`{}` is in the snapshot as the source `{by}` took it",
+                path.display()
+            )
+        }
+        Note::KeptOut { path } => {
+            format!("`{}` is this program's own; not taken", path.display())
         }
         Note::NoGit { path, reason } => {
             format!("all that matches `{}` was taken: {reason}", path.display())

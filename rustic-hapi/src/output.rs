@@ -27,6 +27,8 @@ pub struct Output {
 #[derive(Debug)]
 enum Long {
     Plain(String),
+    /// What was done, rather than what was asked for.
+    Done(String),
     Run(Box<RunReport>),
 }
 
@@ -42,6 +44,14 @@ impl Output {
         }
     }
 
+    /// The same of a command that does something, and says nothing of it under `-q`.
+    pub fn done(text: String, json: Value) -> Self {
+        Self {
+            long: Long::Done(text),
+            ..Self::new(String::new(), json)
+        }
+    }
+
     /// An error.
     pub fn of_error(error: &Error) -> Self {
         let mut complaints = vec![format!("error: {error}")];
@@ -53,6 +63,13 @@ impl Output {
             exit: error.exit(),
             ..Self::new(String::new(), json)
         }
+    }
+
+    /// A signal ended the run: its exit code counts, and what follows from it is no news.
+    pub fn ended_by(&mut self, error: &Error) {
+        self.exit = error.exit();
+        self.json["exit"] = json!(self.exit as u8);
+        self.complaints = vec![format!("error: {error}")];
     }
 
     /// A profile that makes sense.
@@ -78,7 +95,7 @@ impl Output {
                 "series": s.series, "required": s.source.required,
             })).collect::<Vec<_>>(),
         });
-        Self::new(text, json)
+        Self::done(text, json)
     }
 
     /// A merged profile.
@@ -92,7 +109,8 @@ impl Output {
     pub fn text(&self, ui: &Ui) -> String {
         match &self.long {
             Long::Plain(text) => text.clone(),
-            Long::Run(_) if ui.verbosity == Verbosity::Quiet => String::new(),
+            Long::Run(_) | Long::Done(_) if ui.verbosity == Verbosity::Quiet => String::new(),
+            Long::Done(text) => text.clone(),
             Long::Run(report)
                 if std::io::stdout().is_terminal() || ui.verbosity == Verbosity::Verbose =>
             {
@@ -117,6 +135,6 @@ impl From<RunReport> for Output {
 
 impl From<init::Report> for Output {
     fn from(report: init::Report) -> Self {
-        Self::new(report.text(), report.json())
+        Self::done(report.text(), report.json())
     }
 }

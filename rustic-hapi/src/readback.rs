@@ -63,7 +63,7 @@ fn compare(
     if written.snapshot != Some(*snapshot.id) {
         return Err("the snapshot was not written through the gate".to_owned());
     }
-    packs_are_listed(repository, written)?;
+    let packs = packs_are_listed(repository, written)?;
 
     let mut expected: BTreeMap<&Path, &Item> = archive
         .items()
@@ -97,7 +97,7 @@ fn compare(
                 ));
             }
             if let ItemContent::File { sha256, .. } = &item.content {
-                let stored = blobs_add_up(&engine, &node)
+                let stored = blobs_add_up(&engine, &packs, &node)
                     .map_err(|reason| format!("`{}`: {reason}", path.display()))?;
                 if stored != item.len() || node.meta.size != stored {
                     return Err(format!(
@@ -129,7 +129,10 @@ fn compare(
     }
 }
 
-fn packs_are_listed(repository: &Repository, written: &Written) -> Result<(), String> {
+fn packs_are_listed(
+    repository: &Repository,
+    written: &Written,
+) -> Result<BTreeMap<Id, u32>, String> {
     let listed: BTreeMap<Id, u32> = repository
         .packs()
         .map_err(|error| error.to_string())?
@@ -147,11 +150,12 @@ fn packs_are_listed(repository: &Repository, written: &Written) -> Result<(), St
             None => return Err(format!("the pack {} is not there", &id.to_hex()[..8])),
         }
     }
-    Ok(())
+    Ok(listed)
 }
 
 fn blobs_add_up(
     engine: &rustic_core::Repository<IndexedFullStatus>,
+    packs: &BTreeMap<Id, u32>,
     node: &rustic_core::repofile::Node,
 ) -> Result<u64, String> {
     let mut sum = 0;
@@ -159,6 +163,17 @@ fn blobs_add_up(
         let entry = engine
             .get_index_entry(id)
             .map_err(|error| one_line(&error))?;
+        // Also the packs of earlier runs: what deduplication relies on must still be there.
+        let end = u64::from(entry.location.offset) + u64::from(entry.location.length);
+        if packs
+            .get(&*entry.pack)
+            .is_none_or(|size| u64::from(*size) < end)
+        {
+            return Err(format!(
+                "the pack {} of an earlier run is missing or cut short (`restic rebuild-index`, then run again: what is missing is stored anew)",
+                &entry.pack.to_hex()[..8]
+            ));
+        }
         sum += u64::from(entry.data_length());
     }
     Ok(sum)

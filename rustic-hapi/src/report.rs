@@ -318,12 +318,21 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
         for facts in source.databases() {
             match &facts.integrity {
                 Integrity::Damaged { findings } => {
+                    let first = findings.first().and_then(|f| f.lines().next());
+                    let more = findings
+                        .iter()
+                        .flat_map(|f| f.lines())
+                        .count()
+                        .saturating_sub(1);
                     lines.push(format!(
-                        "error: {}: the database is DAMAGED; the copy was kept: {}",
+                        "error: {}: the database is DAMAGED; the copy was kept: {} (and {more} more findings)",
                         source.name,
-                        findings.first().map_or("no findings", String::as_str)
+                        first.unwrap_or("no findings"),
                     ));
-                    lines.push("hint: the last sound snapshot is pinned; `sqlite3 FILE .recover` on a copy, or restore that one".to_owned());
+                    lines.push(match &taken.before {
+                        Some(_) => "hint: the last sound snapshot is pinned; `sqlite3 FILE .recover` on a copy, or restore that one".to_owned(),
+                        None => "hint: `sqlite3 FILE .recover` on a copy; there is no sound snapshot before this one".to_owned(),
+                    });
                 }
                 Integrity::Unchecked { tables } => lines.push(format!(
                     "warning: {}: not checked, as SQLite lacks what they need: {}",
@@ -562,6 +571,9 @@ pub fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> 
                 let counts = counts(source, None, snapshot.time.with_timezone(&Local));
                 if !counts.is_empty() {
                     facts.push(counts);
+                }
+                if source.schema.is_empty() {
+                    continue;
                 }
                 let known = schemas.insert(&snapshot.series, source.schema.clone());
                 if known.is_some_and(|known| known != source.schema) {

@@ -89,8 +89,10 @@ impl Repository {
     /// [`Error::NotARepository`] where something else is there.
     pub fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
         let password = read_password(&profile.password_file)?;
-        if let Presence::Occupied = presence(&profile.location)? {
-            return Err(not_a_repository(&profile.location));
+        match presence(&profile.location)? {
+            Presence::Absent(_) => remove_orphaned_keys(&profile.location)?,
+            Presence::Repository | Presence::Unknown => {}
+            other => other.require(&profile.location)?,
         }
         let (backend, gate) = connect(&profile.location, stop)?;
         let handle = engine(&backend, &profile.location, true, Ui::silent())?;
@@ -116,12 +118,27 @@ impl Repository {
         })
     }
 
-    /// Whether there is a repository at the profile's location.
+    /// Makes sure that there is a repository, without opening it: an unmounted disk is told as such,
+    /// before anything else is found odd about the place.
     ///
     /// # Errors
-    /// Whatever keeps the answer from being certain.
+    /// [`Error::NoRepository`], [`Error::NotARepository`], or whatever keeps the answer from being
+    /// certain.
+    pub fn require(location: &Location) -> Result<(), Error> {
+        presence(location)?.require(location)
+    }
+
+    /// Whether there is a repository at the profile's location, or room for one.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`] where something else is there, or whatever keeps the answer from
+    /// being certain.
     pub fn exists(profile: &Profile) -> Result<bool, Error> {
-        Ok(matches!(presence(&profile.location)?, Presence::Repository))
+        match presence(&profile.location)? {
+            Presence::Repository => Ok(true),
+            Presence::Absent(_) | Presence::Unknown => Ok(false),
+            other => other.require(&profile.location).map(|()| false),
+        }
     }
 
     /// The repository's id, 64 hexadecimal digits.
@@ -250,6 +267,8 @@ enum Presence {
     Absent(String),
     /// A folder with something else in it.
     Occupied,
+    /// A repository that lost its config file.
+    Remains,
     /// A server that did not say clearly.
     Unknown,
 }
@@ -266,8 +285,47 @@ impl Presence {
                         .into(),
             }),
             Self::Occupied => Err(not_a_repository(location)),
+            Self::Remains => Err(Error::NotARepository {
+                location: location.to_string(),
+                fact: "holds the data of a repository whose file `config` is missing".into(),
+                hint: "put `config` back, from another copy of the repository; nothing was changed"
+                    .into(),
+            }),
         }
     }
+}
+
+fn holds_a_file(folder: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if is_absent(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || holds_a_file(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A repository whose making was cut off has a key and no config. Of two keys that one password
+/// opens, programs try whichever comes first: the leftover has to go.
+fn remove_orphaned_keys(location: &Location) -> Result<(), Error> {
+    let Some(keys) = location.local().map(|folder| folder.join("keys")) else {
+        return Ok(());
+    };
+    let entries = match fs::read_dir(&keys) {
+        Ok(entries) => entries,
+        Err(error) if is_absent(&error) => return Ok(()),
+        Err(error) => return Err(Error::State { path: keys, error }),
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
+    }
+    Ok(())
 }
 
 fn not_a_repository(location: &Location) -> Error {
@@ -303,6 +361,11 @@ fn presence(location: &Location) -> Result<Presence, Error> {
     // A file system's own folder does not make a place occupied.
     let mut names = fs::read_dir(folder).map_err(unsure)?.filter_map(Result::ok);
     // A repository whose making was cut off has its folders, perhaps a key, and no config.
+    for kind in ["snapshots", "index", "data"] {
+        if holds_a_file(&folder.join(kind)).map_err(unsure)? {
+            return Ok(Presence::Remains);
+        }
+    }
     let occupied = names.any(|entry| {
         let name = entry.file_name();
         !["lost+found", "data", "index", "keys", "snapshots"]
@@ -356,7 +419,7 @@ fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
         hint: hint.to_owned(),
     };
     let metadata = fs::metadata(path).map_err(|error| {
-        wrong(format!("cannot be read: {error}"), "`password-file` in the profile names it; `rustic-hapi init` makes one for a new repository")
+        wrong(format!("cannot be read: {error}"), "for a repository that exists, put its password there, on one line (mode 0600); `rustic-hapi init` makes one for a new repository")
     })?;
     if metadata.mode() & 0o077 != 0 {
         return Err(wrong(

@@ -273,7 +273,9 @@ fn pins<Tz: TimeZone>(
         .map(|s| s.time);
     let mut last_sound: Option<&Snapshot> = None;
     let mut last_schemas: Option<(&Snapshot, Schemas<'_>)> = None;
-    for snapshot in series {
+    // What a wrong clock dated in the future is no neighbour of anything.
+    let limit = now.clone() + TimeDelta::hours(24);
+    for snapshot in series.iter().filter(|s| s.time <= limit) {
         if snapshot
             .keep_until
             .is_some_and(|until| until > now.to_utc())

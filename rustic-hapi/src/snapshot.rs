@@ -7,13 +7,16 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop};
+use hapi_sources::{
+    Capture, CaptureError, Capturer, Kind, Note, SecretCache, Sha256Hash, Staging, Stop,
+};
 
 use crate::archive::{Archive, Label};
+use crate::collisions;
 use crate::error::Error;
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, write_private};
-use crate::manifest::{Description, Manifest, describe_note};
+use crate::manifest::{self, Description, Manifest, describe_note};
 use crate::profile::{Profile, Series, SeriesSource};
 use crate::readback;
 use crate::report::{RunReport, SeriesReport};
@@ -42,14 +45,15 @@ pub struct Request {
 
 /// Takes what is due, proves it, and applies retention.
 ///
-/// `now` is the time the snapshots get. Every series is tried, whatever becomes of the others.
+/// `clock` tells the time that the snapshots get, once the lock is held. Every series is tried,
+/// whatever becomes of the others.
 ///
 /// # Errors
 /// Only what keeps the whole run from starting. What happened to each series is in the report.
 pub fn run(
     profile: &Profile,
     request: &Request,
-    now: DateTime<Local>,
+    clock: &dyn Fn() -> DateTime<Local>,
     stop: &Stop,
     ui: &Ui,
 ) -> Result<RunReport, Error> {
@@ -60,7 +64,9 @@ pub fn run(
         request.lock_wait,
         stop,
     )?;
+    let now = clock();
     let staging = fresh_staging(profile, ui)?;
+    Repository::require(&profile.location)?;
     off_the_disk(profile)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     let history = history::ours(&repository.snapshots()?, profile);
@@ -83,13 +89,23 @@ pub fn run(
             &staging,
             ui,
         );
-        report.series.push(SeriesReport::of(series, taken));
-        if stop.is_set() {
-            break;
+        match taken {
+            Ok(None) => ui.step(format_args!("{}: nothing of it exists here", series.name)),
+            Ok(Some(taken)) => report.series.push(SeriesReport::of(series, Ok(taken))),
+            Err(error) => report.series.push(SeriesReport::of(series, Err(error))),
         }
     }
-    if !request.no_forget && !request.dry_run && report.saved_any() && !stop.is_set() {
-        report.retention = Some(retention::apply(&repository, profile, &now, false));
+    if report.series.is_empty() {
+        return Err(Error::NothingCaptured {
+            series: profile.series[0].name.clone(),
+            failures: vec!["none of its sources exists".into()],
+        });
+    }
+    if !request.no_forget && !request.dry_run && report.saved_any() {
+        report.retention = Some(match stop.is_set() {
+            true => Err(CaptureError::Stopped.into()),
+            false => retention::apply(&repository, profile, &now, false),
+        });
     }
     warn_of_quotes(profile, &mut report, ui);
     Ok(report)
@@ -127,7 +143,8 @@ pub struct Saved {
     pub unchanged: bool,
 }
 
-/// sources → captures → manifest → archive → snapshot → read back, for one series.
+/// sources → captures → manifest → archive → snapshot → read back, for one series; `None` where
+/// nothing of it exists and nothing has to.
 #[allow(
     clippy::too_many_arguments,
     reason = "the steps of one series share the run's whole state"
@@ -142,9 +159,12 @@ fn take(
     time: DateTime<Local>,
     staging: &Staging,
     ui: &Ui,
-) -> Result<Taken, Error> {
+) -> Result<Option<Taken>, Error> {
+    if repository.gate().stop().is_set() {
+        return Err(CaptureError::Stopped.into());
+    }
     let clock = Instant::now();
-    let captured = capture(
+    let mut captured = capture(
         profile,
         sources,
         time,
@@ -157,13 +177,16 @@ fn take(
         series.name,
         clock.elapsed()
     ));
+    collisions::settle(&mut captured, &profile.home.join(manifest::FILE_NAME));
     let manifest = Manifest::of(profile, &series.name, sources, &captured);
     let captures: Vec<Capture> = captured.into_iter().filter_map(Result::ok).collect();
-    something_was_captured(&series.name, &manifest, &captures)?;
+    if !something_was_captured(&series.name, &manifest, &captures)? {
+        return Ok(None);
+    }
 
     let bytes = manifest.to_bytes();
     let description = manifest.describe(&bytes);
-    let before = baseline(profile, history, &series.name);
+    let before = baseline(profile, history, &series.name, &time);
     let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description));
     let tags = tags(request, series, &manifest, shrunk.is_some());
     let quotes = quotes(&captures);
@@ -201,11 +224,11 @@ fn take(
             unchanged: history
                 .iter()
                 .rev()
-                .find(|s| s.series == series.name)
+                .find(|s| s.series == series.name && s.time <= time)
                 .is_some_and(|s| s.tree == tree),
         });
     }
-    Ok(Taken {
+    Ok(Some(Taken {
         manifest,
         description,
         tags,
@@ -213,7 +236,7 @@ fn take(
         quotes,
         before: before.and_then(|b| b.description.clone()),
         shrunk,
-    })
+    }))
 }
 
 /// Captures the sources of one series. What each one brought is returned; an error is one that
@@ -235,13 +258,24 @@ fn capture(
     // Every source is named, so that no folder of one series opens a database or copies a secret
     // of another.
     let all = profile.everything_named();
-    let mut capturer = Capturer::new(staging, &all)?
+    let capturer = Capturer::new(staging, &all)?
         .recipients(profile.recipients.as_ref())
         .secret_cache(cache.as_ref().ok())
         .observer(ui)
         .stop(stop.clone())
         .now(SystemTime::from(time));
-    capturer.learn_secrets(&all);
+    let mut capturer = capturer.keep_out(own_places(profile));
+    for (name, error) in capturer.learn_secrets(&all) {
+        // One that is to be taken tells it itself, and one that was never there is nobody's.
+        let taken = sources
+            .iter()
+            .any(|s| s.source.name == name && s.source.required);
+        if !taken && !matches!(error, CaptureError::Missing { .. }) {
+            ui.warn(format_args!(
+                "copies of the secret `{name}` may go unnoticed: {error}"
+            ));
+        }
+    }
     let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
     let mut captured: Vec<_> = capturer.capture_all(&wanted);
     captured.sort_by_key(|(index, _)| *index);
@@ -261,15 +295,16 @@ fn capture(
     Ok(captured)
 }
 
+/// Whether there is anything to write; that nothing could be captured is an error.
 fn something_was_captured(
     series: &str,
     manifest: &Manifest,
     captures: &[Capture],
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if captures.iter().any(|c| !c.entries.is_empty()) {
-        return Ok(());
+        return Ok(true);
     }
-    let failures = manifest
+    let failures: Vec<String> = manifest
         .sources
         .iter()
         .flat_map(|s| {
@@ -277,16 +312,14 @@ fn something_was_captured(
                 .iter()
                 .map(|f| format!("{}: {}", s.name, f.error))
         })
-        .collect::<Vec<_>>();
-    // An empty series whose sources need not exist is no failure of capturing, but no snapshot
-    // either.
+        .collect();
+    // An empty glob is a state worth a snapshot; sources that are all absent are not.
+    if failures.is_empty() {
+        return Ok(captures.iter().any(|c| !c.absent));
+    }
     Err(Error::NothingCaptured {
         series: series.to_owned(),
-        failures: if failures.is_empty() {
-            vec!["none of them exists".into()]
-        } else {
-            failures
-        },
+        failures,
     })
 }
 
@@ -317,6 +350,21 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
+fn own_places(profile: &Profile) -> Vec<std::path::PathBuf> {
+    let mut places = vec![
+        profile
+            .state
+            .parent()
+            .unwrap_or(&profile.state)
+            .to_path_buf(),
+        profile.staging.clone(),
+        profile.password_file.clone(),
+    ];
+    places.extend(profile.location.local().map(Path::to_path_buf));
+    places
 }
 
 fn lock_folder(profile: &Profile) -> std::path::PathBuf {
@@ -411,34 +459,42 @@ fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -
 }
 
 /// The snapshot that a new one is compared with: the last that is sound or accepted.
-fn baseline<'a>(profile: &Profile, history: &'a [Snapshot], series: &str) -> Option<&'a Snapshot> {
+fn baseline<'a>(
+    profile: &Profile,
+    history: &'a [Snapshot],
+    series: &str,
+    now: &DateTime<Local>,
+) -> Option<&'a Snapshot> {
     history
         .iter()
         .rev()
-        .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some())
+        .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some() && s.time <= *now)
         .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
 }
 
-/// Says which table lost more than half of its rows, if one did. A handful of rows is no evidence.
+/// Says what lost more than half of its rows or files, if something did. A handful is no evidence.
 fn why_shrunk(before: &Description, now: &Description) -> Option<String> {
     const TOO_FEW_TO_TELL: u64 = 10;
-    for (name, source) in &now.sources {
-        let Some(old) = before.sources.get(name) else {
+    let shrank = |was: u64, is: u64| was >= TOO_FEW_TO_TELL && is < was / 2;
+    for (name, old) in before.sources.iter().filter(|(_, s)| s.outcome.is_sound()) {
+        // A source that failed is told as such; one that left the profile is not missed.
+        let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
             continue;
         };
-        if !source.outcome.is_sound() || !old.outcome.is_sound() {
-            continue;
-        }
-        for (table, rows) in &source.rows {
-            let (Some(was), is) = (old.rows.get(table).copied().flatten(), rows.unwrap_or(0))
-            else {
-                continue;
-            };
-            if was >= TOO_FEW_TO_TELL && is < was / 2 {
+        for (table, was) in &old.rows {
+            let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
+            if shrank(was, is.unwrap_or(0)) {
                 return Some(format!(
-                    "table {table} of {name} went from {was} to {is} rows"
+                    "table {table} of {name} went from {was} to {} rows",
+                    is.unwrap_or(0)
                 ));
             }
+        }
+        if source.kind == Kind::Dir && shrank(old.files, source.files) {
+            return Some(format!(
+                "{name} went from {} to {} files",
+                old.files, source.files
+            ));
         }
     }
     None

@@ -117,7 +117,7 @@ impl Ui {
 
 fn style(total: u64) -> ProgressStyle {
     let template = if total > 0 {
-        "{msg:32!} {bar:28} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+        "{msg:24!} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
     } else {
         "{spinner} {msg}"
     };
