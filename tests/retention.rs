@@ -85,3 +85,34 @@ fn sixty_days_twice_daily_end_with_what_the_policy_says() {
     home.restic(&["check", "--read-data"]);
     home.at(&last.to_rfc3339(), &["snapshot", "-q"]).exits(0);
 }
+
+#[test]
+fn a_clock_that_leapt_ahead_removes_nothing_by_itself() {
+    let home = Home::initialised();
+    let begin: DateTime<Utc> = "2026-03-02T06:00:00Z".parse().unwrap();
+    for slot in 0..6 {
+        let time = (begin + TimeDelta::hours(6 * slot)).to_rfc3339();
+        home.at(&time, &["snapshot", "-q"]).exits(0);
+    }
+    // Two years ahead for a few runs: whatever the rules would remove stays.
+    for time in ["2028-03-02T06:00:00Z", "2028-03-03T06:00:00Z"] {
+        let said = home.at(time, &["snapshot", "-q"]).exits(3);
+        assert!(
+            said.stderr.contains("is the clock right?"),
+            "{}",
+            said.stderr
+        );
+    }
+    let main = |home: &Home| {
+        home.restic_snapshots()
+            .iter()
+            .filter(|s| s["tags"] == serde_json::json!(["hapi"]))
+            .count()
+    };
+    assert_eq!(main(&home), 8);
+    // By hand it is applied, and a week later by itself.
+    home.at("2028-03-03T07:00:00Z", &["forget"]).exits(0);
+    assert!(main(&home) < 8);
+    home.at("2028-03-11T06:00:00Z", &["snapshot", "-q"])
+        .exits(0);
+}

@@ -153,7 +153,7 @@ pub enum Error {
     Floor { fact: String },
     /// The list of snapshots changed while it was used.
     #[error("retention was postponed: {fact}")]
-    Postponed { fact: String },
+    Postponed { fact: String, hint: &'static str },
     /// SIGINT or SIGTERM.
     #[error("stopped by signal {signal}")]
     Signal { signal: i32 },
@@ -230,7 +230,7 @@ impl Error {
                 return destination_remedy(reason).map(str::to_owned);
             }
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
-            Self::Postponed { .. } => "the next run tries again".into(),
+            Self::Postponed { hint, .. } => (*hint).into(),
             Self::Capture(error) => return error.hint(),
             Self::Staging(StagingError::NoSpace { .. }) => {
                 "make room, or choose another place with `staging` in the profile".into()

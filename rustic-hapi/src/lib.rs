@@ -75,9 +75,13 @@ pub fn forget(
     stop: &Stop,
     ui: &Ui,
 ) -> Result<Output, Error> {
+    let asked = match args.dry_run {
+        true => retention::Asked::DryRun,
+        false => retention::Asked::ByHand,
+    };
     let _lock = snapshot::lock(profile, args.lock.wait(), stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
-    let applied = retention::apply(&repository, profile, &now, args.dry_run)?;
+    let applied = retention::apply(&repository, profile, &now, asked)?;
     let mut text = report::plan_text(&applied.plan, ui.colour);
     let mut json = report::plan_json(&applied.plan, !args.dry_run);
     if args.prune && !args.dry_run {

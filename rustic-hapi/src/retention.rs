@@ -326,6 +326,44 @@ fn schemas_of(snapshot: &Snapshot) -> Option<Schemas<'_>> {
     (!schemas.is_empty()).then_some(schemas)
 }
 
+/// How far apart two snapshots are when the clock is suspected rather than a pause.
+const LEAP: TimeDelta = TimeDelta::days(30);
+
+/// For how long after a leap nothing is removed by itself.
+const DOUBT: TimeDelta = TimeDelta::days(7);
+
+/// Says when the clock leapt ahead lately: every rule is counted from a time that may be wrong, and
+/// what is removed by it does not come back when the clock does.
+fn leap<Tz: TimeZone>(snapshots: &[Snapshot], now: &DateTime<Tz>) -> Option<String> {
+    let mut times: Vec<_> = snapshots.iter().map(|s| s.time.to_utc()).collect();
+    times.retain(|time| *time <= now.to_utc());
+    times.push(now.to_utc());
+    times.sort_unstable();
+    times
+        .windows(2)
+        .rev()
+        .take_while(|pair| now.to_utc() - pair[1] < DOUBT)
+        .find(|pair| pair[1] - pair[0] > LEAP)
+        .map(|pair| {
+            format!(
+                "no snapshot was taken between {} and {}; is the clock right?",
+                pair[0].format("%Y-%m-%d"),
+                pair[1].format("%Y-%m-%d")
+            )
+        })
+}
+
+/// Who asked for retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A run, with nobody watching.
+    ByItself,
+    /// The operator.
+    ByHand,
+    /// The operator, to see the plan.
+    DryRun,
+}
+
 /// What an applied plan did.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
@@ -344,23 +382,33 @@ pub fn apply<Tz: TimeZone>(
     repository: &Repository,
     profile: &Profile,
     now: &DateTime<Tz>,
-    dry_run: bool,
+    asked: Asked,
 ) -> Result<Applied, Error> {
     let before = repository.snapshot_ids()?;
     let files = repository.snapshots()?;
-    let plan = Plan::make(&history::ours(&files, profile), &profile.retention, now)?;
+    let ours = history::ours(&files, profile);
+    let plan = Plan::make(&ours, &profile.retention, now)?;
     plan.check(&now.timezone())?;
     let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();
-    if dry_run || doomed.is_empty() {
+    if asked == Asked::DryRun || doomed.is_empty() {
         return Ok(Applied {
             plan,
             removed: Vec::new(),
+        });
+    }
+    if asked == Asked::ByItself
+        && let Some(fact) = leap(&ours, now)
+    {
+        return Err(Error::Postponed {
+            fact,
+            hint: "look at the clock; `rustic-hapi forget` applies the plan now, and after a week it is applied by itself",
         });
     }
     let again = repository.snapshot_ids()?;
     if before != again || files.len() != again.len() {
         return Err(Error::Postponed {
             fact: "the list of snapshots changed while the plan was made".to_owned(),
+            hint: "the next run tries again",
         });
     }
     repository.delete_snapshots(&doomed)?;

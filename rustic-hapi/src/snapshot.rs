@@ -21,7 +21,7 @@ use crate::profile::{Profile, Series, SeriesSource};
 use crate::readback;
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
-use crate::retention;
+use crate::retention::{self, Asked};
 use crate::ui::Ui;
 
 /// What a run is asked to do.
@@ -104,7 +104,7 @@ pub fn run(
     if !request.no_forget && !request.dry_run && report.saved_any() {
         report.retention = Some(match stop.is_set() {
             true => Err(CaptureError::Stopped.into()),
-            false => retention::apply(&repository, profile, &now, false),
+            false => retention::apply(&repository, profile, &now, Asked::ByItself),
         });
     }
     warn_of_quotes(profile, &mut report, ui);
