@@ -198,11 +198,10 @@ fn a_pattern_matches_as_documented() {
         let capture = hub
             .capture(&Source::new("it", Kind::Glob, hub.at(pattern)))
             .unwrap();
-        let [failure] = &capture.failures[..] else {
-            panic!("{:?}", capture.failures)
-        };
-        assert!(matches!(failure.error, CaptureError::Missing { .. }));
-        assert_eq!(failure.path, hub.at("sub/broken.md"));
+        // An editor's lock is such a link: no reason to call the rest incomplete.
+        assert!(capture.is_complete());
+        let path = hub.at("sub/broken.md");
+        assert_eq!(capture.notes, [Note::DanglingLink { path }]);
     }
     let bad = Source::new("it", Kind::Glob, hub.at("[a"));
     let error = hapi_sources::Capturer::new(&hub.staging, &[bad])
@@ -310,8 +309,13 @@ fn what_cannot_be_read_is_a_failure_and_the_rest_is_taken() {
     for name in ["tree/closed", "tree/unreadable"] {
         fs::set_permissions(hub.at(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    // A copy, as nobody may not enter the folders that a build of root's lies in.
+    let exe = hub.tmp.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(exe);
     command
+        .current_dir("/")
         .args(["--ignored", "--exact", "as_nobody"])
         .env("HAPI_SOURCES_TEST", hub.home());
     if rustix::process::geteuid().is_root() {

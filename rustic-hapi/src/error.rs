@@ -245,7 +245,7 @@ fn destination_remedy(reason: &str) -> Option<&'static str> {
     [
         ("No space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
         ("Read-only file system", "mount the destination for writing"),
-        ("Permission denied", "run this as the user that may write there"),
+        ("Permission denied", "run this as the user that the repository's files belong to; a run as root leaves files of root's"),
     ]
     .into_iter()
     .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))

@@ -836,6 +836,14 @@ fn resolve_retention(at: &Place<'_>, raw: &RawRetention) -> Result<Policy, Profi
             Some(format!("say {} or more", Policy::FLOOR_DAYS)),
         ));
     }
+    let is_id = |id: &&String| id.len() >= 8 && id.chars().all(|c| c.is_ascii_hexdigit());
+    if let Some(odd) = raw.acknowledged.iter().find(|id| !is_id(id)) {
+        return Err(at.value(
+            "`acknowledged` in `[retention]`",
+            format!("`{odd}` is not a snapshot's id"),
+            Some("give 8 or more of its digits, as `rustic-hapi snapshots` shows them".into()),
+        ));
+    }
     let keep_within_hours = match &raw.keep_within {
         None => default.keep_within_hours,
         Some(text) => parse_hours(text).ok_or_else(|| {
@@ -1010,6 +1018,18 @@ mod tests {
         );
         let error = parse(&text).expect_err("it contains itself").to_string();
         assert!(error.contains("lies inside the source `all`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_an_id() {
+        for odd in ["zzzzzzzz", "0123456", ""] {
+            let text = extending(
+                "hapi-stock",
+                &format!("[retention]\nacknowledged = [\"{odd}\"]\n"),
+            );
+            let error = parse(&text).expect_err(odd).to_string();
+            assert!(error.contains("acknowledged"), "{error}");
+        }
     }
 
     #[test]

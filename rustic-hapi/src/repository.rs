@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hapi_sources::Stop;
 use rustic_backend::BackendOptions;
@@ -243,6 +244,12 @@ impl Repository {
         self.inner
             .prune(&options, plan)
             .map_err(Error::engine("pruning"))?;
+        if let Some(folder) = self.location.local() {
+            remove_torn_packs(&folder.join("data")).map_err(|error| Error::State {
+                path: folder.into(),
+                error,
+            })?;
+        }
         Ok(pruned)
     }
 }
@@ -308,6 +315,22 @@ fn holds_a_file(folder: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// Removes what killed runs left of packs: files with the local backend's temporary name, a day old.
+fn remove_torn_packs(data: &Path) -> io::Result<()> {
+    const A_DAY: Duration = Duration::from_secs(24 * 3600);
+    for folder in fs::read_dir(data)?.flatten() {
+        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+            let torn = file.file_name().to_string_lossy().ends_with("-tmp-");
+            let modified = file.metadata().and_then(|m| m.modified());
+            let old = modified.is_ok_and(|m| m.elapsed().is_ok_and(|age| age > A_DAY));
+            if torn && old {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A repository whose making was cut off has a key and no config. Of two keys that one password
