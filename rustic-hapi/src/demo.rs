@@ -29,8 +29,8 @@ use crate::snapshot::{self, Request};
 use crate::synthetic::{Hub, Shape};
 use crate::ui::Ui;
 
-/// Simulated days of two runs each, enough for retention to have something to remove.
-const DAYS: i64 = 18;
+/// Simulated days of one run each, enough for retention to have something to remove.
+const DAYS: i64 = 20;
 
 /// Runs the demo; everything lies in one new temporary folder, which stays only if `keep`.
 ///
@@ -146,11 +146,11 @@ impl Demo {
             say(format_args!("  {}", self.snapshot(&profile, at)?));
         }
 
-        title(&format!("{DAYS} simulated days, two runs each"));
+        title(&format!("{DAYS} simulated days"));
         let mut last = String::new();
-        for slot in 0..DAYS * 2 {
-            last = self.snapshot(&profile, begin + TimeDelta::hours(12 * slot))?;
-            progress(slot + 1, DAYS * 2);
+        for day in 0..DAYS {
+            last = self.snapshot(&profile, begin + TimeDelta::days(day))?;
+            progress(day + 1, DAYS);
         }
         say(format_args!("  the last one: {last}"));
         writer.end();
