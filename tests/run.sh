@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test: `bash tests/run.sh`, from anywhere.
 #
-# The tests drive the real restic, age and sqlite3. On Debian what is missing is installed (as root,
-# or with sudo where that asks for no password); elsewhere it is named, and nothing is skipped.
+# The tests drive the real restic, age and sqlite3, as root. On Debian what is missing is installed;
+# elsewhere it is named, and nothing is skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -23,22 +23,23 @@ missing_packages() {
 }
 
 install_missing() {
-    local missing as_root=()
+    local missing
     mapfile -t missing < <(missing_packages)
     [ ${#missing[@]} -gt 0 ] || return 0
     local hint="install ${missing[*]} and run this again"
     command -v apt-get >/dev/null || fail "missing: ${missing[*]}" "$hint"
-    if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || fail "missing: ${missing[*]}" "sudo apt-get install ${missing[*]}"
-        as_root=(sudo -n)
-    fi
     say "installing ${missing[*]}"
-    "${as_root[@]}" apt-get update -q
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get update -q
+    env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${missing[@]}"
     mapfile -t missing < <(missing_packages)
     [ ${#missing[@]} -eq 0 ] || fail "still missing: ${missing[*]}" "$hint"
 }
+
+# Small file systems are mounted and filled, and files given to other users. Said here rather than
+# by the tests that need it, and nothing is skipped.
+[ "$(id -u)" -eq 0 ] ||
+    fail "the tests mount file systems and change owners, which needs root" "sudo -E env PATH=\"\$PATH\" bash tests/run.sh"
 
 install_missing
 command -v cargo >/dev/null || fail "\`cargo\` is missing" "see https://rustup.rs"

@@ -785,3 +785,27 @@ fn optional_sources_that_are_absent_fail_no_series() {
         assert_eq!(report["series"].as_array().unwrap().len(), 1);
     }
 }
+
+#[test]
+fn a_series_that_was_not_taken_for_a_signal_is_named_and_not_complete() {
+    let home = Home::initialised();
+    let lookup = rustic_hapi::Lookup {
+        profile: Some(home.profile().to_string_lossy().into_owned()),
+        home: Some(home.path()),
+        ..rustic_hapi::Lookup::default()
+    };
+    let profile = rustic_hapi::Profile::load(&lookup).unwrap();
+    let stop = hapi_sources::Stop::default();
+    // The signal comes after the lock was taken and before the first series.
+    let clock = || {
+        stop.set();
+        chrono::Local::now()
+    };
+    let request = rustic_hapi::snapshot::Request::default();
+    let ui = rustic_hapi::Ui::silent();
+    let report = rustic_hapi::snapshot::run(&profile, &request, &clock, &stop, &ui).unwrap();
+    let names: Vec<_> = report.series.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["hapi-weekly", "hapi"]);
+    assert_ne!(report.exit(), rustic_hapi::Exit::Complete);
+    assert!(home.restic_snapshots().is_empty());
+}

@@ -101,7 +101,8 @@ pub(crate) fn dir(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Capt
         }
     }
     // Single files may vanish under a walk; the folder itself must still be the one it began with.
-    if folder(root)? != began {
+    // Gone by now is not absent: that would be no failure where the source is optional.
+    if folder(root).ok() != Some(began) {
         return Err(CaptureError::Unstable {
             path: root.to_owned(),
             attempts: 1,

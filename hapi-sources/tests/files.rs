@@ -420,3 +420,40 @@ fn only_what_git_cannot_give_back_is_taken() {
         look();
     }
 }
+
+/// Moves a folder away as soon as the first bytes of it are read.
+struct Mover {
+    from: std::path::PathBuf,
+    to: std::path::PathBuf,
+}
+
+impl hapi_sources::Observer for Mover {
+    fn advance(&self, _bytes: u64) {
+        _ = fs::rename(&self.from, &self.to);
+    }
+}
+
+#[test]
+fn a_folder_that_moves_away_under_the_walk_is_neither_whole_nor_absent() {
+    for required in [true, false] {
+        let hub = Hub::new();
+        for n in 0..20 {
+            hub.write(&format!("tree/{n}"), "content");
+        }
+        let mover = Mover {
+            from: hub.at("tree"),
+            to: hub.at("elsewhere"),
+        };
+        let source = Source {
+            required,
+            ..Source::new("it", Kind::Dir, hub.at("tree"))
+        };
+        let sources = [source];
+        let error = hapi_sources::Capturer::new(&hub.staging, &sources)
+            .unwrap()
+            .observer(&mover)
+            .capture(&sources[0])
+            .unwrap_err();
+        assert!(matches!(error, CaptureError::Unstable { .. }), "{error}");
+    }
+}
