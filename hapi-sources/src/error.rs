@@ -1,4 +1,4 @@
-//! What can go wrong between a path and a capture.
+//! What can go wrong between a path and a capture, and on the way back.
 
 #![allow(
     missing_docs,
@@ -141,5 +141,45 @@ impl CaptureError {
             ),
             _ => return None,
         })
+    }
+}
+
+/// A database file at rest could not be examined.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// Reading failed.
+    #[error("cannot read `{}`: {error}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    /// Not even a file.
+    #[error("`{}` is {found}, not a database", path.display())]
+    WrongType { path: PathBuf, found: &'static str },
+    /// It does not begin as a database does.
+    #[error("`{}` is not a SQLite database, or is encrypted", path.display())]
+    NotADatabase { path: PathBuf },
+    /// A part of its state stands in another file.
+    #[error("`{}` does not stand alone: `{}` has content", path.display(), side.display())]
+    SideFile { path: PathBuf, side: PathBuf },
+    /// Another error of SQLite.
+    #[error("SQLite failed on `{}`: {reason}", path.display())]
+    Sqlite { path: PathBuf, reason: String },
+    /// The end was asked for.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl ExamineError {
+    /// What the operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::SideFile { path, .. } => Some(format!(
+                "if both belong together, fold them into one with `sqlite3 '{}' 'PRAGMA journal_mode = DELETE'`; if not, move the other away",
+                path.display()
+            )),
+            _ => None,
+        }
     }
 }

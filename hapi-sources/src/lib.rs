@@ -6,6 +6,8 @@
 //! each with its metadata, size, SHA-256, bytes and facts. After that the live path is never
 //! touched again: what is archived is what was checked.
 //!
+//! On the way back, [`examine`] finds the facts of a restored database anew.
+//!
 //! This crate knows nothing of restic, repositories or retention.
 //!
 #![doc = include_str!("../EXAMPLE.md")]
@@ -25,7 +27,8 @@ pub use capture::{
     Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
     Observer, SecretFacts, Sha256Hash, Silent, Stop,
 };
-pub use error::{CaptureError, RecipientError, SourceError, StagingError};
+pub use error::{CaptureError, ExamineError, RecipientError, SourceError, StagingError};
 pub use secret::{Recipients, SecretCache};
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
+pub use sqlite::{examine, tables};
 pub use staging::{Bytes, BytesReader, Staging};

@@ -8,6 +8,9 @@
 //! them drops the locks that SQLite holds in this process.
 
 mod check;
+mod examine;
+
+pub use examine::{examine, tables};
 
 use std::fs::File;
 use std::io;

@@ -1,10 +1,11 @@
-//! What is known of a copied database: SQLite's own check, counts, and the file's hash.
+//! What is known of a database at rest: SQLite's own check, counts, and the file's hash.
 //!
 //! The check runs beside hash and counts, each on its own read-only handle: it is the slower half.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::capture::{Capturer, DatabaseFacts, Integrity, Sha256Hash, Stop};
 use crate::error::CaptureError;
-use crate::source::{IntegrityCheck, Source};
+use crate::source::{Column, IntegrityCheck, Source};
 
 /// Findings that are kept; the first ones tell.
 const FINDINGS: usize = 20;
@@ -30,47 +31,103 @@ const STEPS: i32 = 100_000;
 /// process's memory, a file's cache does not.
 const CACHE: i32 = 128 << 10;
 
+/// What to look for in a database.
+pub(super) struct Wanted<'a> {
+    pub(super) count: &'a [String],
+    pub(super) newest: &'a [Column],
+    pub(super) check: IntegrityCheck,
+}
+
+/// Why a look came to nothing.
+pub(super) enum Failed {
+    Stopped,
+    Read(io::Error),
+    Sqlite(rusqlite::Error),
+}
+
+/// What is known of a capture's own copy.
 pub(super) fn check(
     c: &Capturer<'_>,
     source: &Source,
     live: &Path,
     copy: &Path,
 ) -> Result<(Sha256Hash, DatabaseFacts), CaptureError> {
-    let stop = &c.stop;
-    let failed = |e: &rusqlite::Error| {
-        if c.stop.is_set() {
-            return CaptureError::Stopped;
-        }
-        CaptureError::Sqlite {
+    let wanted = Wanted {
+        count: &source.count,
+        newest: &source.newest,
+        check: source.integrity,
+    };
+    match look(copy, &wanted, &c.stop) {
+        Ok((sha256, _, facts)) => Ok((sha256, facts)),
+        Err(Failed::Stopped) => Err(CaptureError::Stopped),
+        Err(Failed::Read(e)) => Err(c.staging.write_error(e, 0).into()),
+        Err(Failed::Sqlite(e)) => Err(CaptureError::Sqlite {
             path: live.to_owned(),
             reason: format!("checking the copy: {e}"),
-        }
-    };
+        }),
+    }
+}
+
+/// Hash, length and facts of a database that no one changes meanwhile.
+pub(super) fn look(
+    copy: &Path,
+    wanted: &Wanted<'_>,
+    stop: &Stop,
+) -> Result<(Sha256Hash, u64, DatabaseFacts), Failed> {
     let (verdict, facts) = thread::scope(|scope| {
         let facts = scope.spawn(|| {
             let (sha256, header, len) = hash(copy, stop)?;
-            let facts = facts(copy, source, stop, &header, len);
-            Ok::<_, io::Error>((sha256, facts))
+            let facts = facts(copy, wanted, stop, &header, len);
+            Ok::<_, io::Error>((sha256, len, facts))
         });
-        (integrity(copy, source.integrity, stop), facts.join())
+        (integrity(copy, wanted.check, stop), facts.join())
     });
-    c.check_stop()?;
+    if stop.is_set() {
+        return Err(Failed::Stopped);
+    }
     let broken = || io::Error::other("the thread that hashes it panicked");
-    let (sha256, facts) = facts
+    let (sha256, len, facts) = facts
         .unwrap_or_else(|_| Err(broken()))
-        .map_err(|e| c.staging.write_error(e, 0))?;
-    let mut facts = facts.map_err(|e| failed(&e))?;
-    facts.integrity = verdict.map_err(|e| failed(&e))?;
-    Ok((sha256, facts))
+        .map_err(Failed::Read)?;
+    let mut facts = facts.map_err(Failed::Sqlite)?;
+    facts.integrity = verdict.map_err(Failed::Sqlite)?;
+    // SQLite reads what is missing of the last page as zeros, and may find nothing wrong.
+    if len.checked_rem(u64::from(facts.page_size)).unwrap_or(0) != 0 {
+        facts.add_damage("the file ends within a page".to_owned());
+    }
+    Ok((sha256, len, facts))
+}
+
+/// The names of its tables, as far as the schema can be read.
+pub(super) fn tables_of(copy: &Path) -> rusqlite::Result<Vec<String>> {
+    let db = open(copy, &Stop::default())?;
+    db.execute_batch("PRAGMA writable_schema = ON")?;
+    tables(&db)
 }
 
 fn open(copy: &Path, stop: &Stop) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(copy, flags)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let mut db = Connection::open_with_flags(immutable(copy), flags)?;
     let stop = stop.clone();
     db.progress_handler(STEPS, Some(move || stop.is_set()))?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(db)
+}
+
+/// Tells SQLite that the file does not change (<https://sqlite.org/uri.html>): it takes no locks,
+/// which the closing of the hash's handle would drop, and makes no side files.
+fn immutable(copy: &Path) -> String {
+    let mut uri = "file:".to_owned();
+    for byte in copy.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            b if b.is_ascii_alphanumeric() => uri.push(char::from(*b)),
+            b => uri.push_str(&format!("%{b:02x}")),
+        }
+    }
+    uri + "?immutable=1"
 }
 
 /// Hash, header and length of the copy.
@@ -97,7 +154,7 @@ fn hash(copy: &Path, stop: &Stop) -> io::Result<(Sha256Hash, [u8; 100], u64)> {
 /// <https://sqlite.org/fileformat2.html>): they are there however damaged the rest is.
 fn facts(
     copy: &Path,
-    source: &Source,
+    wanted: &Wanted<'_>,
     stop: &Stop,
     header: &[u8; 100],
     len: u64,
@@ -111,11 +168,11 @@ fn facts(
     let db = open(copy, stop)?;
     // As far as it goes: in a damaged database the rest of the schema still counts.
     db.execute_batch("PRAGMA writable_schema = ON")?;
-    let rows = source
+    let rows = wanted
         .count
         .iter()
         .map(|table| (table.clone(), rows(&db, table)));
-    let newest = source
+    let newest = wanted
         .newest
         .iter()
         .map(|c| (c.clone(), newest(&db, &c.table, &c.column)));
@@ -312,7 +369,7 @@ impl Tally {
 }
 
 impl DatabaseFacts {
-    /// Adds a finding of the copying itself.
+    /// Adds a finding of our own, before SQLite's.
     pub(super) fn add_damage(&mut self, finding: String) {
         let mut all = vec![finding];
         if let Integrity::Damaged { findings } = &mut self.integrity {
