@@ -183,3 +183,98 @@ impl ExamineError {
         }
     }
 }
+
+/// A file of identities that cannot be used. Nothing of its content is repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Opening or reading failed.
+    #[error("cannot read `{}`: {error}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    /// Not even a file.
+    #[error("`{}` is {found}, not a file of identities", path.display())]
+    WrongType { path: PathBuf, found: &'static str },
+    /// Larger than any file of identities.
+    #[error("`{}` is larger than {limit} bytes, and so no identity", path.display())]
+    TooLarge { path: PathBuf, limit: u64 },
+    /// Comments at most.
+    #[error("`{}` has no identity in it", path.display())]
+    Empty { path: PathBuf },
+    /// The other half of a key pair.
+    #[error("`{}` is a public key, which encrypts and does not open", path.display())]
+    PublicKey { path: PathBuf },
+    /// A line that is no key; lines count from 1.
+    #[error("line {line} of `{}` is not an identity", path.display())]
+    Unknown { path: PathBuf, line: usize },
+    /// A key of a kind that is not supported.
+    #[error("`{}` holds {found}, which is not supported", path.display())]
+    Unsupported { path: PathBuf, found: &'static str },
+    /// It is encrypted, and no one was there to ask.
+    #[error("`{}` is encrypted, and there is no terminal to ask for its passphrase", path.display())]
+    NoPassphrase { path: PathBuf },
+    /// The passphrase does not fit.
+    #[error("the passphrase does not open `{}`", path.display())]
+    WrongPassphrase { path: PathBuf },
+    /// A scrypt work factor (base-2 logarithm) that would take memory and hours.
+    #[error("`{}` wants a scrypt work factor of {required}, beyond {limit}", path.display())]
+    TooMuchWork {
+        path: PathBuf,
+        required: u8,
+        limit: u8,
+    },
+    /// It begins as an identity does, and goes on as none.
+    #[error("`{}` is damaged or cut short", path.display())]
+    Damaged { path: PathBuf },
+}
+
+impl IdentityError {
+    /// What the operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoPassphrase { .. } => {
+                "run it from a terminal, or give an identity without a passphrase".into()
+            }
+            Self::PublicKey { path } if path.extension().is_some_and(|e| e == "pub") => format!(
+                "the private key is probably `{}`",
+                path.with_extension("").display()
+            ),
+            Self::PublicKey { .. } => "give the file with the private key".into(),
+            Self::Unknown { .. } | Self::Empty { .. } => {
+                "an identity is a line `AGE-SECRET-KEY-1…` (see `age-keygen`), or an SSH private key of type ed25519 or RSA".into()
+            }
+            Self::Unsupported { .. } => {
+                "give an age identity or an SSH key of type ed25519 or RSA, or open the `.age` file with the `age` program".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// A ciphertext that was not opened. Nothing of it, or of the keys, is repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecryptError {
+    /// It is encrypted to others.
+    #[error("it is encrypted to other recipients than these identities")]
+    NoMatchingKey,
+    /// Something else, or of a later version.
+    #[error("it is not an age file of version 1")]
+    NotAge,
+    /// Cut short or changed: not one byte of it is handed out.
+    #[error("it is damaged or cut short")]
+    Damaged,
+}
+
+impl DecryptError {
+    /// What the operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoMatchingKey => {
+                Some("give the identity of one of the profile's `recipients`".into())
+            }
+            _ => None,
+        }
+    }
+}

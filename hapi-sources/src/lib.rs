@@ -6,7 +6,8 @@
 //! each with its metadata, size, SHA-256, bytes and facts. After that the live path is never
 //! touched again: what is archived is what was checked.
 //!
-//! On the way back, [`examine`] finds the facts of a restored database anew.
+//! The way back needs two more: [`Identities`] open secrets, and [`examine`] finds the facts of a
+//! restored database anew.
 //!
 //! This crate knows nothing of restic, repositories or retention.
 //!
@@ -17,17 +18,24 @@ mod error;
 mod file;
 mod git;
 mod guard;
+mod identity;
 mod secret;
 mod source;
 mod sqlite;
 mod staging;
 mod tree;
 
+/// A passphrase, from [`age::secrecy`]: zeroed when it is dropped, and never printed.
+pub use age::secrecy::SecretString;
 pub use capture::{
     Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
     Observer, SecretFacts, Sha256Hash, Silent, Stop,
 };
-pub use error::{CaptureError, ExamineError, RecipientError, SourceError, StagingError};
+pub use error::{
+    CaptureError, DecryptError, ExamineError, IdentityError, RecipientError, SourceError,
+    StagingError,
+};
+pub use identity::{Identities, Passphrase, Plaintext};
 pub use secret::{Recipients, SecretCache};
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
 pub use sqlite::{examine, tables};

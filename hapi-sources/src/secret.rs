@@ -401,7 +401,7 @@ fn write_whole(dir: &Path, path: &Path, parts: &[&[u8]], replace: bool) -> io::R
 }
 
 /// Counts the entries of a secret, and collects its longer values.
-fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
+pub(crate) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
     let mut values = Vec::new();
     if plaintext.trim_ascii_start().starts_with(b"{") {
         let members =
