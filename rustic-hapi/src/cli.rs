@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::choice::Which;
+use crate::drill;
 use crate::error::Error;
 use crate::init;
 use crate::profile::{Environment, Lookup, parse_hours};
+use crate::restore;
 use crate::snapshot::Request;
 use crate::ui::{Ui, Verbosity};
 
@@ -23,7 +26,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 24 retention floor, 130 interrupted, 143 terminated.";
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 21 drill found a difference, 22 drill could not run, 24 retention floor, 130 interrupted, 143 terminated.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -79,6 +82,10 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// List this profile's snapshots
     Snapshots,
+    /// Prove that everything comes back: restore into a scratch folder and compare
+    Drill(DrillArgs),
+    /// Bring sources back into a folder, each file compared with what was captured
+    Restore(RestoreArgs),
     /// Apply the retention plan, or show it with --dry-run
     Forget(ForgetArgs),
     /// Print the variables with which restic and rustic open the same repository
@@ -154,6 +161,59 @@ pub struct ForgetArgs {
     pub lock: LockArgs,
 }
 
+/// Arguments of `drill`.
+#[derive(Clone, Debug, Args)]
+pub struct DrillArgs {
+    /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
+    snapshot: Option<String>,
+    /// A random snapshot that is not the newest of its series
+    #[arg(long, conflicts_with = "snapshot")]
+    older: bool,
+    /// Prove that the secrets open: an age identity file, or an SSH private key
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Another host's snapshots than the profile's
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Where the scratch folder is made; the staging folder unless given
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Leave what was restored, to look at
+    #[arg(long)]
+    keep: bool,
+    /// Start a program on the copy (HAPI_HOME, DB_PATH and PORT are set) and see whether it comes up
+    #[arg(long, value_name = "CMD")]
+    boot: Option<String>,
+    /// How long it may take to listen on PORT, or to end
+    #[arg(long, value_name = "60s", value_parser = seconds, default_value = "60s", requires = "boot")]
+    boot_wait: Duration,
+}
+
+/// Arguments of `restore`.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
+    snapshot: Option<String>,
+    /// The folder to restore into; paths below it are those in the snapshot
+    #[arg(long, value_name = "DIR")]
+    target: Option<PathBuf>,
+    /// Only this source (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Open the secrets: an age identity file, or an SSH private key
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Another host's snapshots than the profile's
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Replace files that are in the way and different
+    #[arg(long)]
+    overwrite: bool,
+    /// Say what would be restored; write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// How long to wait for another run.
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
@@ -215,6 +275,50 @@ impl SnapshotArgs {
             no_forget: self.no_forget,
             lock_wait: self.lock.lock_wait,
         })
+    }
+}
+
+impl DrillArgs {
+    /// What is meant.
+    pub fn request(&self) -> drill::Request {
+        drill::Request {
+            which: which(self.snapshot.as_deref(), self.older),
+            host: self.host.clone(),
+            scratch: self.scratch.clone(),
+            keep: self.keep,
+            boot: self.boot.clone().map(|command| (command, self.boot_wait)),
+        }
+    }
+}
+
+impl RestoreArgs {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// Nowhere to restore to.
+    pub fn request(&self) -> Result<restore::Request, Error> {
+        let Some(target) = self.target.clone() else {
+            return Err(Error::Usage {
+                fact: "where to is not said".into(),
+                hint: Some("name an empty folder with `--target DIR`".into()),
+            });
+        };
+        Ok(restore::Request {
+            which: which(self.snapshot.as_deref(), false),
+            target,
+            sources: self.source.clone(),
+            host: self.host.clone(),
+            overwrite: self.overwrite,
+            dry_run: self.dry_run,
+        })
+    }
+}
+
+fn which(snapshot: Option<&str>, older: bool) -> Which {
+    match snapshot {
+        Some(name) => Which::Named(name.to_owned()),
+        None if older => Which::Older,
+        None => Which::Newest,
     }
 }
 

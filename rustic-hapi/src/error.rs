@@ -29,6 +29,10 @@ pub enum Exit {
     Locked = 11,
     /// The password opens no key of the repository.
     WrongPassword = 12,
+    /// A drill found a difference.
+    Difference = 21,
+    /// A drill could not be run.
+    DrillFailed = 22,
     /// Retention would go below its floor.
     Floor = 24,
     /// SIGINT.
@@ -154,6 +158,34 @@ pub enum Error {
     /// The list of snapshots changed while it was used.
     #[error("retention was postponed: {fact}")]
     Postponed { fact: String, hint: &'static str },
+    /// There is no such snapshot.
+    #[error("{fact}")]
+    NoSnapshot { fact: String, hint: String },
+    /// What is in the way at the target, which is left as it is.
+    #[error("{}{} in the way at `{}`, and different: {}", files.len(), if files.len() == 1 { " file is" } else { " files are" }, target.display(), first_of(files))]
+    InTheWay {
+        target: PathBuf,
+        files: Vec<PathBuf>,
+    },
+    /// A snapshot is not what its manifest and description say.
+    #[error("the snapshot {snapshot} is not what it says: {}", differences.join("; "))]
+    Unlike {
+        snapshot: String,
+        differences: Vec<String>,
+    },
+    /// The file system of the target is too small.
+    #[error("`{}` has {free} bytes free, {needed} are needed", path.display())]
+    NoRoom {
+        path: PathBuf,
+        free: u64,
+        needed: u64,
+    },
+    /// An identity that opens secrets cannot be used.
+    #[error(transparent)]
+    Identity(#[from] hapi_sources::IdentityError),
+    /// A drill could not be run.
+    #[error("the drill could not be run: {error}")]
+    Drill { error: Box<Error> },
     /// SIGINT or SIGTERM.
     #[error("stopped by signal {signal}")]
     Signal { signal: i32 },
@@ -179,6 +211,8 @@ impl Error {
             Self::NoRepository { .. } => Exit::NoRepository,
             Self::Locked { .. } => Exit::Locked,
             Self::Floor { .. } => Exit::Floor,
+            Self::InTheWay { .. } | Self::Identity(_) => Exit::Usage,
+            Self::Drill { .. } => Exit::DrillFailed,
             Self::Signal { signal: 2 } => Exit::Interrupted,
             Self::Signal { .. } => Exit::Terminated,
             _ => Exit::Failed,
@@ -199,7 +233,17 @@ impl Error {
             }
             Self::PasswordFile { hint, .. }
             | Self::NoRepository { hint, .. }
-            | Self::NotARepository { hint, .. } => hint.clone(),
+            | Self::NotARepository { hint, .. }
+            | Self::NoSnapshot { hint, .. } => hint.clone(),
+            Self::InTheWay { .. } => {
+                "nothing was written; choose an empty folder, or replace them with `--overwrite`".into()
+            }
+            Self::Unlike { .. } => {
+                "nothing was restored from it; `rustic-hapi check --read-data` tells what else is affected, `rustic-hapi snapshots` what other snapshots there are".into()
+            }
+            Self::NoRoom { .. } => "make room there, or choose another place".into(),
+            Self::Identity(error) => return error.hint(),
+            Self::Drill { error } => return error.hint(),
             Self::WrongPassword { .. } => {
                 "put the password this repository was made with into the file".into()
             }
@@ -238,6 +282,19 @@ impl Error {
             _ => return None,
         })
     }
+}
+
+fn first_of(files: &[PathBuf]) -> String {
+    let mut text = files
+        .iter()
+        .take(3)
+        .map(|path| format!("`{}`", path.display()))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if files.len() > 3 {
+        text += " …";
+    }
+    text
 }
 
 /// What helps against the errors of file systems that destinations have in common.

@@ -55,18 +55,21 @@ impl Snapshot {
         if file.hostname != profile.host || file.username != USERNAME {
             return None;
         }
-        let tags: Vec<String> = file.tags.iter().cloned().collect();
         let series = profile
             .series
             .iter()
-            .find(|s| tags.contains(&s.name))?
-            .name
-            .clone();
+            .find(|s| file.tags.iter().any(|tag| *tag == s.name))?;
+        Self::read(file, &series.name)
+    }
+
+    /// Reads a snapshot file as one of a series; `None` if its time makes no sense.
+    pub(crate) fn read(file: &SnapshotFile, series: &str) -> Option<Self> {
+        let tags: Vec<String> = file.tags.iter().cloned().collect();
         Some(Self {
             id: file.id,
             original: file.original,
             time: to_chrono(&file.time)?,
-            series,
+            series: series.to_owned(),
             tags,
             description: file
                 .description
@@ -99,11 +102,15 @@ impl Snapshot {
 
     /// Whether an id, or the beginning of one (8 characters or more), names it.
     pub fn is_named(&self, name: &str) -> bool {
-        name.len() >= 8
-            && [Some(self.id), self.original]
-                .iter()
-                .flatten()
-                .any(|id| id.to_hex().as_str().starts_with(name))
+        name.len() >= 8 && self.begins_with(name)
+    }
+
+    /// Whether its id, or the one it had first, begins so.
+    pub fn begins_with(&self, digits: &str) -> bool {
+        [Some(self.id), self.original]
+            .iter()
+            .flatten()
+            .any(|id| id.to_hex().as_str().starts_with(digits))
     }
 
     /// The first 8 digits of the id.

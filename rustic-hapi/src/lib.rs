@@ -6,23 +6,35 @@
 //! read back → retention → report. The program in `main.rs` only parses and prints.
 
 pub mod archive;
+pub mod boot;
+pub mod choice;
 pub mod cli;
 mod collisions;
+pub mod contents;
 pub mod demo;
+pub mod drill;
+pub mod drill_history;
 pub mod env;
 mod error;
+mod fetch;
 mod gate;
 pub mod history;
+pub mod identity;
 pub mod init;
 mod location;
 mod lock;
 pub mod manifest;
 mod output;
+mod paint;
+mod place;
 pub mod process;
 mod profile;
+mod prompt;
+mod readahead;
 mod readback;
 pub mod report;
 mod repository;
+pub mod restore;
 pub mod retention;
 pub mod snapshot;
 pub mod synthetic;

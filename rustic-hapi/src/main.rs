@@ -82,6 +82,36 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
             let profile = Profile::load(&lookup)?;
             rustic_hapi::list(&profile, now, stop, ui)
         }
+        Command::Drill(args) => {
+            let profile = Profile::load_or_bare(&lookup)?;
+            let identity = args.identity.as_deref();
+            let identities = identity.map(|file| rustic_hapi::identity::read(file, stop, ui));
+            let identities = identities.transpose()?;
+            rustic_hapi::drill::run(
+                &profile,
+                &args.request(),
+                identities.as_ref(),
+                now,
+                stop,
+                ui,
+            )
+            .map(|report| report.output(ui.colour))
+        }
+        Command::Restore(args) => {
+            let profile = Profile::load_or_bare(&lookup)?;
+            let identity = args.identity.as_deref();
+            let identities = identity.map(|file| rustic_hapi::identity::read(file, stop, ui));
+            let identities = identities.transpose()?;
+            rustic_hapi::restore::run(
+                &profile,
+                &args.request()?,
+                identities.as_ref(),
+                now,
+                stop,
+                ui,
+            )
+            .map(|report| report.output(ui.colour))
+        }
         Command::Forget(args) => {
             let profile = Profile::load(&lookup)?;
             rustic_hapi::forget(&profile, args, now, stop, ui)

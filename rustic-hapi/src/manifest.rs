@@ -83,6 +83,17 @@ impl Outcome {
     pub fn is_sound(self) -> bool {
         matches!(self, Self::Complete | Self::Absent)
     }
+
+    /// For a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Absent => "absent",
+            Self::Damaged => "damaged",
+            Self::Partial => "only there in part",
+            Self::Failed => "missing",
+        }
+    }
 }
 
 /// A part that could not be taken.

@@ -52,6 +52,14 @@ impl Output {
         }
     }
 
+    /// With what goes to standard error, and the exit code.
+    #[must_use]
+    pub fn ending(mut self, exit: Exit, complaints: Vec<String>) -> Self {
+        self.exit = exit;
+        self.complaints = complaints;
+        self
+    }
+
     /// An error.
     pub fn of_error(error: &Error) -> Self {
         let mut complaints = vec![format!("error: {error}")];

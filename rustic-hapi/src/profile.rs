@@ -171,6 +171,14 @@ impl Lookup {
         Ok(base.join("rustic-hapi"))
     }
 
+    /// The folder for state of this user.
+    fn state_dir(&self, home: &Path) -> PathBuf {
+        match (&self.env.state, &self.home) {
+            (Some(state), None) => state.clone(),
+            _ => home.join(".local/state"),
+        }
+    }
+
     /// The files that may hold the profile, in order.
     pub fn candidates(&self) -> Result<Vec<PathBuf>, ProfileError> {
         let wanted = self.profile.as_deref().unwrap_or("hapi");
@@ -321,6 +329,56 @@ impl Profile {
         };
         let text = read_profile(&path)?;
         Ok(Self::parse(&text, &path, lookup)?)
+    }
+
+    /// Finds a profile, or does without: to get data back on a machine that has nothing but the
+    /// repository and its password.
+    ///
+    /// # Errors
+    /// As [`Profile::load`]; [`ProfileError::Missing`] unless repository and password file are named.
+    pub fn load_or_bare(lookup: &Lookup) -> Result<Self, Error> {
+        match (&lookup.repository, &lookup.password_file) {
+            (Some(repository), Some(password_file)) if lookup.find()?.is_none() => {
+                Ok(Self::bare(repository, password_file, lookup)?)
+            }
+            _ => Self::load(lookup),
+        }
+    }
+
+    fn bare(repository: &str, password_file: &Path, lookup: &Lookup) -> Result<Self, ProfileError> {
+        let home = lookup.home()?;
+        let location = Location::parse(repository, &home).map_err(|fact| ProfileError::Value {
+            path: "the command line".into(),
+            key: "`--repository`".into(),
+            fact,
+            hint: Some("write an absolute path".into()),
+        })?;
+        let state = lookup.state_dir(&home).join("rustic-hapi").join("hapi");
+        Ok(Self {
+            name: "hapi".into(),
+            file: PathBuf::new(),
+            hapi_home: home.join(".hapi"),
+            host: String::new(),
+            location,
+            repository_id: None,
+            password_file: std::path::absolute(password_file)
+                .unwrap_or_else(|_| password_file.to_path_buf()),
+            allow_same_disk: true,
+            recipients: None,
+            skipped_secrets: Vec::new(),
+            at: Vec::new(),
+            retention: Policy::default(),
+            series: Vec::new(),
+            sources: Vec::new(),
+            staging: state.join("staging"),
+            state,
+            home,
+        })
+    }
+
+    /// Whether it stands in for a profile that is not there.
+    pub fn is_bare(&self) -> bool {
+        self.series.is_empty()
     }
 
     /// The merged profile as TOML, before paths are resolved.
@@ -565,12 +623,7 @@ impl RawProfile {
             ),
         };
 
-        let state = match (&lookup.env.state, &lookup.home) {
-            (Some(state), None) => state.clone(),
-            _ => home.join(".local/state"),
-        }
-        .join("rustic-hapi")
-        .join(&name);
+        let state = lookup.state_dir(&home).join("rustic-hapi").join(&name);
         let staging = match &self.staging {
             Some(text) => at.path("`staging`", text, &home, Some(&hapi_home))?,
             None => state.join("staging"),

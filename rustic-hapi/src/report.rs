@@ -1,6 +1,9 @@
 //! A report is what a command found out, as text for a terminal, as one line for a log, and as
 //! JSON (docs/json.md) for programs.
 
+mod drill;
+mod restore;
+
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Local, NaiveDateTime, Utc};
@@ -10,6 +13,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Exit};
 use crate::history::Snapshot;
 use crate::manifest::{Outcome, SourceRecord, SourceSummary};
+use crate::paint::Paint;
 use crate::profile::{Profile, Series};
 use crate::repository::Repository;
 use crate::retention::{Applied, Plan};
@@ -434,7 +438,11 @@ fn describe(
     }
 }
 
-fn counts(summary: &SourceSummary, before: Option<&SourceSummary>, now: DateTime<Local>) -> String {
+pub(crate) fn counts(
+    summary: &SourceSummary,
+    before: Option<&SourceSummary>,
+    now: DateTime<Local>,
+) -> String {
     // The two an operator thinks in first; the rest is in --json.
     let mut parts: Vec<String> = ["sessions", "messages"]
         .iter()
@@ -641,32 +649,6 @@ pub fn age(delta: chrono::TimeDelta) -> String {
     }
 }
 
-fn plural(n: u64, one: &'static str, many: &'static str) -> &'static str {
+pub(crate) fn plural(n: u64, one: &'static str, many: &'static str) -> &'static str {
     if n == 1 { one } else { many }
-}
-
-/// Colour for a terminal, or none.
-#[derive(Clone, Copy, Debug)]
-struct Paint(bool);
-
-impl Paint {
-    fn with(self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn green(self, text: &str) -> String {
-        self.with("32", text)
-    }
-
-    fn red(self, text: &str) -> String {
-        self.with("31;1", text)
-    }
 }

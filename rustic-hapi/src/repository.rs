@@ -15,13 +15,18 @@ use rustic_core::{
     ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, IndexedIdsStatus, KeyOptions,
     OpenStatus, PruneOptions, RepositoryBackends, RepositoryOptions, WriteBackend,
 };
+use sha2::Digest;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::gate::{Gate, GatedBackend};
 use crate::location::Location;
 use crate::profile::{Profile, is_absent};
+use crate::readahead::Readahead;
 use crate::ui::Ui;
+
+/// The engine's handle on a repository whose index is loaded.
+pub(crate) type Engine = rustic_core::Repository<IndexedFullStatus>;
 
 /// An open repository.
 pub struct Repository {
@@ -174,12 +179,60 @@ impl Repository {
 
     /// A second handle that shares nothing with this one but the key: no cache, and an index read
     /// anew from the backend. What it shows is what is there.
-    pub(crate) fn reopen(&self) -> Result<rustic_core::Repository<IndexedFullStatus>, Error> {
+    pub(crate) fn reopen(&self) -> Result<Engine, Error> {
         let (backend, _) = connect(&self.location, &Stop::default())?;
         engine(&backend, &self.location, false, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)
             .map_err(Error::engine("reading the index back"))
+    }
+
+    /// A handle to restore with: the index is loaded, and neighbouring blobs are fetched together.
+    pub(crate) fn for_reading(&self) -> Result<Engine, Error> {
+        let backend: Arc<dyn WriteBackend> =
+            Arc::new(Readahead::new(Arc::clone(&self.backend), self.packs()?));
+        engine(&backend, &self.location, true, Ui::silent())?
+            .open(&Credentials::Masterkey(self.inner.key()))
+            .and_then(rustic_core::Repository::to_indexed)
+            .map_err(Error::engine("reading the index"))
+    }
+
+    /// The snapshot files that can be read, oldest first, and what is wrong with the others. For
+    /// getting data back, where one damaged file must not stand in the way of the rest; whoever
+    /// deletes needs all of them ([`Repository::snapshots`]).
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn readable_snapshots(&self) -> Result<(Vec<SnapshotFile>, Vec<String>), Error> {
+        let (mut snapshots, mut unreadable) = (Vec::new(), Vec::new());
+        for id in self.snapshot_ids()? {
+            match self.readable_snapshot(id) {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(reason) => unreadable.push(format!(
+                    "the snapshot file {} cannot be read: {reason}",
+                    &id.to_hex()[..8]
+                )),
+            }
+        }
+        snapshots.sort_by_key(|snapshot| snapshot.time.timestamp());
+        Ok((snapshots, unreadable))
+    }
+
+    fn readable_snapshot(&self, id: Id) -> Result<SnapshotFile, String> {
+        let one_line = |error: Box<rustic_core::RusticError>| crate::error::one_line(&error);
+        // A file is called by its hash, so one put in another's place is noticed.
+        let stored = self
+            .backend
+            .read_full(FileType::Snapshot, &id)
+            .map_err(one_line)?;
+        if hex::encode(sha2::Sha256::digest(&stored)) != id.to_hex().as_str() {
+            return Err("its name is not its hash".to_owned());
+        }
+        let id = SnapshotId::from(id);
+        let mut snapshot: SnapshotFile = self.inner.get_file(&id).map_err(one_line)?;
+        snapshot.id = id;
+        _ = snapshot.original.get_or_insert(id);
+        Ok(snapshot)
     }
 
     /// All snapshot files, ours and other people's, oldest first.

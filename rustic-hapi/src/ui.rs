@@ -79,7 +79,8 @@ impl Ui {
         }
     }
 
-    fn start(&self, what: &str, total: u64) {
+    /// Begins a bar of so many bytes; [`Observer::advance`] and [`Observer::end`] go on with it.
+    pub(crate) fn start(&self, what: &str, total: u64) {
         if !self.progress {
             return;
         }

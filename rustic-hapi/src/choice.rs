@@ -1,0 +1,311 @@
+//! A choice is the snapshot that a source is restored from: the newest one that holds it whole,
+//! unless one is named. A weekly series lies in snapshots of its own, and a source that failed this
+//! morning is whole in last night's; "the newest snapshot" would be wrong for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Local, TimeDelta};
+use rustic_core::repofile::SnapshotFile;
+
+use crate::error::Error;
+use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
+use crate::manifest::{Description, Outcome};
+use crate::profile::Profile;
+
+/// Which snapshots are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// For each source the newest that holds it whole.
+    #[default]
+    Newest,
+    /// This one: `latest`, or the beginning of its id.
+    Named(String),
+    /// A random one that is not the newest of its series.
+    Older,
+}
+
+/// Where one source comes from.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The source's name.
+    pub source: String,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// How the source is in it.
+    pub outcome: Outcome,
+    /// Newer snapshots that do not hold it whole, the newest first.
+    pub passed_over: Vec<(Snapshot, Outcome)>,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// In the order of the profile, or of their names.
+    pub choices: Vec<Choice>,
+    /// Sources of the profile that no snapshot holds, and whether they are required.
+    pub nowhere: Vec<(String, bool)>,
+}
+
+/// The snapshots that commands which only read look at: the profile's own, or, where there is no
+/// profile on this machine, those that this program wrote for `host`.
+///
+/// # Errors
+/// Without a profile: several hosts are in the repository, and none was named.
+pub fn readable(
+    files: &[SnapshotFile],
+    profile: &Profile,
+    host: Option<&str>,
+) -> Result<Vec<Snapshot>, Error> {
+    if !profile.is_bare() && host.is_none_or(|host| host == profile.host) {
+        return Ok(history::ours(files, profile));
+    }
+    let of_this_program = || files.iter().filter(|f| f.username == history::USERNAME);
+    let hosts: BTreeSet<&str> = of_this_program().map(|f| f.hostname.as_str()).collect();
+    let host = match (host, hosts.len()) {
+        (Some(host), _) if hosts.contains(host) => host.to_owned(),
+        (Some(host), _) => {
+            return Err(Error::Usage {
+                fact: format!("no snapshot here is of the host `{host}`"),
+                hint: Some(format!("there are some of {}", joined(&hosts))),
+            });
+        }
+        (None, 0 | 1) => hosts.first().copied().unwrap_or_default().to_owned(),
+        (None, _) => {
+            return Err(Error::Usage {
+                fact: "snapshots of several hosts are here".into(),
+                hint: Some(format!("name one with `--host`: {}", joined(&hosts))),
+            });
+        }
+    };
+    let mut snapshots: Vec<_> = of_this_program()
+        .filter(|file| file.hostname == host)
+        .filter_map(|file| {
+            let series = file
+                .tags
+                .iter()
+                .find(|tag| ![PARTIAL, DAMAGED, SHRUNK, ONLY].contains(&tag.as_str()))?;
+            Snapshot::read(file, series)
+        })
+        .collect();
+    snapshots.sort_by_key(|s| s.time);
+    Ok(snapshots)
+}
+
+fn joined(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// Chooses a snapshot for each source. `describe` finds the description of a snapshot that lost its
+/// own (`restic tag` drops it).
+///
+/// # Errors
+/// There is no snapshot at all, none of that name, or no older one.
+pub fn choose(
+    snapshots: &[Snapshot],
+    profile: &Profile,
+    which: &Which,
+    now: DateTime<Local>,
+    describe: &mut dyn FnMut(&Snapshot) -> Option<Description>,
+) -> Result<Chosen, Error> {
+    if snapshots.is_empty() {
+        return Err(nothing(
+            "there is no snapshot to restore from",
+            "`rustic-hapi snapshots` lists what is there",
+        ));
+    }
+    let mut described = |snapshot: &Snapshot| {
+        snapshot
+            .description
+            .clone()
+            .or_else(|| describe(snapshot))
+            .map(|d| d.sources)
+            .unwrap_or_default()
+    };
+    let one = match which {
+        Which::Newest => return Ok(newest(snapshots, profile, now, &mut described)),
+        Which::Named(name) => named(snapshots, profile, name)?,
+        Which::Older => older(snapshots)?,
+    };
+    let sources = described(one);
+    let choices = in_order(profile, sources.keys().cloned().collect())
+        .into_iter()
+        .map(|source| Choice {
+            outcome: sources[&source].outcome,
+            snapshot: one.clone(),
+            passed_over: Vec::new(),
+            source,
+        })
+        .collect();
+    Ok(Chosen {
+        choices,
+        nowhere: Vec::new(),
+    })
+}
+
+/// A source that is looked for: its name, what was found, what was passed over.
+type Looking = (String, Option<Choice>, Vec<(Snapshot, Outcome)>);
+
+fn newest(
+    snapshots: &[Snapshot],
+    profile: &Profile,
+    now: DateTime<Local>,
+    described: &mut dyn FnMut(&Snapshot) -> BTreeMap<String, crate::manifest::SourceSummary>,
+) -> Chosen {
+    // One that a wrong clock dated ahead would be the newest for ever.
+    let ahead = |s: &Snapshot| s.time > now + TimeDelta::hours(24);
+    let (late, mut candidates): (Vec<&Snapshot>, Vec<&Snapshot>) =
+        snapshots.iter().rev().partition(|s| ahead(s));
+    candidates.extend(late);
+
+    let wanted: Vec<String> = if profile.is_bare() {
+        // What the newest snapshot of each series holds, or names as failed.
+        let mut series = BTreeSet::new();
+        let newest = candidates
+            .iter()
+            .filter(|s| !s.has(ONLY) && series.insert(s.series.clone()));
+        let names: BTreeSet<String> = newest.flat_map(|s| described(s).into_keys()).collect();
+        names.into_iter().collect()
+    } else {
+        profile
+            .sources
+            .iter()
+            .map(|s| s.source.name.clone())
+            .collect()
+    };
+
+    let mut chosen = Chosen::default();
+    let mut looking: Vec<Looking> = wanted
+        .into_iter()
+        .map(|source| (source, None, Vec::new()))
+        .collect();
+    for snapshot in candidates {
+        if looking.iter().all(|(_, choice, _)| choice.is_some()) {
+            break;
+        }
+        let sources = described(snapshot);
+        for (name, choice, passed_over) in &mut looking {
+            let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
+                continue;
+            };
+            if summary.outcome.is_sound() {
+                *choice = Some(Choice {
+                    source: name.clone(),
+                    snapshot: snapshot.clone(),
+                    outcome: summary.outcome,
+                    passed_over: std::mem::take(passed_over),
+                });
+            } else {
+                passed_over.push((snapshot.clone(), summary.outcome));
+            }
+        }
+    }
+    for (source, choice, passed_over) in looking {
+        // Nowhere whole: the newest that has anything of it is better than nothing.
+        let anything = || {
+            let (snapshot, outcome) = passed_over
+                .iter()
+                .find(|(_, outcome)| *outcome != Outcome::Failed)?;
+            Some(Choice {
+                source: source.clone(),
+                snapshot: snapshot.clone(),
+                outcome: *outcome,
+                passed_over: Vec::new(),
+            })
+        };
+        match choice.or_else(anything) {
+            Some(choice) => chosen.choices.push(choice),
+            None => {
+                let required = profile
+                    .sources
+                    .iter()
+                    .any(|s| s.source.name == source && s.source.required);
+                chosen.nowhere.push((source, required || profile.is_bare()));
+            }
+        }
+    }
+    chosen
+}
+
+/// Finds a snapshot by its name.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn named<'a>(
+    snapshots: &'a [Snapshot],
+    profile: &Profile,
+    name: &str,
+) -> Result<&'a Snapshot, Error> {
+    if name == "latest" {
+        let main = profile.series.first().map(|s| &s.name);
+        let latest = snapshots
+            .iter()
+            .rfind(|s| main.is_none_or(|main| s.series == *main) && !s.has(ONLY));
+        return latest.ok_or_else(|| {
+            nothing(
+                "there is no snapshot of the main series",
+                "`rustic-hapi snapshots` lists what is there",
+            )
+        });
+    }
+    let digits = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let found: Vec<_> = snapshots
+        .iter()
+        .filter(|s| digits && s.begins_with(&name.to_ascii_lowercase()))
+        .collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(nothing(
+            &format!("there is no snapshot `{name}` of this profile"),
+            "`rustic-hapi snapshots` lists them; `latest`, or 4 or more digits of an id, name one",
+        )),
+        many => Err(nothing(
+            &format!("`{name}` is the beginning of {} ids", many.len()),
+            "give more of its digits",
+        )),
+    }
+}
+
+fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
+    let candidates: Vec<&Snapshot> = snapshots
+        .iter()
+        .filter(|s| !s.has(ONLY))
+        .filter(|s| {
+            snapshots
+                .iter()
+                .any(|n| n.series == s.series && n.time > s.time && !n.has(ONLY))
+        })
+        .collect();
+    let mut random = [0u8; 8];
+    // Without randomness the oldest one is as good.
+    _ = getrandom::fill(&mut random);
+    let nth = u64::from_ne_bytes(random) % candidates.len().max(1) as u64;
+    candidates
+        .get(usize::try_from(nth).unwrap_or(0))
+        .copied()
+        .ok_or_else(|| {
+            nothing(
+                "there is no older snapshot yet",
+                "leave `--older` away to take the newest",
+            )
+        })
+}
+
+fn in_order(profile: &Profile, names: Vec<String>) -> Vec<String> {
+    let place = |name: &String| {
+        profile
+            .sources
+            .iter()
+            .position(|s| s.source.name == *name)
+            .unwrap_or(usize::MAX)
+    };
+    let mut names = names;
+    names.sort_by_key(|name| (place(name), name.clone()));
+    names
+}
+
+fn nothing(fact: &str, hint: &str) -> Error {
+    Error::NoSnapshot {
+        fact: fact.to_owned(),
+        hint: hint.to_owned(),
+    }
+}

@@ -1,0 +1,143 @@
+//! What a drill says.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Local};
+use serde_json::{Value, json};
+
+use super::{JSON_VERSION, bytes, counts, grouped, plural};
+use crate::drill::{Report, SourceDrill, Verdict};
+use crate::drill_history::DrillOutcome;
+use crate::output::Output;
+use crate::paint::Paint;
+
+impl Report {
+    /// For a terminal, and for a log.
+    pub fn text(&self, colour: bool) -> String {
+        let paint = Paint(colour);
+        let width = self
+            .sources
+            .iter()
+            .map(|s| s.name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let mut text = String::new();
+        for source in &self.sources {
+            let from = match &source.choice {
+                Some(choice) => choice.snapshot.to_string(),
+                None => format!("{:25}", "no snapshot"),
+            };
+            let word = source.verdict.in_words();
+            let verdict = match source.verdict {
+                Verdict::Proven => paint.green(word),
+                Verdict::Different => paint.red(word),
+                _ => word.to_owned(),
+            };
+            let size = match source.files {
+                0 => "-".to_owned(),
+                _ => bytes(source.bytes),
+            };
+            _ = writeln!(
+                text,
+                "  {:width$}  {from}  {size:>10}  {verdict}{}",
+                source.name,
+                detail(source, self.time),
+            );
+        }
+        if let Some(boot) = &self.boot {
+            let word = match boot.up {
+                true => paint.green("came up"),
+                false => paint.red("DID NOT COME UP"),
+            };
+            _ = writeln!(
+                text,
+                "  the hub {word} after {} s: {}",
+                boot.seconds, boot.how
+            );
+        }
+        let files: u64 = self.sources.iter().map(|s| s.files).sum();
+        let in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
+        let verdict = match self.outcome() {
+            DrillOutcome::Proven => paint.green("proven"),
+            _ => paint.red("DIFFERENT"),
+        };
+        _ = writeln!(
+            text,
+            "{verdict}: {} {}, {} restored in {:.1} s, compared after {:.1} s",
+            grouped(files),
+            plural(files, "file", "files"),
+            bytes(in_all),
+            self.restored_after.as_secs_f64(),
+            self.took.as_secs_f64(),
+        );
+        let unopened = self.sources.iter().any(|s| s.verdict == Verdict::Unopened);
+        if unopened {
+            text += "whether the secrets open was not tried: `--identity FILE` does\n";
+        }
+        if let Some(kept) = &self.kept {
+            _ = writeln!(text, "kept: {}", kept.display());
+        }
+        text
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "version": JSON_VERSION,
+            "command": "drill",
+            "exit": self.exit() as u8,
+            "outcome": self.outcome(),
+            "time": self.time.to_rfc3339(),
+            "repository": self.repository,
+            "restore-seconds": self.restored_after.as_secs_f64(),
+            "seconds": self.took.as_secs_f64(),
+            "sources": self.sources.iter().map(|s| json!({
+                "name": s.name,
+                "kind": s.kind,
+                "snapshot": s.choice.as_ref().map(|c| c.snapshot.id.to_hex().to_string()),
+                "time": s.choice.as_ref().map(|c| c.snapshot.time.to_rfc3339()),
+                "outcome": s.choice.as_ref().map(|c| c.outcome),
+                "passed-over": s.choice.iter().flat_map(|c| &c.passed_over).map(|(newer, outcome)| json!({
+                    "snapshot": newer.id.to_hex().to_string(), "outcome": outcome,
+                })).collect::<Vec<_>>(),
+                "verdict": s.verdict.in_words().to_lowercase(),
+                "files": s.files,
+                "bytes": s.bytes,
+                "rows": s.summary.as_ref().map(|x| &x.rows),
+                "newest": s.summary.as_ref().map(|x| &x.newest),
+                "findings": s.findings,
+            })).collect::<Vec<_>>(),
+            "boot": self.boot,
+            "findings": self.all_findings(),
+            "warnings": self.warnings,
+            "kept": self.kept,
+        })
+    }
+
+    /// What the command says in the end.
+    pub fn output(&self, colour: bool) -> Output {
+        let mut complaints: Vec<String> = self
+            .all_findings()
+            .iter()
+            .map(|finding| format!("error: {finding}"))
+            .collect();
+        if !complaints.is_empty() {
+            complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `drill --older` whether older snapshots are".into());
+        }
+        complaints.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
+        Output::done(self.text(colour), self.json()).ending(self.exit(), complaints)
+    }
+}
+
+fn detail(source: &SourceDrill, now: DateTime<Local>) -> String {
+    let counts = source
+        .summary
+        .as_ref()
+        .map(|summary| counts(summary, None, now))
+        .filter(|counts| !counts.is_empty() && source.verdict != Verdict::Absent);
+    match (counts, source.files) {
+        (Some(counts), _) => format!(": {counts}"),
+        (None, files) if files > 1 => format!(": {} files", grouped(files)),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,162 @@
+//! What a restore says.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{JSON_VERSION, bytes, grouped, plural};
+use crate::error::Exit;
+use crate::manifest::Outcome;
+use crate::output::Output;
+use crate::paint::Paint;
+use crate::restore::{Report, SourceReport};
+
+impl Report {
+    /// The exit code: 1 where a file is not what its manifest says, 3 where a source is not whole in
+    /// any snapshot.
+    pub fn exit(&self) -> Exit {
+        let different = self.sources.iter().any(|s| !s.differences.is_empty());
+        let unwhole = self.sources.iter().any(|s| !s.choice.outcome.is_sound())
+            || self.nowhere.iter().any(|(_, required)| *required);
+        match (different, unwhole) {
+            (true, _) => Exit::Failed,
+            (false, true) => Exit::Incomplete,
+            (false, false) => Exit::Complete,
+        }
+    }
+
+    /// For a terminal.
+    pub fn text(&self, colour: bool) -> String {
+        let paint = Paint(colour);
+        let width = self
+            .sources
+            .iter()
+            .map(|s| s.choice.source.chars().count())
+            .max()
+            .unwrap_or(0);
+        let mut text = String::new();
+        for source in &self.sources {
+            _ = writeln!(
+                text,
+                "  {:width$}  {}  {:>10}  {}",
+                source.choice.source,
+                source.choice.snapshot,
+                match source.files.is_empty() {
+                    true => "-".to_owned(),
+                    false => bytes(source.bytes),
+                },
+                describe(source, paint),
+            );
+        }
+        for (name, _) in &self.nowhere {
+            _ = writeln!(text, "  {name:width$}  in no snapshot");
+        }
+        let files: u64 = self.sources.iter().map(|s| s.files.len() as u64).sum();
+        let in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
+        let what = format!(
+            "{} {}, {}",
+            grouped(files),
+            plural(files, "file", "files"),
+            bytes(in_all)
+        );
+        let place = self.target.display();
+        text += &match self.dry_run {
+            true => format!("would restore {what} to {place} (--dry-run)\n"),
+            false => format!(
+                "restored {what} to {place} in {:.1} s, each compared with its manifest\n",
+                self.took.as_secs_f64()
+            ),
+        };
+        let sealed = self.sources.iter().any(|s| s.opened == Some(false));
+        if sealed && !self.dry_run {
+            text += "secrets are still encrypted (.age): open them with `--identity FILE`, or `age -d -i FILE`\n";
+        }
+        text
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "version": JSON_VERSION,
+            "command": "restore",
+            "exit": self.exit() as u8,
+            "target": self.target,
+            "dry-run": self.dry_run,
+            "seconds": self.took.as_secs_f64(),
+            "sources": self.sources.iter().map(|s| json!({
+                "name": s.choice.source,
+                "kind": s.kind,
+                "snapshot": s.choice.snapshot.id.to_hex().to_string(),
+                "time": s.choice.snapshot.time.to_rfc3339(),
+                "outcome": s.choice.outcome,
+                "files": s.files,
+                "bytes": s.bytes,
+                "already": s.already,
+                "opened": s.opened,
+                "differences": s.differences,
+            })).collect::<Vec<_>>(),
+            "nowhere": self.nowhere.iter().map(|(name, required)| json!({
+                "name": name, "required": required,
+            })).collect::<Vec<_>>(),
+            "warnings": self.warnings,
+        })
+    }
+
+    /// For standard error.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .sources
+            .iter()
+            .flat_map(|s| {
+                s.differences
+                    .iter()
+                    .map(|d| format!("error: {}: not restored: {d}", s.choice.source))
+            })
+            .collect();
+        if !lines.is_empty() {
+            lines.push("hint: name an older snapshot (`rustic-hapi snapshots`), and run `rustic-hapi check --read-data`".into());
+        }
+        lines.extend(
+            self.nowhere
+                .iter()
+                .filter(|(_, required)| *required)
+                .map(|(name, _)| format!("error: {name}: no snapshot holds anything of it")),
+        );
+        lines.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
+        lines
+    }
+}
+
+fn describe(source: &SourceReport, paint: Paint) -> String {
+    let files = source.files.len() as u64;
+    if !source.differences.is_empty() {
+        let n = source.differences.len() as u64;
+        return paint.red(&format!("{n} {} not restored", plural(n, "file", "files")));
+    }
+    let what = match (source.choice.outcome, source.opened) {
+        (Outcome::Absent, _) => return "absent then".to_owned(),
+        (Outcome::Failed, _) => return paint.red("not in this snapshot"),
+        (_, Some(true)) => "decrypted".to_owned(),
+        (_, Some(false)) => "encrypted".to_owned(),
+        (_, None) => format!("{} {}", grouped(files), plural(files, "file", "files")),
+    };
+    let already = match source.already {
+        0 => String::new(),
+        n if n == files => ", there already".to_owned(),
+        n => format!(", {} there already", grouped(n)),
+    };
+    let outcome = match source.choice.outcome {
+        outcome @ (Outcome::Damaged | Outcome::Partial) => {
+            format!(" {}", paint.red(outcome.in_words()))
+        }
+        _ => String::new(),
+    };
+    format!("{what}{already}{outcome}")
+}
+
+impl Report {
+    /// What the command says in the end.
+    pub fn output(&self, colour: bool) -> Output {
+        Output::done(self.text(colour), self.json()).ending(self.exit(), self.complaints())
+    }
+}
