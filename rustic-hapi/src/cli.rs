@@ -86,6 +86,12 @@ pub enum Command {
     Drill(DrillArgs),
     /// Bring sources back into a folder, each file compared with what was captured
     Restore(RestoreArgs),
+    /// Look for damage in the repository, and for what should be there and is not
+    Check {
+        /// Read all data, instead of this week's share
+        #[arg(long)]
+        read_data: bool,
+    },
     /// Apply the retention plan, or show it with --dry-run
     Forget(ForgetArgs),
     /// Print the variables with which restic and rustic open the same repository

@@ -77,6 +77,11 @@ impl Contents {
         self.nodes.get(path)
     }
 
+    /// The nodes of entries and of the folders above them, by path.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
+        self.nodes.iter().map(|(path, node)| (path.as_path(), node))
+    }
+
     fn differs(&mut self, what: String) {
         // The first ones tell.
         if self.differences.len() < 50 {

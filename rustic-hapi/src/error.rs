@@ -89,6 +89,13 @@ pub enum Error {
     /// The password opens no key.
     #[error("the password in `{}` does not open the repository `{location}`", path.display())]
     WrongPassword { path: PathBuf, location: String },
+    /// No key opens, and some are damaged.
+    #[error("no key of the repository `{location}` opens with the password in `{}`, and damaged are: {}", path.display(), keys.join(", "))]
+    DamagedKeys {
+        path: PathBuf,
+        location: String,
+        keys: Vec<String>,
+    },
     /// There is definitely none.
     #[error("there is no repository at `{location}`: {fact}")]
     NoRepository {
@@ -247,6 +254,9 @@ impl Error {
             Self::WrongPassword { .. } => {
                 "put the password this repository was made with into the file".into()
             }
+            Self::DamagedKeys { .. } => {
+                "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
+            }
             Self::OtherRepository { .. } => {
                 "is another disk mounted there? If the new repository is meant, change `id` in the profile".into()
             }
@@ -270,7 +280,13 @@ impl Error {
             Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 "make room on that file system".into()
             }
-            Self::Engine { reason, .. } | Self::NotProven { reason } => {
+            Self::Engine { doing, reason } => {
+                let index = doing.starts_with("reading the index").then_some(
+                    "`rustic-hapi check` tells which file it is; `restic rebuild-index` (from 0.16 on `restic repair index`) makes the index anew from the packs",
+                );
+                return destination_remedy(reason).or(index).map(str::to_owned);
+            }
+            Self::NotProven { reason } => {
                 return destination_remedy(reason).map(str::to_owned);
             }
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
@@ -310,12 +326,22 @@ fn destination_remedy(reason: &str) -> Option<&'static str> {
 
 /// An engine's error as one line, without its advice: its own `Display` is a page.
 pub(crate) fn one_line(error: &RusticError) -> String {
-    let text = error.display_log();
+    shortened(&error.display_log())
+}
+
+/// The same for a text that has an engine's error in it.
+pub(crate) fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line = line.strip_prefix("Error: ").unwrap_or(&line).to_owned();
-    // A nested error of the engine's brings its whole page along.
+    // A nested error of the engine's brings its whole page along; what matters is its message.
+    if let Some(page) = line.find("`rustic_core` experienced an error")
+        && let Some(message) = line[page..].find("Message: ")
+    {
+        line.replace_range(page..page + message + "Message: ".len(), "");
+    }
     for page in [
         "Some additional details",
+        "For more information, see:",
         "Backtrace:",
         "`rustic_core` experienced an error",
     ] {
@@ -336,6 +362,7 @@ pub(crate) fn one_line(error: &RusticError) -> String {
     ] {
         line = line.replace(noise, better);
     }
+    line.truncate(line.trim_end().len());
     line
 }
 

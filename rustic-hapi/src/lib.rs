@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod boot;
+pub mod check;
 pub mod choice;
 pub mod cli;
 mod collisions;

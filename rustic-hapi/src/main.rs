@@ -12,6 +12,7 @@ use rustic_hapi::{Error, Exit, Output, Profile};
 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();
+    rustic_hapi::process::report_panics();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -111,6 +112,11 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
                 ui,
             )
             .map(|report| report.output(ui.colour))
+        }
+        Command::Check { read_data } => {
+            let profile = Profile::load_or_bare(&lookup)?;
+            rustic_hapi::check::run(&profile, *read_data, now, stop, ui)
+                .map(|report| report.output(ui.colour))
         }
         Command::Forget(args) => {
             let profile = Profile::load(&lookup)?;

@@ -21,6 +21,31 @@ pub fn protect() {
     }
 }
 
+/// A panic is a defect, here or in a library: one line tells where. Libraries put whole indexes into
+/// their messages.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic
+            .payload_as_str()
+            .unwrap_or("no message")
+            .chars()
+            .take(200)
+            .collect::<String>();
+        let place = panic
+            .location()
+            .map(|at| format!(" at {}:{}", file_name(at.file()), at.line()))
+            .unwrap_or_default();
+        eprintln!("internal error{place}: {message}");
+    }));
+}
+
+/// Only the last two names: where this was built is nobody's business.
+fn file_name(path: &str) -> String {
+    let mut names: Vec<&str> = path.rsplit('/').take(2).collect();
+    names.reverse();
+    names.join("/")
+}
+
 /// The time. A build with debug assertions takes it from `RUSTIC_HAPI_TEST_NOW` (RFC 3339), so
 /// that a test can live through months.
 pub fn now() -> DateTime<Local> {

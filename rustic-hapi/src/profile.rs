@@ -38,6 +38,8 @@ pub struct Profile {
     pub password_file: PathBuf,
     /// Whether a repository on the sources' disk is accepted.
     pub allow_same_disk: bool,
+    /// Other hosts that share the repository on purpose.
+    pub other_hosts: Vec<String>,
     /// To whom secrets are encrypted. `None` where there is no secret.
     pub recipients: Option<Recipients>,
     /// Secrets that `[secrets] skip` leaves out. No other source may carry them either.
@@ -236,6 +238,8 @@ struct RawRepository {
     #[serde(skip_serializing_if = "Option::is_none")]
     password_file: Option<String>,
     allow_same_disk: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_hosts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -364,6 +368,7 @@ impl Profile {
             password_file: std::path::absolute(password_file)
                 .unwrap_or_else(|_| password_file.to_path_buf()),
             allow_same_disk: true,
+            other_hosts: Vec::new(),
             recipients: None,
             skipped_secrets: Vec::new(),
             at: Vec::new(),
@@ -646,6 +651,7 @@ impl RawProfile {
             repository_id: self.repository.id,
             password_file,
             allow_same_disk: self.repository.allow_same_disk,
+            other_hosts: self.repository.other_hosts,
             recipients,
             skipped_secrets,
             series,

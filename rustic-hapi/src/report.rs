@@ -1,6 +1,7 @@
 //! A report is what a command found out, as text for a terminal, as one line for a log, and as
 //! JSON (docs/json.md) for programs.
 
+mod check;
 mod drill;
 mod restore;
 

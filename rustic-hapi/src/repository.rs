@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, FixedOffset};
 use hapi_sources::Stop;
 use rustic_backend::BackendOptions;
 use rustic_core::repofile::{Chunker, SnapshotFile, SnapshotId};
 use rustic_core::{
-    ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, IndexedIdsStatus, KeyOptions,
-    OpenStatus, PruneOptions, RepositoryBackends, RepositoryOptions, WriteBackend,
+    CheckOptions, ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, IndexedIdsStatus,
+    KeyOptions, OpenStatus, PruneOptions, RepositoryBackends, RepositoryOptions, TreeId,
+    WriteBackend,
 };
 use sha2::Digest;
 use zeroize::Zeroizing;
@@ -63,9 +65,16 @@ impl Repository {
             .open(&Credentials::password(password.as_str()))
             .map_err(|error| {
                 if error.is_incorrect_password() {
-                    Error::WrongPassword {
-                        path: profile.password_file.clone(),
-                        location: profile.location.to_string(),
+                    let (path, location) =
+                        (profile.password_file.clone(), profile.location.to_string());
+                    // A damaged key opens no more than a wrong password does.
+                    match damaged_files(&*backend, FileType::Key) {
+                        Ok(damaged) if !damaged.is_empty() => Error::DamagedKeys {
+                            path,
+                            location,
+                            keys: damaged.into_iter().map(|(name, _)| name).collect(),
+                        },
+                        _ => Error::WrongPassword { path, location },
                     }
                 } else {
                     Error::engine("opening the repository")(error)
@@ -265,6 +274,58 @@ impl Repository {
             .map_err(Error::engine("listing the packs"))
     }
 
+    /// Looks at structure and data as the engine does; errors and warnings, a line each.
+    pub(crate) fn check(
+        &self,
+        options: CheckOptions,
+        trees: Vec<TreeId>,
+    ) -> Result<(Vec<String>, Vec<String>), Error> {
+        // The engine's check panics over some damage (a tree that cannot be found, for one).
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.inner.check_with_trees(options, trees)
+        }));
+        let results = checked
+            .map_err(|_| Error::Engine {
+                doing: "checking the repository",
+                reason: "the check gave up".to_owned(),
+            })?
+            .map_err(Error::engine("checking the repository"))?;
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        for (level, finding) in results.0 {
+            let line = crate::error::shortened(&finding.to_string());
+            // The engine keeps the name of its level to itself.
+            match format!("{level:?}").as_str() {
+                "Error" => errors.push(line),
+                _ => warnings.push(line),
+            }
+        }
+        Ok((errors, warnings))
+    }
+
+    /// Files of a kind that are called by their hash and are not what they are called, or cannot be
+    /// read: the beginning of the name, and why.
+    pub(crate) fn damaged_files(&self, kind: FileType) -> Result<Vec<(String, String)>, Error> {
+        damaged_files(&*self.backend, kind)
+    }
+
+    /// When the oldest key was made: when the repository was, as far as can be told.
+    pub(crate) fn first_key_made(&self) -> Result<Option<DateTime<FixedOffset>>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Key {
+            created: Option<DateTime<FixedOffset>>,
+        }
+        let ids = self
+            .backend
+            .list(FileType::Key)
+            .map_err(Error::engine("listing the keys"))?;
+        // Key files are plain JSON (restic, repository design, "Keys, Encryption and MAC").
+        let made = ids.iter().filter_map(|id| {
+            let stored = self.backend.read_full(FileType::Key, id).ok()?;
+            serde_json::from_slice::<Key>(&stored).ok()?.created
+        });
+        Ok(made.min())
+    }
+
     /// Deletes snapshot files. Their data stays until a prune.
     ///
     /// # Errors
@@ -453,6 +514,32 @@ fn presence(location: &Location) -> Result<Presence, Error> {
     } else {
         Presence::Absent("the folder is empty".into())
     })
+}
+
+/// See [`Repository::damaged_files`].
+fn damaged_files(
+    backend: &dyn WriteBackend,
+    kind: FileType,
+) -> Result<Vec<(String, String)>, Error> {
+    let ids = backend
+        .list(kind)
+        .map_err(Error::engine("listing the repository's files"))?;
+    let mut damaged = Vec::new();
+    for id in ids {
+        let name = id.to_hex().as_str()[..8].to_owned();
+        match backend.read_full(kind, &id) {
+            Err(error) => {
+                let reason = crate::error::one_line(&error);
+                damaged.push((name, format!("cannot be read: {reason}")));
+            }
+            Ok(stored) => {
+                if hex::encode(sha2::Sha256::digest(&stored)) != id.to_hex().as_str() {
+                    damaged.push((name, "is damaged: its name is not its hash".to_owned()));
+                }
+            }
+        }
+    }
+    Ok(damaged)
 }
 
 /// The backend of a location, behind a gate of its own.
