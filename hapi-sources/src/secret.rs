@@ -189,6 +189,11 @@ impl Recipients {
         Ok(parsed)
     }
 
+    /// The public keys, sorted, without the comments of SSH keys.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     fn encryptor(&self) -> Result<age::Encryptor, age::EncryptError> {
         age::Encryptor::with_recipients(self.keys.iter().map(|k| k.as_ref() as &dyn Recipient))
     }

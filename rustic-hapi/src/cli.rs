@@ -1,5 +1,6 @@
 //! The command line as it is said; what is meant is made of it in one place each.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::drill;
 use crate::error::Error;
 use crate::init;
 use crate::profile::{Environment, Lookup, parse_hours};
+use crate::recovery_key::{Origin, Place};
+use crate::recovery_kit;
 use crate::restore;
 use crate::snapshot::Request;
 use crate::ui::{Ui, Verbosity};
@@ -100,6 +103,8 @@ pub enum Command {
         #[arg(long)]
         with_credentials: bool,
     },
+    /// Print the page with which everything comes back; make or prove a recovery key
+    RecoveryKit(RecoveryKitArgs),
     /// Check or show the profile
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -126,6 +131,9 @@ pub struct InitArgs {
     /// Accept a repository on the disk that it should outlive
     #[arg(long)]
     allow_same_disk: bool,
+    /// Write a recovery key to this new file; on a terminal it is shown once unless given
+    #[arg(long, value_name = "FILE")]
+    recovery_key: Option<PathBuf>,
 }
 
 /// Arguments of `snapshot`.
@@ -220,6 +228,23 @@ pub struct RestoreArgs {
     dry_run: bool,
 }
 
+/// Arguments of `recovery-kit`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoveryKitArgs {
+    /// Add a second key to the repository, to be kept off this machine
+    #[arg(long, conflicts_with_all = ["confirm", "output"])]
+    new_key: bool,
+    /// Prove that the recovery key that was kept opens the repository
+    #[arg(long, conflicts_with = "output")]
+    confirm: bool,
+    /// Write the new key to this new file, or read the kept one from it (- is standard input)
+    #[arg(long, value_name = "FILE", conflicts_with = "output")]
+    key_file: Option<PathBuf>,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
 /// How long to wait for another run.
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
@@ -247,6 +272,11 @@ impl Global {
             password_file: self.password_file.clone(),
             env: Environment::from_process(),
         }
+    }
+
+    /// Whether there is somebody to show a secret to, and nothing that keeps what is shown.
+    fn may_show(&self) -> bool {
+        !self.json && !self.quiet && std::io::stdout().is_terminal()
     }
 
     /// The user interface that was asked for.
@@ -336,13 +366,47 @@ impl LockArgs {
 }
 
 impl InitArgs {
-    /// What is meant.
-    pub fn request(&self) -> init::Request {
+    /// What is meant. A recovery key is made where somebody reads it, or where it is asked for.
+    pub fn request(&self, global: &Global) -> init::Request {
+        let shown = global.may_show().then_some(Place::Terminal);
         init::Request {
+            recovery_key: self.recovery_key.clone().map(Place::File).or(shown),
             recipients: self.recipient.clone(),
             extends: self.extends.clone(),
             hapi_home: self.hapi_home.clone(),
             allow_same_disk: self.allow_same_disk,
+        }
+    }
+}
+
+impl RecoveryKitArgs {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// A new key with no place to go to, a kept one with nowhere to come from.
+    pub fn request(&self, global: &Global) -> Result<recovery_kit::Request, Error> {
+        use recovery_kit::Request;
+        let file = self.key_file.as_deref();
+        match (self.new_key, self.confirm, file) {
+            (true, _, _) => recovery_kit::place(file, global.may_show()).map(Request::NewKey),
+            (_, true, Some(path)) if path.as_os_str() != "-" => {
+                Ok(Request::Confirm(Origin::File(path.into())))
+            }
+            (_, true, dash) => match Origin::stdin() {
+                Origin::Stdin if dash.is_none() => Err(Error::Usage {
+                    fact: "there is no terminal to type the recovery key on".into(),
+                    hint: Some(
+                        "name the file it is in: `--key-file FILE`, or `-` for standard input"
+                            .into(),
+                    ),
+                }),
+                origin => Ok(Request::Confirm(origin)),
+            },
+            (_, _, Some(_)) => Err(Error::Usage {
+                fact: "`--key-file` needs `--new-key` or `--confirm`".into(),
+                hint: None,
+            }),
+            (_, _, None) => Ok(Request::Page(self.output.clone())),
         }
     }
 }

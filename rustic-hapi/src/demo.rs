@@ -130,6 +130,7 @@ impl Demo {
             extends: Some("hapi".into()),
             hapi_home: Some(home.join(".hapi")),
             allow_same_disk: true,
+            recovery_key: None,
         };
         let made = init::run(&lookup, &request, &self.stop)?;
         say(format_args!(

@@ -30,8 +30,13 @@ pub fn variables(profile: &Profile, with_credentials: bool) -> Vec<(&'static str
 pub fn text(variables: &[(&str, String)]) -> String {
     variables
         .iter()
-        .map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''")))
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
         .collect()
+}
+
+/// A word of a POSIX shell, whatever is in it.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// For programs.

@@ -90,11 +90,20 @@ pub enum Error {
     #[error("the password in `{}` does not open the repository `{location}`", path.display())]
     WrongPassword { path: PathBuf, location: String },
     /// No key opens, and some are damaged.
-    #[error("no key of the repository `{location}` opens with the password in `{}`, and damaged are: {}", path.display(), keys.join(", "))]
-    DamagedKeys {
-        path: PathBuf,
-        location: String,
-        keys: Vec<String>,
+    #[error("no key of the repository `{location}` opens with the password, and damaged are: {}", keys.join(", "))]
+    DamagedKeys { location: String, keys: Vec<String> },
+    /// A key that was given by hand opens nothing.
+    #[error("the key given does not open the repository `{location}`")]
+    WrongKey { location: String },
+    /// A key that opens the repository, and is lost with this machine all the same.
+    #[error("the key given opens the repository, but {fact}")]
+    NotARecoveryKey { fact: String },
+    /// A key that was added could not be shown to open the repository, and is still there.
+    #[error("the new key {id} is unproven: {reason}; removing it failed: {removal}")]
+    UnprovenKey {
+        id: String,
+        reason: String,
+        removal: String,
     },
     /// There is definitely none.
     #[error("there is no repository at `{location}`: {fact}")]
@@ -214,7 +223,9 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Profile(_) | Self::Usage { .. } | Self::PasswordFile { .. } => Exit::Usage,
-            Self::WrongPassword { .. } => Exit::WrongPassword,
+            Self::WrongPassword { .. } | Self::WrongKey { .. } | Self::NotARecoveryKey { .. } => {
+                Exit::WrongPassword
+            }
             Self::NoRepository { .. } => Exit::NoRepository,
             Self::Locked { .. } => Exit::Locked,
             Self::Floor { .. } => Exit::Floor,
@@ -257,6 +268,13 @@ impl Error {
             Self::DamagedKeys { .. } => {
                 "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
             }
+            Self::WrongKey { .. } => {
+                "compare it with the page it stands on, letter by letter; `restic key list` shows the keys there are, `rustic-hapi recovery-kit --new-key` makes another".into()
+            }
+            Self::NotARecoveryKey { .. } => {
+                "a recovery key is one that `rustic-hapi recovery-kit --new-key` made, kept off this machine".into()
+            }
+            Self::UnprovenKey { id, .. } => format!("`restic key remove {id}`"),
             Self::OtherRepository { .. } => {
                 "is another disk mounted there? If the new repository is meant, change `id` in the profile".into()
             }

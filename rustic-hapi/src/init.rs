@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::error::{Error, ProfileError};
+use crate::keys::Key;
 use crate::location::Location;
 use crate::lock::private_folder;
 use crate::profile::{Lookup, Profile};
+use crate::recovery_key::{self, Made, Place};
 use crate::report::JSON_VERSION;
 use crate::repository::{Repository, chunk_size_for};
 use crate::snapshot::{lock, off_the_disk};
@@ -32,6 +34,8 @@ pub struct Request {
     pub hapi_home: Option<PathBuf>,
     /// Accept a repository on the sources' disk.
     pub allow_same_disk: bool,
+    /// Where a recovery key goes; none is made unless given.
+    pub recovery_key: Option<Place>,
 }
 
 /// What `init` found and did.
@@ -59,8 +63,26 @@ pub struct Report {
     pub password_is_new: bool,
     /// Whether anybody can decrypt the secrets.
     pub has_recipients: bool,
+    /// Whether there is a key for when the password is lost with this machine.
+    pub recovery: Recovery,
     /// What was found of the hub.
     pub hub: Hub,
+}
+
+/// What `init` found and did about a recovery key.
+#[derive(Debug)]
+pub enum Recovery {
+    /// Made one.
+    Made(Made),
+    /// The repository has these, and no other was made.
+    There {
+        /// The recovery keys, by their ids.
+        keys: Vec<Key>,
+        /// The file that was named for a new one, and was not written.
+        unwritten: Option<PathBuf>,
+    },
+    /// There is none, and nobody to show one to.
+    Missing,
 }
 
 /// What this machine shows of a hub.
@@ -108,6 +130,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         });
     }
     off_the_disk(&profile)?;
+    if let (false, Some(Place::File(file))) = (there, &request.recovery_key) {
+        recovery_key::must_be_new(file)?;
+    }
     private_folder(&profile.state)?;
     let _lock = lock(&profile, std::time::Duration::ZERO, stop)?;
     let password_is_new = !there && make_password(&profile.password_file)?;
@@ -133,6 +158,8 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
             Err(error) => return Err(error),
         }
     }
+    // Last, so that a failure of it leaves a machine that can take snapshots.
+    let recovery = Recovery::look_or_make(&repository, &profile, request)?;
     Ok(Report {
         profile: path,
         profile_is_new: existing.is_none(),
@@ -145,9 +172,75 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         password_file: profile.password_file,
         password_is_new,
         has_recipients: profile.recipients.is_some(),
+        recovery,
         hub,
     })
 }
+
+impl Recovery {
+    /// One recovery key is enough: another is `recovery-kit --new-key`'s to make.
+    fn look_or_make(
+        repository: &Repository,
+        profile: &Profile,
+        request: &Request,
+    ) -> Result<Self, Error> {
+        let keys = recovery_key::among(repository.keys()?);
+        match &request.recovery_key {
+            Some(place) if keys.is_empty() => {
+                recovery_key::make(repository, profile, place).map(Self::Made)
+            }
+            None if keys.is_empty() => Ok(Self::Missing),
+            place => Ok(Self::There {
+                keys,
+                unwritten: match place {
+                    Some(Place::File(file)) if !file.exists() => Some(file.clone()),
+                    _ => None,
+                },
+            }),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Made(Made {
+                file: Some(file), ..
+            }) => format!(
+                "  - the recovery key in {}, and not there alone: it opens the repository when the password is lost\n",
+                file.display()
+            ),
+            Self::Made(_) => {
+                "  - the recovery key below: it opens the repository when the password is lost\n"
+                    .to_owned()
+            }
+            Self::There { keys, .. } => {
+                let ids: Vec<_> = keys.iter().map(Key::short_id).collect();
+                format!(
+                    "  - the recovery key ({}), made earlier; `rustic-hapi recovery-kit --confirm` proves that you have it\n",
+                    ids.join(", ")
+                )
+            }
+            Self::Missing => format!(
+                "\nThere is NO recovery key yet: the password file dies with this disk. Make one:\n    {MAKE_ONE}\n"
+            ),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let (ids, file): (Vec<_>, _) = match self {
+            Self::Made(made) => (vec![made.id.as_str()], made.file.as_ref()),
+            Self::There { keys, .. } => (keys.iter().map(|k| k.id.as_str()).collect(), None),
+            Self::Missing => (Vec::new(), None),
+        };
+        json!({
+            "ids": ids,
+            "made": matches!(self, Self::Made(_)),
+            "file": file,
+            "hint": ids.is_empty().then(|| format!("make one: `{MAKE_ONE}`")),
+        })
+    }
+}
+
+const MAKE_ONE: &str = "rustic-hapi recovery-kit --new-key --key-file FILE";
 
 impl Request {
     /// A profile that exists is the operator's: what is asked for and not in it is said, not done.
@@ -513,6 +606,10 @@ impl Report {
         }
         text += "\nKeep off this machine, or the backup is lost with it:\n";
         text += &format!("  - the password in {}\n", self.password_file.display());
+        let missing = matches!(self.recovery, Recovery::Missing);
+        if !missing {
+            text += &self.recovery.text();
+        }
         if self.has_recipients {
             text += "  - the age or SSH identities that belong to the recipients in the profile\n";
         } else {
@@ -522,8 +619,28 @@ impl Report {
                 self.profile.display()
             );
         }
+        if missing {
+            text += &self.recovery.text();
+        }
+        text +=
+            "\nPrint the page that says how all of it comes back: `rustic-hapi recovery-kit`.\n";
         text += "\nNext: `rustic-hapi snapshot`, then have cron call it at 06:00 and 18:00.\n";
         text
+    }
+
+    /// What is unwise, for standard error.
+    pub fn complaints(&self) -> Vec<String> {
+        match &self.recovery {
+            Recovery::Made(made) => crate::recovery_kit::warnings(&made.warnings),
+            Recovery::There {
+                unwritten: Some(file),
+                ..
+            } => vec![format!(
+                "warning: `{}` was not written, since the repository has a recovery key; `rustic-hapi recovery-kit --new-key` adds another",
+                file.display()
+            )],
+            _ => Vec::new(),
+        }
     }
 
     /// For programs.
@@ -539,6 +656,7 @@ impl Report {
             "password-file": self.password_file,
             "password-is-new": self.password_is_new,
             "has-recipients": self.has_recipients,
+            "recovery-key": self.recovery.json(),
             "hapi-home": self.hub.home,
             "running-elsewhere": self.hub.elsewhere,
         })

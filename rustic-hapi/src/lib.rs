@@ -22,6 +22,7 @@ mod gate;
 pub mod history;
 pub mod identity;
 pub mod init;
+mod keys;
 mod location;
 mod lock;
 pub mod manifest;
@@ -33,15 +34,19 @@ mod profile;
 mod prompt;
 mod readahead;
 mod readback;
+pub mod recovery_key;
+pub mod recovery_kit;
 pub mod report;
 mod repository;
 pub mod restore;
 pub mod retention;
+mod runbook;
 pub mod snapshot;
 pub mod synthetic;
 mod ui;
 
 pub use error::{Error, Exit, ProfileError};
+pub use keys::Key;
 pub use location::Location;
 pub use output::Output;
 pub use profile::{

@@ -49,6 +49,11 @@ impl Location {
         }
     }
 
+    /// Whether a user or password of a server stands in it.
+    pub fn has_credentials(&self) -> bool {
+        matches!(self, Self::Remote(text) if redacted(text) != *text)
+    }
+
     /// The folder, if it is one of this machine.
     pub fn local(&self) -> Option<&Path> {
         match self {

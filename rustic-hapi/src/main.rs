@@ -38,6 +38,18 @@ fn main() -> ExitCode {
     _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+    if let Some(key) = &output.shown_once {
+        // What nobody saw is lost, and that is one.
+        let shown = stdout
+            .write_all(key.card().as_bytes())
+            .and_then(|()| stdout.flush());
+        if let Err(error) = shown {
+            eprintln!(
+                "error: the recovery key could not be shown: {error}\nhint: `rustic-hapi recovery-kit --new-key` makes another"
+            );
+            return ExitCode::from(Exit::Failed as u8);
+        }
+    }
     ExitCode::from(output.exit as u8)
 }
 
@@ -66,7 +78,7 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
     let now = rustic_hapi::process::now();
     match &cli.command {
         Command::Init(args) => {
-            rustic_hapi::init::run(&lookup, &args.request(), stop).map(Output::from)
+            rustic_hapi::init::run(&lookup, &args.request(&cli.global), stop).map(Output::from)
         }
         Command::Snapshot(args) => {
             let profile = Profile::load(&lookup)?;
@@ -129,6 +141,11 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
                 rustic_hapi::env::text(&variables),
                 rustic_hapi::env::json(&variables),
             ))
+        }
+        Command::RecoveryKit(args) => {
+            let request = args.request(&cli.global)?;
+            let profile = Profile::load(&lookup)?;
+            rustic_hapi::recovery_kit::run(&profile, &request, now, stop, ui)
         }
         Command::Profile(ProfileCommand::Check) => {
             Profile::load(&lookup).map(|p| Output::checked(&p))

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Exit};
 use crate::init;
 use crate::profile::Profile;
+use crate::recovery_key::RecoveryKey;
 use crate::report::{JSON_VERSION, RunReport, error_json};
 use crate::ui::{Ui, Verbosity};
 
@@ -20,6 +21,8 @@ pub struct Output {
     pub json: Value,
     /// For standard error, whatever the verbosity.
     pub complaints: Vec<String>,
+    /// For the terminal alone, after the text: part of neither text nor document.
+    pub shown_once: Option<RecoveryKey>,
     /// The exit code.
     pub exit: Exit,
 }
@@ -40,6 +43,7 @@ impl Output {
             line: None,
             json,
             complaints: Vec::new(),
+            shown_once: None,
             exit: Exit::Complete,
         }
     }
@@ -135,6 +139,7 @@ impl From<RunReport> for Output {
             line: Some(report.line()),
             json: report.json(),
             complaints: report.complaints(),
+            shown_once: None,
             exit: report.exit(),
             long: Long::Run(Box::new(report)),
         }
@@ -143,6 +148,11 @@ impl From<RunReport> for Output {
 
 impl From<init::Report> for Output {
     fn from(report: init::Report) -> Self {
-        Self::done(report.text(), report.json())
+        let mut output = Self::done(report.text(), report.json());
+        output.complaints = report.complaints();
+        if let init::Recovery::Made(made) = report.recovery {
+            output.shown_once = made.shown_once;
+        }
+        output
     }
 }

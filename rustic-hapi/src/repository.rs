@@ -32,8 +32,8 @@ pub(crate) type Engine = rustic_core::Repository<IndexedFullStatus>;
 
 /// An open repository.
 pub struct Repository {
-    inner: rustic_core::Repository<OpenStatus>,
-    backend: Arc<dyn WriteBackend>,
+    pub(crate) inner: rustic_core::Repository<OpenStatus>,
+    pub(crate) backend: Arc<dyn WriteBackend>,
     location: Location,
     gate: Gate,
     ui: Ui,
@@ -51,30 +51,60 @@ pub fn chunk_size_for(database_bytes: u64) -> u64 {
 }
 
 impl Repository {
-    /// Opens the profile's repository.
+    /// Opens the profile's repository with the password in its file.
     ///
     /// # Errors
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
     pub fn open(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
         let password = read_password(&profile.password_file)?;
+        Self::open_as(profile, &password, Patience::Usual, stop, ui).map_err(of_the_file(profile))
+    }
+
+    /// The same where it answers at once: a server that does not is not asked again.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub fn open_at_once(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+        let password = read_password(&profile.password_file)?;
+        Self::open_as(profile, &password, Patience::Once, stop, ui).map_err(of_the_file(profile))
+    }
+
+    /// Opens the profile's repository with another of its passwords.
+    ///
+    /// # Errors
+    /// As [`Repository::open`], with [`Error::WrongKey`] where no key opens with it.
+    pub fn open_with(
+        profile: &Profile,
+        password: &str,
+        stop: &Stop,
+        ui: Ui,
+    ) -> Result<Self, Error> {
+        Self::open_as(profile, password, Patience::Usual, stop, ui)
+    }
+
+    fn open_as(
+        profile: &Profile,
+        password: &str,
+        patience: Patience,
+        stop: &Stop,
+        ui: Ui,
+    ) -> Result<Self, Error> {
         presence(&profile.location)?.require(&profile.location)?;
-        let (backend, gate) = connect(&profile.location, stop)?;
+        let (backend, gate) = connect(&profile.location, patience, stop)?;
         let handle = engine(&backend, &profile.location, true, ui.clone())?;
         let inner = handle
-            .open(&Credentials::password(password.as_str()))
+            .open(&Credentials::password(password))
             .map_err(|error| {
                 if error.is_incorrect_password() {
-                    let (path, location) =
-                        (profile.password_file.clone(), profile.location.to_string());
+                    let location = profile.location.to_string();
                     // A damaged key opens no more than a wrong password does.
                     match damaged_files(&*backend, FileType::Key) {
                         Ok(damaged) if !damaged.is_empty() => Error::DamagedKeys {
-                            path,
                             location,
                             keys: damaged.into_iter().map(|(name, _)| name).collect(),
                         },
-                        _ => Error::WrongPassword { path, location },
+                        _ => Error::WrongKey { location },
                     }
                 } else {
                     Error::engine("opening the repository")(error)
@@ -109,7 +139,7 @@ impl Repository {
             Presence::Repository | Presence::Unknown => {}
             other => other.require(&profile.location)?,
         }
-        let (backend, gate) = connect(&profile.location, stop)?;
+        let (backend, gate) = connect(&profile.location, Patience::Usual, stop)?;
         let handle = engine(&backend, &profile.location, true, Ui::silent())?;
         let config = ConfigOptions::default()
             .set_version(2u32)
@@ -189,7 +219,7 @@ impl Repository {
     /// A second handle that shares nothing with this one but the key: no cache, and an index read
     /// anew from the backend. What it shows is what is there.
     pub(crate) fn reopen(&self) -> Result<Engine, Error> {
-        let (backend, _) = connect(&self.location, &Stop::default())?;
+        let (backend, _) = connect(&self.location, Patience::Usual, &Stop::default())?;
         engine(&backend, &self.location, false, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)
@@ -542,9 +572,34 @@ fn damaged_files(
     Ok(damaged)
 }
 
+/// How often a server that does not answer is asked.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// For what a run is for: six times, with half a minute of pauses.
+    Usual,
+    /// For what can do without.
+    Once,
+}
+
+/// The password that opens nothing is the one in the profile's file.
+fn of_the_file(profile: &Profile) -> impl FnOnce(Error) -> Error {
+    let path = profile.password_file.clone();
+    move |error| match error {
+        Error::WrongKey { location } => Error::WrongPassword { path, location },
+        other => other,
+    }
+}
+
 /// The backend of a location, behind a gate of its own.
-fn connect(location: &Location, stop: &Stop) -> Result<(Arc<dyn WriteBackend>, Gate), Error> {
-    let options = BackendOptions::default().repository(location.with_credentials());
+fn connect(
+    location: &Location,
+    patience: Patience,
+    stop: &Stop,
+) -> Result<(Arc<dyn WriteBackend>, Gate), Error> {
+    let mut options = BackendOptions::default().repository(location.with_credentials());
+    if matches!(patience, Patience::Once) {
+        options.options.insert("retry".into(), "off".into());
+    }
     let backends = options
         .to_backends()
         .map_err(Error::engine("reaching the repository"))?;
@@ -575,7 +630,7 @@ fn engine(
 }
 
 /// Reads a password file the way restic and the engine both do: one line, no spaces at its ends.
-fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
+pub(crate) fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
     let wrong = |fact: String, hint: &str| Error::PasswordFile {
         path: path.into(),
         fact,
