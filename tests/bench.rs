@@ -156,6 +156,14 @@ enum Contender {
 
 use Contender::{BackupAndRestic, RusticHapi};
 
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Work {
+    Snapshot,
+    /// Everything of the newest snapshot, compared with what it should be.
+    Restore,
+}
+
 /// A home with a hub, and a repository for each contender.
 struct Race {
     shape: Shape,
@@ -237,17 +245,22 @@ integrity = {integrity}
     fn side_by_side(mut self, rounds: u32) -> Result<Value> {
         println!("\n{}, {rounds} rounds", self.describe()?);
         let mut first = [Vec::new(), Vec::new()];
-        first[0].push(self.measure(RusticHapi)?);
-        first[1].push(self.measure(BackupAndRestic)?);
+        first[0].push(self.measure(RusticHapi, Work::Snapshot)?);
+        first[1].push(self.measure(BackupAndRestic, Work::Snapshot)?);
         let mut later = [Vec::new(), Vec::new()];
+        let mut restore = [Vec::new(), Vec::new()];
         for round in 0..rounds {
             self.half_a_day()?;
-            let (one, other) = match round % 2 {
-                0 => (RusticHapi, BackupAndRestic),
-                _ => (BackupAndRestic, RusticHapi),
+            let in_order = match round % 2 {
+                0 => [RusticHapi, BackupAndRestic],
+                _ => [BackupAndRestic, RusticHapi],
             };
-            later[one as usize].push(self.measure(one)?);
-            later[other as usize].push(self.measure(other)?);
+            for one in in_order {
+                later[one as usize].push(self.measure(one, Work::Snapshot)?);
+            }
+            for one in in_order {
+                restore[one as usize].push(self.measure(one, Work::Restore)?);
+            }
             eprintln!("round {} of {rounds} done", round + 1);
         }
         println!(
@@ -260,21 +273,27 @@ integrity = {integrity}
             "messages": self.hub.messages(),
             "first": report("first", &first),
             "later": report("later", &later),
+            "restore": report("restore", &restore),
         }))
     }
 
-    /// Peak memory of rustic-hapi alone: the first snapshot, and one after half a day's use.
+    /// Peak memory of rustic-hapi alone: the first snapshot, one after half a day's use, and a
+    /// restore.
     fn memory(mut self) -> Result<Value> {
         println!("\n{}", self.describe()?);
-        let first = self.measure(RusticHapi)?.peak_mib;
+        let first = self.measure(RusticHapi, Work::Snapshot)?.peak_mib;
         self.half_a_day()?;
-        let later = self.measure(RusticHapi)?.peak_mib;
-        println!("peak memory: first snapshot {first:.0} MiB, later {later:.0} MiB");
+        let later = self.measure(RusticHapi, Work::Snapshot)?.peak_mib;
+        let restore = self.measure(RusticHapi, Work::Restore)?.peak_mib;
+        println!(
+            "peak memory: first snapshot {first:.0} MiB, later {later:.0} MiB, restore {restore:.0} MiB"
+        );
         Ok(json!({
             "shape": self.name(),
             "bytes": self.hub.size()?,
             "first-peak-mib": first,
             "later-peak-mib": later,
+            "restore-peak-mib": restore,
         }))
     }
 
@@ -296,23 +315,27 @@ integrity = {integrity}
         shape_name(self.shape)
     }
 
-    fn measure(&self, contender: Contender) -> Result<Cost> {
+    fn measure(&self, contender: Contender, work: Work) -> Result<Cost> {
         let rusage = self.dir.path().join("rusage");
-        let (command, repository) = match contender {
-            RusticHapi => (
-                self.ours(&["--no-progress", "-q", "snapshot"]),
-                self.dir.path().join("ours/repo"),
-            ),
+        let command = match (contender, work) {
+            (RusticHapi, Work::Snapshot) => self.ours(&["--no-progress", "-q", "snapshot"]),
+            (RusticHapi, Work::Restore) => {
+                self.ours(&["--no-progress", "-q", "restore", "--target", "restored"])
+            }
             // The staged copy is always of the same name, so that restic finds its parent
             // snapshot, and is removed in the end, as rustic-hapi removes its own.
-            BackupAndRestic => (
-                self.shell(
-                    "sqlite3 home/.hapi/hapi.db \".backup theirs/hapi.db\" && \
-                     restic backup --quiet theirs/hapi.db && rm theirs/hapi.db",
-                ),
-                self.dir.path().join("theirs/repo"),
+            (BackupAndRestic, Work::Snapshot) => self.shell(
+                "sqlite3 home/.hapi/hapi.db \".backup theirs/hapi.db\" && \
+                 restic backup --quiet theirs/hapi.db && rm theirs/hapi.db",
             ),
+            (BackupAndRestic, Work::Restore) => {
+                self.shell("restic restore --quiet latest --verify --target restored")
+            }
         };
+        let repository = self.dir.path().join(match contender {
+            RusticHapi => "ours/repo",
+            BackupAndRestic => "theirs/repo",
+        });
         let mut timed = Command::new("time");
         timed.args(["--quiet", "-f", "%U %S %M", "-o"]).arg(&rusage);
         timed.arg(command.get_program()).args(command.get_args());
@@ -324,6 +347,13 @@ integrity = {integrity}
         let start = Instant::now();
         self.finish(timed)?;
         let wall_s = start.elapsed().as_secs_f64();
+        if let Work::Restore = work {
+            let restored = self.dir.path().join("restored");
+            if bytes_below(&restored)? < self.hub.size()? / 2 {
+                return Err("the restore brought nothing".into());
+            }
+            fs::remove_dir_all(restored)?;
+        }
 
         let rusage = fs::read_to_string(rusage)?;
         let mut numbers = rusage.split_whitespace().map(str::parse::<f64>);
