@@ -457,13 +457,17 @@ fn report(work: &str, costs: &[Vec<Cost>; 2]) -> Value {
     ];
     let mut rows = serde_json::Map::new();
     for (name, of) in MEASURES {
+        // A restore adds nothing to a repository.
+        if costs[1].iter().all(|cost| of(cost) == 0.0) {
+            continue;
+        }
         let ours = Spread::of(costs[0].iter().map(of));
         let theirs = Spread::of(costs[1].iter().map(of));
         // Of each round, so that what slowed both down is in none.
         let pairs = costs[0].iter().zip(&costs[1]);
         let ratio = Spread::of(pairs.map(|(ours, theirs)| of(ours) / of(theirs)));
         println!(
-            "{work:<7}{name:<13}{:>26}{:>26}{:>24}",
+            "{work:<8}{name:<12}{:>26}{:>26}{:>24}",
             ours.show(),
             theirs.show(),
             ratio.show()

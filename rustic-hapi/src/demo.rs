@@ -18,6 +18,7 @@ use hapi_sources::Stop;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
+use crate::drill;
 use crate::error::Error;
 use crate::history;
 use crate::init;
@@ -25,6 +26,7 @@ use crate::output::Output;
 use crate::profile::{Environment, Lookup, Profile};
 use crate::report::{JSON_VERSION, bytes, grouped};
 use crate::repository::Repository;
+use crate::restore;
 use crate::snapshot::{self, Request};
 use crate::synthetic::{Hub, Shape};
 use crate::ui::Ui;
@@ -161,7 +163,7 @@ impl Demo {
         say(format_args!("  {line}"));
         let repository = Repository::open(&profile, &self.stop, Ui::silent())?;
         let snapshots = history::ours(&repository.snapshots()?, &profile);
-        let restored = self.restore(&repository, &database)?;
+        let restored = self.restore(&profile, &database)?;
         let is = |e: rusqlite::Error| self.sqlite(&database, &e);
         let facts = Facts {
             sessions: count(&restored, "sessions").map_err(is)?,
@@ -191,6 +193,9 @@ impl Demo {
             snapshots.len(),
             bytes(size_below(&self.folder.join("repository")))
         ));
+
+        title("A drill: everything, secrets included");
+        self.drill(&profile)?;
         Ok(facts)
     }
 
@@ -247,26 +252,45 @@ impl Demo {
             &self.stop,
             &Ui::silent(),
         )?;
-        match report.exit() {
-            crate::Exit::Complete => Ok(report.line()),
-            _ => Err(Error::Engine {
-                doing: "the demo",
-                reason: report.complaints().join("; "),
-            }),
-        }
+        self.must_be_complete(report.exit(), report.complaints())?;
+        Ok(report.line())
     }
 
-    fn restore(&self, repository: &Repository, database: &Path) -> Result<PathBuf, Error> {
-        let target = self.folder.join("restored.db");
-        let engine = repository.reopen()?;
-        let wrong = || Error::engine("restoring hapi.db");
-        let path = format!("latest:{}", database.display());
-        let node = engine
-            .node_from_snapshot_path(&path, |_| true)
-            .map_err(wrong())?;
-        let mut file = fs::File::create(&target).map_err(|error| self.at(&target, error))?;
-        engine.dump(&node, &mut file).map_err(wrong())?;
-        Ok(target)
+    /// Restores the database into a folder of its own, as an operator would.
+    fn restore(&self, profile: &Profile, database: &Path) -> Result<PathBuf, Error> {
+        let request = restore::Request {
+            target: self.folder.join("restored"),
+            sources: vec!["hapi.db".into()],
+            ..restore::Request::default()
+        };
+        let ui = Ui::silent();
+        let report = restore::run(profile, &request, None, Local::now(), &self.stop, &ui)?;
+        self.must_be_complete(report.exit(), report.complaints())?;
+        let below = database.strip_prefix("/").unwrap_or(database);
+        Ok(request.target.join(below))
+    }
+
+    /// Proves that everything comes back, secrets included.
+    fn drill(&self, profile: &Profile) -> Result<(), Error> {
+        let ui = Ui::silent();
+        let identities = crate::identity::read(&self.folder.join("identity.txt"), &self.stop, &ui)?;
+        let request = drill::Request::default();
+        let now = Local::now();
+        let report = drill::run(profile, &request, Some(&identities), now, &self.stop, &ui)?;
+        for line in report.text(false).lines() {
+            say(format_args!("{line}"));
+        }
+        self.must_be_complete(report.exit(), report.all_findings())
+    }
+
+    fn must_be_complete(&self, exit: crate::Exit, complaints: Vec<String>) -> Result<(), Error> {
+        match exit {
+            crate::Exit::Complete => Ok(()),
+            _ => Err(Error::Engine {
+                doing: "the demo",
+                reason: complaints.join("; "),
+            }),
+        }
     }
 
     fn at(&self, path: &Path, error: io::Error) -> Error {
