@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::error::{Error, ProfileError};
+use crate::holders::running_hubs;
 use crate::keys::Key;
 use crate::location::Location;
 use crate::lock::private_folder;
@@ -342,35 +343,6 @@ impl Hub {
             elsewhere,
         })
     }
-}
-
-/// The folders of each `hapi.db` that a process holds open, as far as this user may see. Only links
-/// are read: opening the file itself would drop the locks of a hub in the same process.
-fn running_hubs() -> BTreeSet<PathBuf> {
-    let mut hubs = BTreeSet::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        if !process
-            .file_name()
-            .to_string_lossy()
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-        {
-            continue;
-        }
-        for file in fs::read_dir(process.path().join("fd"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            if let Ok(target) = fs::read_link(file.path())
-                && target.file_name().is_some_and(|name| name == "hapi.db")
-                && let Some(folder) = target.parent()
-            {
-                hubs.insert(folder.to_path_buf());
-            }
-        }
-    }
-    hubs
 }
 
 fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {

@@ -20,6 +20,7 @@ mod error;
 mod fetch;
 mod gate;
 pub mod history;
+pub mod holders;
 pub mod identity;
 pub mod init;
 mod keys;
