@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use hapi_sources::{CaptureError, StagingError};
 use rustic_core::RusticError;
 
+use crate::holders::Holder;
+
 /// The exit codes of the program; restic's where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -202,6 +204,23 @@ pub enum Error {
     /// A drill could not be run.
     #[error("the drill could not be run: {error}")]
     Drill { error: Box<Error> },
+    /// The database cannot be replaced while somebody has it open.
+    #[error("`{}` is open in {}", path.display(), holders.iter().map(Holder::to_string).collect::<Vec<_>>().join(" and in "))]
+    InUse { path: PathBuf, holders: Vec<Holder> },
+    /// The old database is at its path, as it was.
+    #[error("`{}` was not replaced and is as it was: {reason}", path.display())]
+    NotSwapped {
+        path: PathBuf,
+        reason: String,
+        hint: Option<&'static str>,
+    },
+    /// What is at the database's path is for a human to decide.
+    #[error("`{}` is not as it should be: {reason}; the old files are in `{}`", path.display(), folder.display())]
+    HalfSwapped {
+        path: PathBuf,
+        reason: String,
+        folder: PathBuf,
+    },
     /// SIGINT or SIGTERM.
     #[error("stopped by signal {signal}")]
     Signal { signal: i32 },
@@ -309,6 +328,12 @@ impl Error {
             }
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
             Self::Postponed { hint, .. } => (*hint).into(),
+            Self::InUse { holders, .. } => stop_them(holders),
+            Self::NotSwapped { hint, .. } => return hint.map(str::to_owned),
+            Self::HalfSwapped { folder, .. } => format!(
+                "stop the hub and run the same command again, which puts this right if it can; if it cannot, put all files of `{}` back together, beside no other `-wal`",
+                folder.display()
+            ),
             Self::Capture(error) => return error.hint(),
             Self::Staging(StagingError::NoSpace { .. }) => {
                 "make room, or choose another place with `staging` in the profile".into()
@@ -329,6 +354,24 @@ fn first_of(files: &[PathBuf]) -> String {
         text += " …";
     }
     text
+}
+
+/// What to type, once for each service.
+fn stop_them(holders: &[Holder]) -> String {
+    let mut remedies = Vec::new();
+    for holder in holders {
+        let remedy = match holder.unit {
+            Some(_) => format!("`{}`", holder.remedy()),
+            None => holder.remedy(),
+        };
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    format!(
+        "{}; systemd restarts a killed hub: stop the unit",
+        remedies.join("; ")
+    )
 }
 
 /// What helps against the errors of file systems that destinations have in common.
@@ -403,6 +446,36 @@ mod tests {
             one_line(&error),
             "Failed to write to the buffer: `/mnt/x`: No space left on device (os error 28)"
         );
+    }
+
+    #[test]
+    fn a_database_in_use_names_each_remedy_once() {
+        let hub = |pid| Holder {
+            pid: Some(pid),
+            command: "bun".into(),
+            unit: Some(crate::holders::Unit {
+                name: "hapi-hub.service".into(),
+                user: None,
+            }),
+        };
+        let shell = Holder {
+            pid: Some(9),
+            command: "sqlite3".into(),
+            unit: None,
+        };
+        let error = Error::InUse {
+            path: "/h/hapi.db".into(),
+            holders: vec![hub(7), hub(8), shell],
+        };
+        assert_eq!(
+            error.to_string(),
+            "`/h/hapi.db` is open in process 7 (`bun`, unit hapi-hub.service) and in process 8 (`bun`, unit hapi-hub.service) and in process 9 (`sqlite3`)"
+        );
+        assert_eq!(
+            error.hint().unwrap(),
+            "`sudo systemctl stop hapi-hub.service`; end process 9 (`sqlite3`); systemd restarts a killed hub: stop the unit"
+        );
+        assert_eq!(error.exit(), Exit::Failed);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod history;
 pub mod holders;
 pub mod identity;
 pub mod init;
+pub mod inplace;
 mod keys;
 mod location;
 mod lock;

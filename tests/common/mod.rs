@@ -336,6 +336,10 @@ while True:
         Self(child)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGKILL: the WAL stays hot.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
