@@ -10,6 +10,7 @@ use crate::choice::Which;
 use crate::drill;
 use crate::error::Error;
 use crate::init;
+use crate::inplace;
 use crate::profile::{Environment, Lookup, parse_hours};
 use crate::recovery_key::{Origin, Place};
 use crate::recovery_kit;
@@ -209,8 +210,12 @@ pub struct RestoreArgs {
     /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
     snapshot: Option<String>,
     /// The folder to restore into; paths below it are those in the snapshot
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "in_place")]
     target: Option<PathBuf>,
+    /// To where the sources live, the hub stopped: its databases, or what `--source` names; what was
+    /// there is set aside
+    #[arg(long, conflicts_with_all = ["target", "overwrite"])]
+    in_place: bool,
     /// Only this source (may be repeated)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
@@ -226,6 +231,17 @@ pub struct RestoreArgs {
     /// Say what would be restored; write nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+/// What a restore was asked for.
+#[derive(Clone, Debug)]
+pub enum Restoring {
+    /// Into a folder.
+    Into(restore::Request),
+    /// To where the sources live.
+    InPlace(inplace::Request),
 }
 
 /// Arguments of `recovery-kit`.
@@ -329,24 +345,25 @@ impl DrillArgs {
 
 impl RestoreArgs {
     /// What is meant.
-    ///
-    /// # Errors
-    /// Nowhere to restore to.
-    pub fn request(&self) -> Result<restore::Request, Error> {
-        let Some(target) = self.target.clone() else {
-            return Err(Error::Usage {
-                fact: "where to is not said".into(),
-                hint: Some("name an empty folder with `--target DIR`".into()),
-            });
-        };
-        Ok(restore::Request {
-            which: which(self.snapshot.as_deref(), false),
-            target,
-            sources: self.source.clone(),
-            host: self.host.clone(),
-            overwrite: self.overwrite,
-            dry_run: self.dry_run,
-        })
+    pub fn request(&self) -> Restoring {
+        let which = which(self.snapshot.as_deref(), false);
+        match &self.target {
+            Some(target) => Restoring::Into(restore::Request {
+                which,
+                target: target.clone(),
+                sources: self.source.clone(),
+                host: self.host.clone(),
+                overwrite: self.overwrite,
+                dry_run: self.dry_run,
+            }),
+            None => Restoring::InPlace(inplace::Request {
+                which,
+                sources: self.source.clone(),
+                host: self.host.clone(),
+                dry_run: self.dry_run,
+                lock_wait: self.lock.wait(),
+            }),
+        }
     }
 }
 

@@ -362,7 +362,8 @@ fn databases_differ(
     Ok(findings)
 }
 
-fn facts_differ(known: &DatabaseFacts, found: &DatabaseFacts) -> Vec<String> {
+/// Where two looks at one database disagree.
+pub(crate) fn facts_differ(known: &DatabaseFacts, found: &DatabaseFacts) -> Vec<String> {
     let mut findings = Vec::new();
     let mut compare = |what: &str, known: String, found: String| {
         if known != found {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
+use crate::env::quoted;
 use crate::error::Error;
 
 /// What a look at the processes of this machine showed.
@@ -341,15 +342,6 @@ impl Unit {
             ),
         }
     }
-}
-
-/// As a word of a POSIX shell, in quotes only where it needs them.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

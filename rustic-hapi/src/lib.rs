@@ -44,6 +44,7 @@ pub mod restore;
 pub mod retention;
 mod runbook;
 pub mod snapshot;
+pub mod swap;
 pub mod synthetic;
 mod ui;
 

@@ -1,13 +1,14 @@
 //! The program: parse, call one library function, print, exit.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Parser;
-use hapi_sources::Stop;
-use rustic_hapi::cli::{Cli, Command, ProfileCommand};
+use hapi_sources::{Identities, Stop};
+use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
 use rustic_hapi::{Error, Exit, Output, Profile};
 
 fn main() -> ExitCode {
@@ -97,9 +98,7 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
         }
         Command::Drill(args) => {
             let profile = Profile::load_or_bare(&lookup)?;
-            let identity = args.identity.as_deref();
-            let identities = identity.map(|file| rustic_hapi::identity::read(file, stop, ui));
-            let identities = identities.transpose()?;
+            let identities = identities(args.identity.as_deref(), stop, ui)?;
             rustic_hapi::drill::run(
                 &profile,
                 &args.request(),
@@ -112,18 +111,18 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
         }
         Command::Restore(args) => {
             let profile = Profile::load_or_bare(&lookup)?;
-            let identity = args.identity.as_deref();
-            let identities = identity.map(|file| rustic_hapi::identity::read(file, stop, ui));
-            let identities = identities.transpose()?;
-            rustic_hapi::restore::run(
-                &profile,
-                &args.request()?,
-                identities.as_ref(),
-                now,
-                stop,
-                ui,
-            )
-            .map(|report| report.output(ui.colour))
+            let identities = identities(args.identity.as_deref(), stop, ui)?;
+            let identities = identities.as_ref();
+            match args.request() {
+                Restoring::Into(request) => {
+                    rustic_hapi::restore::run(&profile, &request, identities, now, stop, ui)
+                        .map(|report| report.output(ui.colour))
+                }
+                Restoring::InPlace(request) => {
+                    rustic_hapi::inplace::run(&profile, &request, identities, now, stop, ui)
+                        .map(|report| report.output())
+                }
+            }
         }
         Command::Check { read_data } => {
             let profile = Profile::load_or_bare(&lookup)?;
@@ -153,6 +152,15 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
         Command::Profile(ProfileCommand::Show) => Profile::show(&lookup).map(Output::shown),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),
     }
+}
+
+fn identities(
+    file: Option<&Path>,
+    stop: &Stop,
+    ui: &rustic_hapi::Ui,
+) -> Result<Option<Identities>, Error> {
+    file.map(|file| rustic_hapi::identity::read(file, stop, ui))
+        .transpose()
 }
 
 /// SIGINT and SIGTERM ask for the end; a second one does not ask.

@@ -3,6 +3,7 @@
 
 mod check;
 mod drill;
+mod inplace;
 mod restore;
 
 use std::fmt::Write as _;

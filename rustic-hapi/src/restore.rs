@@ -276,7 +276,7 @@ impl Library {
 
 impl Contents {
     /// Nothing is restored from a snapshot that is not what it says.
-    fn is_trustworthy(&self, snapshot: &Snapshot) -> Result<(), Error> {
+    pub(crate) fn is_trustworthy(&self, snapshot: &Snapshot) -> Result<(), Error> {
         if self.mismatches.is_empty() {
             return Ok(());
         }
@@ -404,7 +404,7 @@ impl Restorer<'_> {
         }
         let path = self.place.of(database);
         if self.overwrite && path.exists() {
-            todo_inplace(&path)?;
+            crate::inplace::nobody_has_it_open(&path)?;
         }
         Ok(())
     }
@@ -763,7 +763,4 @@ impl SourceReport {
             choice,
         }
     }
-}
-fn todo_inplace(_: &Path) -> Result<(), Error> {
-    Ok(())
 }

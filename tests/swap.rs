@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 
 use chrono::{DateTime, Local, TimeZone};
 use common::{BusyHub, Said, run, sqlite3};
-use rustic_hapi::inplace::{Healed, Ownership, SetAside, Swap, heal};
+use rustic_hapi::swap::{Healed, Ownership, SetAside, Swap, heal};
 use rustic_hapi::{Error, holders};
 use tempfile::TempDir;
 
@@ -129,7 +129,7 @@ impl Hub {
                 "INPLACE_TEST_PROVE",
                 if prove_fails { "fails" } else { "works" },
             )
-            .env("RUSTIC_HAPI_TEST_FAULT", format!("inplace:{fault}"))
+            .env("RUSTIC_HAPI_TEST_FAULT", format!("swap:{fault}"))
             .output()
             .unwrap();
         use std::os::unix::process::ExitStatusExt;
@@ -309,7 +309,7 @@ fn a_file_system_without_hard_links_is_told_before_anything_changes() {
     let before = hub.state();
     let output = child(&hub.live())
         .env("INPLACE_TEST_RESTORED", hub.restored())
-        .env("RUSTIC_HAPI_TEST_FAULT", "inplace:no-links")
+        .env("RUSTIC_HAPI_TEST_FAULT", "swap:no-links")
         .output()
         .unwrap();
     let said = Said::from(output).exits(0);
