@@ -150,7 +150,14 @@ pub fn run(
         Err(error) => report.found(error.to_string(), REPAIR),
         Ok(engine) => {
             let trees = whole_trees(&engine, &files, &mut report, stop)?;
-            manifests(&engine, &ours, &mut report, stop, ui)?;
+            // What is wrong with the others is told already.
+            let (whole, broken): (Vec<_>, Vec<_>) = ours.iter().partition(|snapshot| {
+                trees
+                    .iter()
+                    .any(|tree| tree.to_hex().as_str() == snapshot.tree)
+            });
+            manifests(&engine, &whole, &mut report, stop, ui)?;
+            report.snapshots += broken.len();
             engine_check(&repository, trees, &mut report);
         }
     }
@@ -172,7 +179,8 @@ fn names_are_hashes(repository: &Repository, report: &mut Report) -> Result<(), 
     for (kind, what) in [(FileType::Index, "index"), (FileType::Key, "key")] {
         for (id, reason) in repository.damaged_files(kind)? {
             let remedy = if kind == FileType::Key { COPY } else { REPAIR };
-            report.found(format!("the {what} file {id} {reason}"), remedy);
+            let name = &id.to_hex()[..8];
+            report.found(format!("the {what} file {name} {reason}"), remedy);
         }
     }
     Ok(())
@@ -198,7 +206,7 @@ fn whole_trees(
             }
             match known.get(&id) {
                 Some(true) => continue,
-                Some(false) => broken = Some("a tree of it cannot be read".to_owned()),
+                Some(false) => broken = Some("one that it shares with a snapshot above".to_owned()),
                 None => match engine.get_tree(&id) {
                     Ok(tree) => {
                         known.insert(id, true);
@@ -251,7 +259,7 @@ fn engine_check(repository: &Repository, trees: Vec<TreeId>, report: &mut Report
 /// Whether each snapshot of ours is what it says.
 fn manifests(
     engine: &Engine,
-    ours: &[Snapshot],
+    ours: &[&Snapshot],
     report: &mut Report,
     stop: &Stop,
     ui: &Ui,

@@ -142,6 +142,7 @@ impl Contents {
         }
 
         let mut left = vec![(PathBuf::from("/"), file.tree)];
+        let mut unreadable: Vec<PathBuf> = Vec::new();
         let mut seen = BTreeSet::new();
         while let Some((folder, id)) = left.pop() {
             let tree = match engine.get_tree(&id) {
@@ -152,6 +153,7 @@ impl Contents {
                         folder.display(),
                         one_line(&error)
                     ));
+                    unreadable.push(folder);
                     continue;
                 }
             };
@@ -196,7 +198,8 @@ impl Contents {
             }
         }
         for path in wanted.keys() {
-            if !seen.contains(path) {
+            let told = unreadable.iter().any(|folder| path.starts_with(folder));
+            if !told && !seen.contains(path) {
                 self.differs(format!(
                     "`{}` is in the manifest and not in the tree",
                     path.display()

@@ -25,6 +25,8 @@ pub struct GatedBackend {
     /// The repository's folder, where it is local: listed strictly and synced after writes.
     local: Option<PathBuf>,
     gate: Gate,
+    /// Damaged key files, which would keep the engine from trying the sound ones.
+    hidden_keys: Vec<Id>,
 }
 
 /// What the gate knows; clones share it.
@@ -119,7 +121,21 @@ impl Gate {
 impl GatedBackend {
     /// Puts the gate before a backend. `local` is its folder, if it has one.
     pub fn new(inner: Arc<dyn WriteBackend>, local: Option<PathBuf>, gate: Gate) -> Self {
-        Self { inner, local, gate }
+        Self {
+            inner,
+            local,
+            gate,
+            hidden_keys: Vec::new(),
+        }
+    }
+
+    /// The same without these key files.
+    #[must_use]
+    pub fn without_keys(self, hidden_keys: Vec<Id>) -> Self {
+        Self {
+            hidden_keys,
+            ..self
+        }
     }
 }
 
@@ -137,6 +153,11 @@ impl ReadBackend for GatedBackend {
     }
 
     fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        if tpe == FileType::Key && !self.hidden_keys.is_empty() {
+            let mut keys = self.inner.list_with_size(tpe)?;
+            keys.retain(|(id, _)| !self.hidden_keys.contains(id));
+            return Ok(keys);
+        }
         match &self.local {
             // The local backend logs listing errors and goes on: a plan to delete could then rest
             // on half a list.

@@ -130,11 +130,12 @@ pub fn run(
     // All of it is there and proven before anything is replaced.
     let mut swaps = Vec::new();
     for item in databases {
+        let fetch = library.fetch(&item.choice.snapshot, ui, stop)?;
+        item.make_folder(&fetch, &item.live)?;
         let swap = Swap::begin(&item.live)?;
         if let Some(healed) = swap.healed() {
             report.warnings.push(healed.to_string());
         }
-        let fetch = library.fetch(&item.choice.snapshot, ui, stop)?;
         item.bring_database(&fetch, swap.incoming(), ui, stop)?;
         swaps.push((item, swap));
     }
@@ -263,6 +264,10 @@ fn nobody_has_a_database_open(
     databases.dedup();
     let mut unseen = 0;
     for path in databases {
+        // On a new machine there is not even the folder.
+        if !path.parent().is_some_and(Path::exists) {
+            continue;
+        }
         let look = holders::of(&path)?;
         unseen = unseen.max(look.unseen);
         if look.holders.is_empty() {
@@ -321,6 +326,25 @@ impl Item {
         Ok(Looks::of(node))
     }
 
+    /// Makes the folder of a file where there is none, with the mode and owner it had.
+    fn make_folder(&self, fetch: &Fetch<'_>, live: &Path) -> Result<(), Error> {
+        let Some(folder) = live.parent().filter(|folder| !folder.exists()) else {
+            return Ok(());
+        };
+        crate::lock::private_folder(folder)?;
+        let was = self.entry.path.to_path();
+        let node = was.parent().and_then(|folder| fetch.contents.node(folder));
+        if let Some(node) = node {
+            File::open(folder)
+                .and_then(|open| dress(&open, Looks::of(node)))
+                .map_err(|error| Error::State {
+                    path: folder.into(),
+                    error,
+                })?;
+        }
+        Ok(())
+    }
+
     /// Fetches a database beside the live one, and has SQLite look at all of it.
     fn bring_database(
         &self,
@@ -377,7 +401,7 @@ impl Item {
     fn bring(&self, fetch: &Fetch<'_>, identities: Option<&Identities>) -> Result<Arrival, Error> {
         let live = fs::canonicalize(&self.live).unwrap_or_else(|_| self.live.clone());
         let folder = live.parent().unwrap_or(Path::new("/"));
-        crate::lock::private_folder(folder)?;
+        self.make_folder(fetch, &live)?;
         has_room(&live, self.entry.size.unwrap_or(0))?;
         let local = |error| self.lost(Failure::Local(error));
         let mut incoming = tempfile::Builder::new()

@@ -91,25 +91,33 @@ impl Repository {
         ui: Ui,
     ) -> Result<Self, Error> {
         presence(&profile.location)?.require(&profile.location)?;
-        let (backend, gate) = connect(&profile.location, patience, stop)?;
-        let handle = engine(&backend, &profile.location, true, ui.clone())?;
-        let inner = handle
-            .open(&Credentials::password(password))
-            .map_err(|error| {
-                if error.is_incorrect_password() {
-                    let location = profile.location.to_string();
-                    // A damaged key opens no more than a wrong password does.
-                    match damaged_files(&*backend, FileType::Key) {
-                        Ok(damaged) if !damaged.is_empty() => Error::DamagedKeys {
-                            location,
-                            keys: damaged.into_iter().map(|(name, _)| name).collect(),
-                        },
-                        _ => Error::WrongKey { location },
+        let (backend, gate, inner) = match unlock(profile, password, patience, stop, &ui, &[]) {
+            Ok(unlocked) => unlocked,
+            Err(Locked::Error(error)) => return Err(error),
+            // A damaged key opens no more than a wrong password does, and the engine tries no
+            // further after one that it cannot read.
+            Err(Locked::Keys(damaged)) => {
+                let names: Vec<_> = damaged
+                    .iter()
+                    .map(|id| id.to_hex().as_str()[..8].to_owned())
+                    .collect();
+                match unlock(profile, password, patience, stop, &ui, &damaged) {
+                    Ok(unlocked) => {
+                        ui.warn(format_args!(
+                            "the key {} of the repository is damaged; another one opens it",
+                            names.join(", ")
+                        ));
+                        unlocked
                     }
-                } else {
-                    Error::engine("opening the repository")(error)
+                    Err(_) => {
+                        return Err(Error::DamagedKeys {
+                            location: profile.location.to_string(),
+                            keys: names,
+                        });
+                    }
                 }
-            })?;
+            }
+        };
         let repository = Self {
             inner,
             backend,
@@ -139,7 +147,7 @@ impl Repository {
             Presence::Repository | Presence::Unknown => {}
             other => other.require(&profile.location)?,
         }
-        let (backend, gate) = connect(&profile.location, Patience::Usual, stop)?;
+        let (backend, gate) = connect(&profile.location, Patience::Usual, stop, &[])?;
         let handle = engine(&backend, &profile.location, true, Ui::silent())?;
         let config = ConfigOptions::default()
             .set_version(2u32)
@@ -219,7 +227,7 @@ impl Repository {
     /// A second handle that shares nothing with this one but the key: no cache, and an index read
     /// anew from the backend. What it shows is what is there.
     pub(crate) fn reopen(&self) -> Result<Engine, Error> {
-        let (backend, _) = connect(&self.location, Patience::Usual, &Stop::default())?;
+        let (backend, _) = connect(&self.location, Patience::Usual, &Stop::default(), &[])?;
         engine(&backend, &self.location, false, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)
@@ -333,8 +341,8 @@ impl Repository {
     }
 
     /// Files of a kind that are called by their hash and are not what they are called, or cannot be
-    /// read: the beginning of the name, and why.
-    pub(crate) fn damaged_files(&self, kind: FileType) -> Result<Vec<(String, String)>, Error> {
+    /// read, and why.
+    pub(crate) fn damaged_files(&self, kind: FileType) -> Result<Vec<(Id, String)>, Error> {
         damaged_files(&*self.backend, kind)
     }
 
@@ -546,25 +554,70 @@ fn presence(location: &Location) -> Result<Presence, Error> {
     })
 }
 
+/// Why a password opens nothing.
+enum Locked {
+    /// Perhaps because these key files are damaged.
+    Keys(Vec<Id>),
+    Error(Error),
+}
+
+type Unlocked = (
+    Arc<dyn WriteBackend>,
+    Gate,
+    rustic_core::Repository<OpenStatus>,
+);
+
+/// Opens a repository with a password, leaving key files out.
+fn unlock(
+    profile: &Profile,
+    password: &str,
+    patience: Patience,
+    stop: &Stop,
+    ui: &Ui,
+    without: &[Id],
+) -> Result<Unlocked, Locked> {
+    let (backend, gate) =
+        connect(&profile.location, patience, stop, without).map_err(Locked::Error)?;
+    let handle = engine(&backend, &profile.location, true, ui.clone()).map_err(Locked::Error)?;
+    let error = match handle.open(&Credentials::password(password)) {
+        Ok(inner) => return Ok((backend, gate, inner)),
+        Err(error) => error,
+    };
+    let wrong = error.is_incorrect_password();
+    let error = match wrong {
+        true => Error::WrongKey {
+            location: profile.location.to_string(),
+        },
+        false => Error::engine("opening the repository")(error),
+    };
+    if without.is_empty() && (wrong || error.to_string().contains("for key `")) {
+        match damaged_files(&*backend, FileType::Key) {
+            Ok(damaged) if !damaged.is_empty() => {
+                return Err(Locked::Keys(
+                    damaged.into_iter().map(|(id, _)| id).collect(),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Err(Locked::Error(error))
+}
+
 /// See [`Repository::damaged_files`].
-fn damaged_files(
-    backend: &dyn WriteBackend,
-    kind: FileType,
-) -> Result<Vec<(String, String)>, Error> {
+fn damaged_files(backend: &dyn WriteBackend, kind: FileType) -> Result<Vec<(Id, String)>, Error> {
     let ids = backend
         .list(kind)
         .map_err(Error::engine("listing the repository's files"))?;
     let mut damaged = Vec::new();
     for id in ids {
-        let name = id.to_hex().as_str()[..8].to_owned();
         match backend.read_full(kind, &id) {
             Err(error) => {
                 let reason = crate::error::one_line(&error);
-                damaged.push((name, format!("cannot be read: {reason}")));
+                damaged.push((id, format!("cannot be read: {reason}")));
             }
             Ok(stored) => {
                 if hex::encode(sha2::Sha256::digest(&stored)) != id.to_hex().as_str() {
-                    damaged.push((name, "is damaged: its name is not its hash".to_owned()));
+                    damaged.push((id, "is damaged: its name is not its hash".to_owned()));
                 }
             }
         }
@@ -595,6 +648,7 @@ fn connect(
     location: &Location,
     patience: Patience,
     stop: &Stop,
+    without_keys: &[Id],
 ) -> Result<(Arc<dyn WriteBackend>, Gate), Error> {
     let mut options = BackendOptions::default().repository(location.with_credentials());
     if matches!(patience, Patience::Once) {
@@ -606,11 +660,10 @@ fn connect(
     let gate = Gate::new(stop.clone());
     let local = location.local().map(Path::to_path_buf);
     Ok((
-        Arc::new(GatedBackend::new(
-            backends.repository(),
-            local,
-            gate.clone(),
-        )),
+        Arc::new(
+            GatedBackend::new(backends.repository(), local, gate.clone())
+                .without_keys(without_keys.to_vec()),
+        ),
         gate,
     ))
 }
