@@ -76,7 +76,7 @@ impl Staging {
         for entry in fs::read_dir(base).map_err(|e| io_at(base, e))? {
             let entry = entry.map_err(|e| io_at(base, e))?;
             let path = entry.path();
-            let ours = entry.file_name().as_encoded_bytes().starts_with(b"run-")
+            let ours = is_a_runs(entry.file_name().as_encoded_bytes())
                 && entry.file_type().is_ok_and(|t| t.is_dir());
             if !ours {
                 continue;
@@ -172,6 +172,21 @@ pub(crate) fn io_at(path: &Path, error: io::Error) -> StagingError {
         path: path.to_owned(),
         error,
     }
+}
+
+/// Whether a name is one that [`Staging::create`] gives. The base may be anybody's folder, the target
+/// of a restore or `/tmp`, and `run-notes` in it is not ours to remove.
+fn is_a_runs(name: &[u8]) -> bool {
+    let mut parts = name.splitn(3, |byte| *byte == b'-');
+    let digits = |part: Option<&[u8]>, length: std::ops::RangeInclusive<usize>| {
+        part.is_some_and(|part| {
+            length.contains(&part.len())
+                && part
+                    .iter()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    };
+    parts.next() == Some(b"run") && digits(parts.next(), 1..=10) && digits(parts.next(), 16..=16)
 }
 
 fn open_folder(path: &Path) -> io::Result<File> {
@@ -311,6 +326,25 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     #[test]
+    fn a_sweep_leaves_folders_alone_whose_names_only_resemble_a_runs() {
+        let tmp = tempfile::tempdir().unwrap();
+        let others = [
+            "run-notes",
+            "run-12",
+            "run-12-3",
+            "run-x-0123456789abcdef",
+            "run-12-0123456789abcdef-1",
+        ];
+        for name in others {
+            fs::create_dir(tmp.path().join(name)).unwrap();
+        }
+        let left = tmp.path().join("run-12-0123456789abcdef");
+        fs::create_dir(&left).unwrap();
+        assert_eq!(Staging::sweep(tmp.path()).unwrap(), [left]);
+        assert!(others.iter().all(|name| tmp.path().join(name).exists()));
+    }
+
+    #[test]
     fn folders_and_files_are_private_and_go_away() {
         let tmp = tempfile::tempdir().unwrap();
         let base = tmp.path().join("a/b");
@@ -343,18 +377,20 @@ mod tests {
         let base = tmp.path().join("base");
         assert!(Staging::sweep(&base).unwrap().is_empty());
         let live = Staging::create(&base).unwrap();
-        let dead = base.canonicalize().unwrap().join("run-1-dead");
+        let dead = base.canonicalize().unwrap().join("run-1-0123456789abcdef");
         fs::create_dir_all(dead.join("x")).unwrap();
         fs::write(dead.join("x/y"), "z").unwrap();
         let other = tmp.path().join("other");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("kept"), "k").unwrap();
-        symlink(&other, base.join("run-2-link")).unwrap();
+        symlink(&other, base.join("run-2-0123456789abcdef")).unwrap();
         fs::create_dir(base.join("unrelated")).unwrap();
         let removed = Staging::sweep(&base.canonicalize().unwrap()).unwrap();
         assert_eq!(removed, [dead]);
         assert!(live.path().exists() && other.join("kept").exists());
-        assert!(base.join("run-2-link").is_symlink() && base.join("unrelated").exists());
+        assert!(
+            base.join("run-2-0123456789abcdef").is_symlink() && base.join("unrelated").exists()
+        );
     }
 
     #[test]
