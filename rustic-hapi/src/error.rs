@@ -92,7 +92,7 @@ pub enum Error {
     #[error("the password in `{}` does not open the repository `{location}`", path.display())]
     WrongPassword { path: PathBuf, location: String },
     /// No key opens, and some are damaged.
-    #[error("no key of the repository `{location}` opens with the password, and damaged are: {}", keys.join(", "))]
+    #[error("no key of the repository `{location}` opens with the password, and it has a damaged key file, {}: its name is not its hash", keys.join(", "))]
     DamagedKeys { location: String, keys: Vec<String> },
     /// A key that was given by hand opens nothing.
     #[error("the key given does not open the repository `{location}`")]
@@ -379,6 +379,7 @@ fn destination_remedy(reason: &str) -> Option<&'static str> {
     [
         ("No space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
         ("Read-only file system", "mount the destination for writing"),
+        ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
         ("Permission denied", "run this as the user that the repository's files belong to; a run as root leaves files of root's"),
     ]
     .into_iter()
@@ -394,17 +395,15 @@ pub(crate) fn one_line(error: &RusticError) -> String {
 pub(crate) fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line = line.strip_prefix("Error: ").unwrap_or(&line).to_owned();
-    // A nested error of the engine's brings its whole page along; what matters is its message.
-    if let Some(page) = line.find("`rustic_core` experienced an error")
-        && let Some(message) = line[page..].find("Message: ")
-    {
-        line.replace_range(page..page + message + "Message: ".len(), "");
+    // A nested error of the engine's brings its whole page along, with the cause in the middle.
+    if let Some((before, page)) = line.split_once("`rustic_core` experienced an error") {
+        let cause = page.split_once("Message: ").map_or("", |(_, cause)| cause);
+        line = format!("{before}{cause}");
     }
     for page in [
-        "Some additional details",
         "For more information, see:",
+        "Some additional details",
         "Backtrace:",
-        "`rustic_core` experienced an error",
     ] {
         if let Some(at) = line.find(page).filter(|at| *at > 0) {
             line.truncate(at);
@@ -423,8 +422,7 @@ pub(crate) fn shortened(text: &str) -> String {
     ] {
         line = line.replace(noise, better);
     }
-    line.truncate(line.trim_end().len());
-    line
+    line.trim_end_matches([' ', ':', '.']).to_owned()
 }
 
 #[cfg(test)]
@@ -476,6 +474,26 @@ mod tests {
             "`sudo systemctl stop hapi-hub.service`; end process 9 (`sqlite3`); systemd restarts a killed hub: stop the unit"
         );
         assert_eq!(error.exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn a_nested_error_of_the_engines_keeps_its_cause() {
+        let cause = RusticError::new(
+            ErrorKind::Cryptography,
+            "Data decryption failed, MAC check failed.",
+        )
+        .attach_error_code("C001");
+        let error = RusticError::with_source(
+            ErrorKind::Cryptography,
+            "error processing Index:9bf703b8",
+            cause,
+        );
+        assert_eq!(
+            one_line(&error),
+            "error processing Index:9bf703b8: Data decryption failed, MAC check failed"
+        );
+        let error = Error::engine("reading the index")(error);
+        assert!(error.hint().is_some_and(|hint| hint.contains("is damaged")));
     }
 
     #[test]
