@@ -140,7 +140,7 @@ fn every_damage_is_found() {
     for (folder, code, word) in [
         ("index", 1, "index file"),
         ("snapshots", 1, "snapshot file"),
-        ("keys", 1, "damaged are"),
+        ("keys", 1, "damaged key file"),
     ] {
         let file = files(&repository.join(folder)).remove(0);
         flip(&file);
@@ -243,7 +243,7 @@ fn a_damaged_key_does_not_keep_a_sound_one_from_opening() {
         fs::set_permissions(&ordinary, fs::Permissions::from_mode(0o600)).unwrap();
         damage(&ordinary);
         let said = home.hapi_command(&["drill"]).exits(22);
-        assert!(said.stderr.contains("damaged are"), "{said:?}");
+        assert!(said.stderr.contains("damaged key file"), "{said:?}");
         let said = home
             .hapi_command(&["drill", "--password-file", kept.to_str().unwrap()])
             .exits(0);

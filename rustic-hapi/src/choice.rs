@@ -9,7 +9,7 @@ use rustic_core::repofile::SnapshotFile;
 
 use crate::error::Error;
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
-use crate::manifest::{Description, Outcome};
+use crate::manifest::{Description, Outcome, SourceSummary};
 use crate::profile::Profile;
 
 /// Which snapshots are meant.
@@ -44,6 +44,8 @@ pub struct Chosen {
     pub choices: Vec<Choice>,
     /// Sources of the profile that no snapshot holds, and whether they are required.
     pub nowhere: Vec<(String, bool)>,
+    /// Snapshots that lost their description and cannot say what they hold, and why.
+    pub unreadable: Vec<String>,
 }
 
 /// The snapshots that commands which only read look at: the profile's own, or, where there is no
@@ -99,13 +101,14 @@ fn joined(names: &BTreeSet<&str>) -> String {
 /// own (`restic tag` drops it).
 ///
 /// # Errors
-/// There is no snapshot at all, none of that name, or no older one.
+/// There is no snapshot at all, none of that name, no older one, or the only one that is meant does
+/// not say what it holds: a restore of nothing is no success.
 pub fn choose(
     snapshots: &[Snapshot],
     profile: &Profile,
     which: &Which,
     now: DateTime<Local>,
-    describe: &mut dyn FnMut(&Snapshot) -> Option<Description>,
+    describe: &mut dyn FnMut(&Snapshot) -> Result<Description, String>,
 ) -> Result<Chosen, Error> {
     if snapshots.is_empty() {
         return Err(nothing(
@@ -113,20 +116,38 @@ pub fn choose(
             "`rustic-hapi snapshots` lists what is there",
         ));
     }
-    let mut described = |snapshot: &Snapshot| {
-        snapshot
-            .description
-            .clone()
-            .or_else(|| describe(snapshot))
-            .map(|d| d.sources)
-            .unwrap_or_default()
+    let mut described = |snapshot: &Snapshot| match &snapshot.description {
+        Some(description) => Ok(description.sources.clone()),
+        None => describe(snapshot).map(|description| description.sources),
     };
     let one = match which {
-        Which::Newest => return Ok(newest(snapshots, profile, now, &mut described)),
+        Which::Newest => {
+            let chosen = newest(snapshots, profile, now, &mut described);
+            return match chosen.choices.is_empty() && chosen.nowhere.is_empty() {
+                true => Err(Error::NoSnapshot {
+                    fact: format!(
+                        "no snapshot says what it holds{}",
+                        chosen
+                            .unreadable
+                            .first()
+                            .map_or_else(String::new, |one| format!(": {one}"))
+                    ),
+                    hint: "`rustic-hapi check --read-data` tells what is affected".into(),
+                }),
+                false => Ok(chosen),
+            };
+        }
         Which::Named(name) => named(snapshots, profile, name)?,
         Which::Older => older(snapshots)?,
     };
-    let sources = described(one);
+    let unlike = |reason: String| Error::Unlike {
+        snapshot: one.to_string(),
+        differences: vec![reason],
+    };
+    let sources = described(one).map_err(unlike)?;
+    if sources.is_empty() {
+        return Err(unlike("it names no source".to_owned()));
+    }
     let choices = in_order(profile, sources.keys().cloned().collect())
         .into_iter()
         .map(|source| Choice {
@@ -138,9 +159,12 @@ pub fn choose(
         .collect();
     Ok(Chosen {
         choices,
-        nowhere: Vec::new(),
+        ..Chosen::default()
     })
 }
+
+/// What a snapshot says of its sources.
+type Sources = BTreeMap<String, SourceSummary>;
 
 /// A source that is looked for: its name, what was found, what was passed over.
 type Looking = (String, Option<Choice>, Vec<(Snapshot, Outcome)>);
@@ -149,8 +173,18 @@ fn newest(
     snapshots: &[Snapshot],
     profile: &Profile,
     now: DateTime<Local>,
-    described: &mut dyn FnMut(&Snapshot) -> BTreeMap<String, crate::manifest::SourceSummary>,
+    described: &mut dyn FnMut(&Snapshot) -> Result<Sources, String>,
 ) -> Chosen {
+    let mut chosen = Chosen::default();
+    let mut described = |snapshot: &Snapshot| {
+        described(snapshot).unwrap_or_else(|reason| {
+            let told = format!("the snapshot {snapshot} is passed over: {reason}");
+            if !chosen.unreadable.contains(&told) {
+                chosen.unreadable.push(told);
+            }
+            Sources::new()
+        })
+    };
     // One that a wrong clock dated ahead would be the newest for ever.
     let ahead = |s: &Snapshot| s.time > now + TimeDelta::hours(24);
     let (late, mut candidates): (Vec<&Snapshot>, Vec<&Snapshot>) =
@@ -173,7 +207,6 @@ fn newest(
             .collect()
     };
 
-    let mut chosen = Chosen::default();
     let mut looking: Vec<Looking> = wanted
         .into_iter()
         .map(|source| (source, None, Vec::new()))

@@ -237,6 +237,18 @@ fn drill(
     let chosen = library.choose(profile, &request.which, &[], now)?;
     let scratch = Scratch::make(profile, request)?;
     let place = Place::open(&scratch.path().join("restored"))?;
+    // The live hub may write to the same file system: a drill must not be what fills it.
+    let needed = chosen.choices.iter().fold(0u64, |sum, choice| {
+        sum.saturating_add(library.bytes(choice))
+    });
+    let free = place.free()?;
+    if free < needed {
+        return Err(Error::NoRoom {
+            path: scratch.path().to_path_buf(),
+            free,
+            needed,
+        });
+    }
     // Secrets are opened in memory, and lie in the scratch folder as ciphertext.
     let restorer = Restorer {
         place: &place,
@@ -326,6 +338,10 @@ fn drill(
     }
     if let Some((command, wait)) = &request.boot {
         report.boot = Some(start_hub(profile, &place, &report, command, *wait, stop)?);
+        // A hub that was given no time has proven nothing, either way.
+        if stop.is_set() {
+            return Err(CaptureError::Stopped.into());
+        }
     }
     report.took = started.elapsed();
     report.kept = scratch.end(place.path());
@@ -524,6 +540,13 @@ impl SourceDrill {
             Some(Outcome::Complete) => Verdict::Proven,
             // A snapshot that was named is what it is; the newest whole one should be whole.
             Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => Verdict::Missing,
+            Some(outcome) if *which != Which::Newest => {
+                self.findings.push(format!(
+                    "it was {} when it was captured",
+                    outcome.in_words()
+                ));
+                Verdict::Different
+            }
             Some(outcome) => {
                 self.findings.push(format!(
                     "no snapshot holds it whole; in this one it is {}",
@@ -540,8 +563,8 @@ impl SourceDrill {
 enum Scratch {
     /// Removed in the end, or by a later run's sweep.
     Passing(Staging),
-    /// Left to look at.
-    Kept(PathBuf),
+    /// Left to look at, once there is something to look at.
+    Kept(tempfile::TempDir),
 }
 
 impl Scratch {
@@ -559,20 +582,23 @@ impl Scratch {
                 path: base.into(),
                 error,
             })?;
-        Ok(Self::Kept(folder.keep()))
+        Ok(Self::Kept(folder))
     }
 
     fn path(&self) -> &Path {
         match self {
             Self::Passing(staging) => staging.path(),
-            Self::Kept(path) => path,
+            Self::Kept(folder) => folder.path(),
         }
     }
 
     fn end(self, place: &Path) -> Option<PathBuf> {
         match self {
             Self::Passing(_) => None,
-            Self::Kept(_) => Some(place.to_path_buf()),
+            Self::Kept(folder) => {
+                _ = folder.keep();
+                Some(place.to_path_buf())
+            }
         }
     }
 }

@@ -348,7 +348,12 @@ impl SourceRecord {
         SourceSummary {
             kind: self.kind,
             outcome: self.outcome,
-            bytes: self.entries.iter().filter_map(|e| e.size).sum(),
+            // A manifest that is read back may say anything.
+            bytes: self
+                .entries
+                .iter()
+                .filter_map(|e| e.size)
+                .fold(0, u64::saturating_add),
             files: self
                 .entries
                 .iter()

@@ -196,12 +196,13 @@ impl Library {
     ) -> Result<Chosen, Error> {
         let (engine, opened) = (&self.engine, &mut self.opened);
         let mut describe = |snapshot: &Snapshot| {
-            let contents = Contents::load(engine, snapshot).ok()?;
+            let contents = Contents::load(engine, snapshot)?;
             let description = contents.description.clone();
             opened.insert(snapshot.id, contents);
-            Some(description)
+            Ok(description)
         };
         let mut chosen = choice::choose(&self.snapshots, profile, which, now, &mut describe)?;
+        self.unreadable.append(&mut chosen.unreadable);
         for name in sources {
             let known = chosen.choices.iter().any(|c| c.source == *name)
                 || chosen.nowhere.iter().any(|(nowhere, _)| nowhere == name);
@@ -256,6 +257,20 @@ impl Library {
                 snapshot: choice.snapshot.to_string(),
                 differences: vec![format!("its manifest has no source `{}`", choice.source)],
             })
+    }
+
+    /// Bytes that a chosen source takes, as far as its snapshot can be read.
+    pub(crate) fn bytes(&mut self, choice: &Choice) -> u64 {
+        let Ok(contents) = self.contents(&choice.snapshot) else {
+            return 0;
+        };
+        let sources = contents.manifest.sources.iter();
+        sources
+            .filter(|source| source.name == choice.source)
+            .flat_map(|source| &source.entries)
+            .filter(|entry| contents.node(&entry.path.to_path()).is_some())
+            .filter_map(|entry| entry.size)
+            .fold(0, u64::saturating_add)
     }
 
     /// What brings files out of an opened snapshot.
@@ -351,19 +366,24 @@ impl Restorer<'_> {
         let mut needed = 0;
         for choice in plan {
             let record = library.record(choice)?;
+            let fetch = library.fetch(&choice.snapshot, self.ui, self.stop)?;
             for entry in &record.entries {
+                if self.stop.is_set() {
+                    return Err(CaptureError::Stopped.into());
+                }
                 let path = self.path_of(record, entry);
-                if !is_plain(&path) {
+                // What has no node is told later, and needs no room.
+                if !is_plain(&path) || fetch.node(entry).is_err() {
                     continue;
                 }
-                let there = self.there(entry, &path, None)?;
-                if there == There::Nothing || self.overwrite {
-                    needed += entry.size.unwrap_or(0);
+                let there = self.there(&fetch, entry, &path)?;
+                if there != There::Same {
+                    needed = entry.size.unwrap_or(0).saturating_add(needed);
                 }
                 if there == There::Different && !self.overwrite {
                     in_the_way.push(self.place.of(&path));
                 }
-                if entry.database.is_some() && there != There::Same {
+                if entry.database.is_some() {
                     self.no_leftovers(&path)?;
                 }
             }
@@ -414,32 +434,45 @@ impl Restorer<'_> {
         path_of(record, entry, self.identities.is_some())
     }
 
-    fn there(
-        &self,
-        entry: &EntryRecord,
-        path: &Path,
-        opened: Option<&Plaintext>,
-    ) -> Result<There, Error> {
+    /// What is where an entry goes.
+    fn there(&self, fetch: &Fetch<'_>, entry: &EntryRecord, path: &Path) -> Result<There, Error> {
         Ok(match (self.place.look(path)?, entry.kind) {
             (Found::Nothing, _) => There::Nothing,
             (Found::Dir, EntryKind::Dir) => There::Same,
-            (Found::Symlink(_), EntryKind::Symlink) => There::Unknown,
-            (Found::File(size), EntryKind::File) => match opened {
-                Some(plaintext) => {
-                    let same = size == plaintext.as_bytes().len() as u64
-                        && self.place.hash(path)?
-                            == crate::contents::sha256_hex(plaintext.as_bytes());
-                    There::of(same)
+            (Found::Symlink(there), EntryKind::Symlink) => There::of(
+                fetch
+                    .node(entry)
+                    .is_ok_and(|node| node.node_type.to_link() == there),
+            ),
+            (Found::File(size), EntryKind::File) => match self.identities {
+                Some(identities) if entry.secret_entries.is_some() => {
+                    match open_secret(fetch, entry, identities) {
+                        Ok(plaintext) => self.is_plaintext(&plaintext, size, path)?,
+                        // Nothing will be written there; why not is told then.
+                        Err(Failure::Difference(_)) => There::Same,
+                        Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
+                        Err(Failure::Local(error)) => {
+                            return Err(Error::State {
+                                path: self.place.of(path),
+                                error,
+                            });
+                        }
+                    }
                 }
-                None if entry.secret_entries.is_some() && self.identities.is_some() => {
-                    There::Unknown
-                }
-                None => There::of(
+                _ => There::of(
                     entry.size == Some(size) && entry.sha256 == Some(self.place.hash(path)?),
                 ),
             },
             _ => There::Different,
         })
+    }
+
+    fn is_plaintext(&self, plaintext: &Plaintext, size: u64, path: &Path) -> Result<There, Error> {
+        let bytes = plaintext.as_bytes();
+        Ok(There::of(
+            size == bytes.len() as u64
+                && self.place.hash(path)? == crate::contents::sha256_hex(bytes),
+        ))
     }
 
     /// Restores one source.
@@ -459,8 +492,8 @@ impl Restorer<'_> {
             differences: Vec::new(),
             choice,
         };
-        let total = record.entries.iter().filter_map(|e| e.size).sum();
-        self.ui.start(&format!("restoring {}", record.name), total);
+        self.ui
+            .start(&format!("restoring {}", record.name), bytes_of(record));
         let restored = self.entries(fetch, record, &mut report);
         self.ui.end();
         restored?;
@@ -552,7 +585,7 @@ impl Restorer<'_> {
         node: &Node,
     ) -> Result<Brought, Lost> {
         let size = entry.size.unwrap_or(0);
-        if self.there(entry, path, None)? == There::Same {
+        if self.there(fetch, entry, path)? == There::Same {
             self.ui.advance(size);
             return Ok(Brought::Already(size));
         }
@@ -578,7 +611,12 @@ impl Restorer<'_> {
     ) -> Result<Brought, Lost> {
         let plaintext = open_secret(fetch, entry, identities).map_err(Lost::of(self, path))?;
         let size = plaintext.as_bytes().len() as u64;
-        match self.there(entry, path, Some(&plaintext))? {
+        let there = match self.place.look(path)? {
+            Found::Nothing => There::Nothing,
+            Found::File(size) => self.is_plaintext(&plaintext, size, path)?,
+            _ => There::Different,
+        };
+        match there {
             There::Same => return Ok(Brought::Already(size)),
             There::Different if !self.overwrite => return Err(self.in_the_way(path).into()),
             _ => {}
@@ -688,8 +726,6 @@ enum There {
     Nothing,
     Same,
     Different,
-    /// To be told later: a secret's plaintext, a link's target.
-    Unknown,
 }
 
 impl There {
@@ -755,7 +791,7 @@ impl SourceReport {
         Self {
             kind: record.kind,
             files,
-            bytes: record.entries.iter().filter_map(|e| e.size).sum(),
+            bytes: bytes_of(record),
             already: 0,
             opened: (record.kind == Kind::Secret && !record.entries.is_empty())
                 .then_some(identities.is_some()),
@@ -763,4 +799,10 @@ impl SourceReport {
             choice,
         }
     }
+}
+
+/// What a manifest says it has in bytes; it may say anything.
+fn bytes_of(record: &SourceRecord) -> u64 {
+    let sizes = record.entries.iter().filter_map(|e| e.size);
+    sizes.fold(0, u64::saturating_add)
 }
