@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Home, Said, run, sqlite3};
+use common::{Home, Said, Tmpfs, run, sqlite3};
 
 /// The run must end like this, say these things, and leave no new snapshot.
 #[track_caller]
@@ -342,41 +342,6 @@ fn a_locked_database_is_told_from_a_broken_one() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     refused(&home, said, 3, &["hapi.db", "locked"]);
-}
-
-/// A mounted tmpfs of a size, gone with the value.
-struct Tmpfs(std::path::PathBuf);
-
-impl Tmpfs {
-    fn mount(path: std::path::PathBuf, options: &str) -> Self {
-        fs::create_dir_all(&path).unwrap();
-        run(
-            "mount",
-            &[
-                "-t".as_ref(),
-                "tmpfs".as_ref(),
-                "-o".as_ref(),
-                options.as_ref(),
-                "tmpfs".as_ref(),
-                path.as_os_str(),
-            ],
-        );
-        Self(path)
-    }
-
-    fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        run(
-            "mount",
-            &["-o".as_ref(), options.as_ref(), self.0.as_os_str()],
-        );
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

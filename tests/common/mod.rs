@@ -240,6 +240,82 @@ impl Home {
             .into()
     }
 
+    /// The key that opens what the recipient's secrets are encrypted to.
+    pub fn identity(&self) -> PathBuf {
+        self.dir.path().join("identity.txt")
+    }
+
+    /// A drill with further arguments; `--json` among them or not.
+    pub fn drill(&self, args: &[&str]) -> Said {
+        self.hapi_command(&[&["drill"], args].concat())
+    }
+
+    /// A restore into a folder.
+    pub fn restore(&self, target: &Path, args: &[&str]) -> Said {
+        let target = target.to_str().unwrap();
+        self.hapi_command(&[&["restore", "--target", target], args].concat())
+    }
+
+    /// A command on a machine that has only the repository and the password.
+    pub fn bare(&self, args: &[&str]) -> Command {
+        let empty = self.dir.path().join("bare");
+        fs::create_dir_all(&empty).unwrap();
+        let mut command = self.command();
+        command
+            .env("HOME", empty)
+            .args(args)
+            .arg("--repository")
+            .arg(self.repository())
+            .arg("--password-file")
+            .arg(self.password());
+        command
+    }
+
+    /// The repository, opened with the library.
+    pub fn engine(&self) -> rustic_core::Repository<rustic_core::OpenStatus> {
+        let backends = rustic_backend::BackendOptions::default()
+            .repository(self.repository().to_str().unwrap())
+            .to_backends()
+            .unwrap();
+        let mut options = rustic_core::RepositoryOptions::default();
+        options.no_cache = true;
+        let password = fs::read_to_string(self.password()).unwrap();
+        rustic_core::Repository::new(&options, &backends)
+            .unwrap()
+            .open(&rustic_core::Credentials::password(password.trim()))
+            .unwrap()
+    }
+
+    /// Writes all snapshot files anew, as somebody with the password can.
+    pub fn forge(&self, change: impl FnOnce(&mut Vec<rustic_core::repofile::SnapshotFile>)) {
+        let engine = self.engine();
+        let mut snapshots = engine.get_all_snapshots().unwrap();
+        snapshots.sort_by_key(|s| s.time.timestamp());
+        let old: Vec<_> = snapshots.iter().map(|s| s.id).collect();
+        change(&mut snapshots);
+        engine.save_snapshots(snapshots).unwrap();
+        engine.delete_snapshots(&old).unwrap();
+    }
+
+    /// The ids of a series' snapshots, oldest first.
+    pub fn ids(&self, tag: &str) -> Vec<String> {
+        let of_series = |s: &Value| s["tags"].to_string().contains(&format!("\"{tag}\""));
+        self.restic_snapshots()
+            .iter()
+            .filter(|s| of_series(s))
+            .map(|s| s["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The lines of the drills' history.
+    pub fn drills(&self) -> Vec<Value> {
+        fs::read_to_string(self.state().join("drills.jsonl"))
+            .unwrap_or_default()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
     /// Stock restic on the repository.
     pub fn restic(&self, args: &[&str]) -> Said {
         let said = self.restic_command(args).output().unwrap();
@@ -299,6 +375,41 @@ impl Home {
         );
         fs::write(&path, text).unwrap();
         path
+    }
+}
+
+/// A mounted tmpfs of a size, gone with the value.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    pub fn mount(path: PathBuf, options: &str) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        run(
+            "mount",
+            &[
+                "-t".as_ref(),
+                "tmpfs".as_ref(),
+                "-o".as_ref(),
+                options.as_ref(),
+                "tmpfs".as_ref(),
+                path.as_os_str(),
+            ],
+        );
+        Self(path)
+    }
+
+    pub fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        run(
+            "mount",
+            &["-o".as_ref(), options.as_ref(), self.0.as_os_str()],
+        );
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -450,4 +561,68 @@ pub fn feed(program: &str, args: &[&OsStr], input: &[u8]) -> Output {
         .unwrap_or_else(|error| panic!("`{program}` is needed: {error}"));
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// All files below a folder, with their sizes.
+pub fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(stat) if stat.is_dir() => folders.push(entry.path()),
+                Ok(stat) => found.push((entry.path(), stat.len())),
+                Err(_) => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A copy with everything as it is.
+pub fn copy(from: &Path, to: &Path) {
+    run("cp", &["-aT".as_ref(), from.as_os_str(), to.as_os_str()]);
+}
+
+/// Runs a command on a terminal of its own, types each answer once its question is shown, and
+/// returns all that the terminal showed.
+pub fn on_terminal(command: &Command, answers: &[(&str, &str)]) -> Said {
+    let script = r#"
+import os, pty, sys, select, time
+answers = [a.split("=", 1) for a in sys.argv[1].split("\n") if a]
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+shown, seen = b"", 0
+end = time.time() + 60
+while time.time() < end:
+    if select.select([fd], [], [], 1)[0]:
+        try:
+            more = os.read(fd, 4096)
+        except OSError:
+            break
+        if not more:
+            break
+        shown += more
+        if answers and answers[0][0].encode() in shown[seen:]:
+            seen = len(shown)
+            time.sleep(0.2)
+            os.write(fd, answers.pop(0)[1].encode() + b"\n")
+_, status = os.waitpid(pid, 0)
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(status))
+"#;
+    let answers: Vec<String> = answers.iter().map(|(q, a)| format!("{q}={a}")).collect();
+    let mut terminal = Command::new("python3");
+    terminal
+        .args(["-c", script, &answers.join("\n")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            terminal.env(name, value);
+        }
+    }
+    terminal.output().unwrap().into()
 }
