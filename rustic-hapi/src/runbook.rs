@@ -301,8 +301,8 @@ mod tests {
 
     #[test]
     fn a_pattern_keeps_what_is_special_and_quotes_the_rest() {
-        assert_eq!(pattern_word("/a b/*.db"), "'/a b/'*'.db'");
-        assert_eq!(pattern_word("/x/**/[ab]?"), "'/x/'**'/'['ab']?");
+        assert_eq!(pattern_word("/a b/*.db"), "'/a b/'*.db");
+        assert_eq!(pattern_word("/x y/**/[a b]?"), "'/x y/'**/['a b']?");
         assert_eq!(beginning(Path::new("/x/y/*/z.db")), Path::new("/x/y"));
         assert_eq!(beginning(Path::new("/x/plans/*.md")), Path::new("/x/plans"));
     }
