@@ -16,7 +16,7 @@ use crate::recovery_key::{Origin, Place};
 use crate::recovery_kit;
 use crate::restore;
 use crate::snapshot::Request;
-use crate::ui::{Ui, Verbosity};
+use crate::ui::{LogFormat, Ui, Verbosity};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
 #[derive(Debug, Parser)]
@@ -30,7 +30,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 21 drill found a difference, 22 drill could not run, 24 retention floor, 130 interrupted, 143 terminated.";
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -72,6 +72,9 @@ pub struct Global {
     /// Say the steps, too
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// How lines for a log look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
     /// No progress bars, even on a terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
@@ -278,6 +281,17 @@ pub enum ProfileCommand {
     Show,
 }
 
+impl Cli {
+    /// What is to be on record and told of, under which name, and whether without telling anybody.
+    pub fn supervised(&self) -> Option<(&'static str, bool)> {
+        match &self.command {
+            Command::Snapshot(args) => Some(("snapshot", args.dry_run)),
+            Command::Drill(_) => Some(("drill", true)),
+            _ => None,
+        }
+    }
+}
+
 impl Global {
     /// Where the profile is looked for, and what wins over it.
     pub fn lookup(&self) -> Lookup {
@@ -300,9 +314,13 @@ impl Global {
         let verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
-            _ => Verbosity::Normal,
+            _ => match std::env::var("RUSTIC_HAPI_LOG").as_deref() {
+                Ok("error" | "warning") => Verbosity::Quiet,
+                Ok("debug") => Verbosity::Verbose,
+                _ => Verbosity::Normal,
+            },
         };
-        Ui::new(verbosity, self.no_progress || self.json)
+        Ui::new(verbosity, self.no_progress || self.json).logging(self.log_format)
     }
 }
 

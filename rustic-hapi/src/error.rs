@@ -37,6 +37,8 @@ pub enum Exit {
     DrillFailed = 22,
     /// Retention would go below its floor.
     Floor = 24,
+    /// SIGHUP.
+    HungUp = 129,
     /// SIGINT.
     Interrupted = 130,
     /// SIGTERM.
@@ -221,7 +223,10 @@ pub enum Error {
         reason: String,
         folder: PathBuf,
     },
-    /// SIGINT or SIGTERM.
+    /// A defect: the code panicked.
+    #[error("internal error: {what}")]
+    Internal { what: String },
+    /// SIGHUP, SIGINT or SIGTERM.
     #[error("stopped by signal {signal}")]
     Signal { signal: i32 },
     /// A source failed in a way that concerns the whole run.
@@ -250,6 +255,7 @@ impl Error {
             Self::Floor { .. } => Exit::Floor,
             Self::InTheWay { .. } | Self::Identity(_) => Exit::Usage,
             Self::Drill { .. } => Exit::DrillFailed,
+            Self::Signal { signal: 1 } => Exit::HungUp,
             Self::Signal { signal: 2 } => Exit::Interrupted,
             Self::Signal { .. } => Exit::Terminated,
             _ => Exit::Failed,
@@ -334,6 +340,9 @@ impl Error {
                 "stop the hub and run the same command again, which puts this right if it can; if it cannot, put all files of `{}` back together, beside no other `-wal`",
                 folder.display()
             ),
+            Self::Internal { .. } => {
+                "this is a defect; the repository has no half snapshot, and the next run may well work".into()
+            }
             Self::Capture(error) => return error.hint(),
             Self::Staging(StagingError::NoSpace { .. }) => {
                 "make room, or choose another place with `staging` in the profile".into()

@@ -28,6 +28,7 @@ mod keys;
 mod location;
 mod lock;
 pub mod manifest;
+pub mod notify;
 mod output;
 mod paint;
 mod place;
@@ -43,7 +44,9 @@ mod repository;
 pub mod restore;
 pub mod retention;
 mod runbook;
+pub mod runs;
 pub mod snapshot;
+pub mod supervise;
 pub mod swap;
 pub mod synthetic;
 mod ui;
@@ -53,10 +56,10 @@ pub use keys::Key;
 pub use location::Location;
 pub use output::Output;
 pub use profile::{
-    Environment, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series, SeriesSource,
+    Alarms, Environment, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series, SeriesSource,
 };
 pub use repository::{Pruned, Repository, chunk_size_for};
-pub use ui::{Ui, Verbosity};
+pub use ui::{LogFormat, Ui, Verbosity};
 
 use chrono::{DateTime, Local};
 use hapi_sources::Stop;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
-use rustic_hapi::{Error, Exit, Output, Profile};
+use rustic_hapi::supervise::{Task, supervise};
+use rustic_hapi::{Error, Exit, Lookup, Output, Profile};
 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();
@@ -20,14 +21,31 @@ fn main() -> ExitCode {
     };
     let signals = Signals::listen();
     let ui = cli.global.ui();
-    let mut output = run(&cli, &signals.stop, &ui)
-        .unwrap_or_else(|error| Output::of_error(&signals.error().unwrap_or(error)));
-    // A run that was told to stop and still has everything is complete.
-    if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
-        output.ended_by(&error);
-    }
-    for line in &output.complaints {
-        eprintln!("{line}");
+    let lookup = cli.global.lookup();
+    let work = || run(&cli, &lookup, &signals.stop, &ui);
+    let mut output = match cli.supervised() {
+        Some((command, quietly)) => {
+            let now = rustic_hapi::process::now();
+            let task = Task {
+                command,
+                lookup: &lookup,
+                now,
+                quietly,
+            };
+            supervise(task, &ui, &|| signals.error(), work)
+        }
+        None => {
+            let mut output =
+                work().unwrap_or_else(|error| Output::of_error(&signals.error().unwrap_or(error)));
+            // What was told to stop and still did everything is complete.
+            if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
+                output.ended_by(&error);
+            }
+            output
+        }
+    };
+    for line in std::mem::take(&mut output.complaints) {
+        ui.complain(&line);
     }
     let text = if cli.global.json {
         format!("{:#}\n", output.json)
@@ -74,15 +92,14 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
-    let lookup = cli.global.lookup();
+fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
     let now = rustic_hapi::process::now();
     match &cli.command {
         Command::Init(args) => {
-            rustic_hapi::init::run(&lookup, &args.request(&cli.global), stop).map(Output::from)
+            rustic_hapi::init::run(lookup, &args.request(&cli.global), stop).map(Output::from)
         }
         Command::Snapshot(args) => {
-            let profile = Profile::load(&lookup)?;
+            let profile = Profile::load(lookup)?;
             rustic_hapi::snapshot::run(
                 &profile,
                 &args.request()?,
@@ -93,11 +110,11 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
             .map(Output::from)
         }
         Command::Snapshots => {
-            let profile = Profile::load(&lookup)?;
+            let profile = Profile::load(lookup)?;
             rustic_hapi::list(&profile, now, stop, ui)
         }
         Command::Drill(args) => {
-            let profile = Profile::load_or_bare(&lookup)?;
+            let profile = Profile::load_or_bare(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             rustic_hapi::drill::run(
                 &profile,
@@ -110,7 +127,7 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
             .map(|report| report.output(ui.colour))
         }
         Command::Restore(args) => {
-            let profile = Profile::load_or_bare(&lookup)?;
+            let profile = Profile::load_or_bare(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             let identities = identities.as_ref();
             match args.request() {
@@ -125,16 +142,16 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
             }
         }
         Command::Check { read_data } => {
-            let profile = Profile::load_or_bare(&lookup)?;
+            let profile = Profile::load_or_bare(lookup)?;
             rustic_hapi::check::run(&profile, *read_data, now, stop, ui)
                 .map(|report| report.output(ui.colour))
         }
         Command::Forget(args) => {
-            let profile = Profile::load(&lookup)?;
+            let profile = Profile::load(lookup)?;
             rustic_hapi::forget(&profile, args, now, stop, ui)
         }
         Command::Env { with_credentials } => {
-            let profile = Profile::load(&lookup)?;
+            let profile = Profile::load(lookup)?;
             let variables = rustic_hapi::env::variables(&profile, *with_credentials);
             Ok(Output::new(
                 rustic_hapi::env::text(&variables),
@@ -143,13 +160,13 @@ fn run(cli: &Cli, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
         }
         Command::RecoveryKit(args) => {
             let request = args.request(&cli.global)?;
-            let profile = Profile::load(&lookup)?;
+            let profile = Profile::load(lookup)?;
             rustic_hapi::recovery_kit::run(&profile, &request, now, stop, ui)
         }
         Command::Profile(ProfileCommand::Check) => {
-            Profile::load(&lookup).map(|p| Output::checked(&p))
+            Profile::load(lookup).map(|p| Output::checked(&p))
         }
-        Command::Profile(ProfileCommand::Show) => Profile::show(&lookup).map(Output::shown),
+        Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(Output::shown),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),
     }
 }
@@ -163,7 +180,7 @@ fn identities(
         .transpose()
 }
 
-/// SIGINT and SIGTERM ask for the end; a second one does not ask.
+/// SIGHUP, SIGINT and SIGTERM ask for the end; a second one does not ask.
 struct Signals {
     stop: Stop,
     number: Arc<AtomicUsize>,
@@ -173,10 +190,16 @@ impl Signals {
     fn listen() -> Self {
         let flag = Arc::new(AtomicBool::new(false));
         let number = Arc::new(AtomicUsize::new(0));
+        // Who started this with `nohup` meant it.
+        let hangup =
+            (!rustic_hapi::process::ignores_hangup()).then_some((signal_hook::consts::SIGHUP, 1));
         for (signal, value) in [
             (signal_hook::consts::SIGINT, 2),
             (signal_hook::consts::SIGTERM, 15),
-        ] {
+        ]
+        .into_iter()
+        .chain(hangup)
+        {
             use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
             // Registering fails only for signals that cannot be caught.
             _ = register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag));

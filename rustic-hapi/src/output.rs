@@ -84,6 +84,29 @@ impl Output {
         self.complaints = vec![format!("error: {error}")];
     }
 
+    /// What happened, in one line for a log or a notification.
+    pub fn summary(&self) -> String {
+        match (&self.line, &self.long) {
+            (Some(line), _) => line.clone(),
+            (None, Long::Plain(text) | Long::Done(text)) if !text.is_empty() => {
+                text.lines().last().unwrap_or_default().to_owned()
+            }
+            _ => self.complaints.first().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The run has this id.
+    pub(crate) fn named(&mut self, run: &str) {
+        self.json["run"] = json!(run);
+        let short = run.get(..8).unwrap_or(run);
+        if let Some(line) = &mut self.line {
+            *line += &format!(" (run {short})");
+        }
+        if self.exit != Exit::Complete {
+            self.complaints.push(format!("note: run {short}"));
+        }
+    }
+
     /// A profile that makes sense.
     pub fn checked(profile: &Profile) -> Self {
         let text = format!(
@@ -128,7 +151,11 @@ impl Output {
             {
                 report.text(ui.colour)
             }
-            Long::Run(_) => self.line.iter().map(|line| format!("{line}\n")).collect(),
+            Long::Run(_) => self
+                .line
+                .iter()
+                .map(|line| ui.logged(line) + "\n")
+                .collect(),
         }
     }
 }

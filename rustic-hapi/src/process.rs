@@ -21,6 +21,16 @@ pub fn protect() {
     }
 }
 
+/// Whether SIGHUP was set to be ignored before this process began (proc(5), `SigIgn`).
+pub fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 != 0)
+}
+
 /// A panic is a defect, here or in a library: one line tells where. Libraries put whole indexes into
 /// their messages.
 pub fn report_panics() {

@@ -9,12 +9,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::{NaiveTime, Weekday};
+use chrono::{NaiveTime, TimeDelta, Weekday};
 use hapi_sources::{Column, Filter, IntegrityCheck, Kind, Recipients, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ProfileError};
 use crate::location::Location;
+use crate::notify::Notify;
 use crate::retention::Policy;
 
 /// What a profile means, with everything resolved.
@@ -48,6 +49,10 @@ pub struct Profile {
     pub at: Vec<NaiveTime>,
     /// What is kept.
     pub retention: Policy,
+    /// What is told, though nothing failed.
+    pub alarms: Alarms,
+    /// Who is told how a run went.
+    pub notify: Notify,
     /// The series, the main one first.
     pub series: Vec<Series>,
     /// The sources, in the profile's order.
@@ -56,6 +61,25 @@ pub struct Profile {
     pub state: PathBuf,
     /// Where captures are staged.
     pub staging: PathBuf,
+}
+
+/// What is told, though nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alarms {
+    /// The part of its rows, files or bytes that a source may lose from one snapshot to the next; more
+    /// makes the snapshot `shrunk`.
+    pub shrink: f64,
+    /// How long a database's newest row may stay the newest.
+    pub quiet: TimeDelta,
+}
+
+impl Default for Alarms {
+    fn default() -> Self {
+        Self {
+            shrink: 1.0 / 3.0,
+            quiet: TimeDelta::days(7),
+        }
+    }
 }
 
 /// A named set of sources with one rhythm; its name is the tag of its snapshots.
@@ -173,6 +197,16 @@ impl Lookup {
         Ok(base.join("rustic-hapi"))
     }
 
+    /// The folder that a profile's state is in, whether or not the profile makes sense.
+    ///
+    /// # Errors
+    /// [`ProfileError::NoHome`].
+    pub(crate) fn state(&self) -> Result<PathBuf, ProfileError> {
+        let home = self.home()?;
+        let name = crate::notify::name_of(self);
+        Ok(self.state_dir(&home).join("rustic-hapi").join(name))
+    }
+
     /// The folder for state of this user.
     fn state_dir(&self, home: &Path) -> PathBuf {
         match (&self.env.state, &self.home) {
@@ -224,6 +258,8 @@ struct RawProfile {
     secrets: RawSecrets,
     schedule: RawSchedule,
     retention: RawRetention,
+    alarms: RawAlarms,
+    notify: Notify,
     series: Vec<RawSeries>,
     source: Vec<RawSource>,
 }
@@ -269,6 +305,15 @@ struct RawRetention {
     keep_monthly: Option<u16>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     acknowledged: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawAlarms {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shrink_alarm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quiet_alarm: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -373,6 +418,8 @@ impl Profile {
             skipped_secrets: Vec::new(),
             at: Vec::new(),
             retention: Policy::default(),
+            alarms: Alarms::default(),
+            notify: Notify::default(),
             series: Vec::new(),
             sources: Vec::new(),
             staging: state.join("staging"),
@@ -525,6 +572,11 @@ impl RawProfile {
                 keep_monthly: self.retention.keep_monthly.or(base.retention.keep_monthly),
                 acknowledged: self.retention.acknowledged,
             },
+            alarms: RawAlarms {
+                shrink_alarm: self.alarms.shrink_alarm.or(base.alarms.shrink_alarm),
+                quiet_alarm: self.alarms.quiet_alarm.or(base.alarms.quiet_alarm),
+            },
+            notify: self.notify,
             series: base.series,
             source: base.source,
         })
@@ -644,6 +696,8 @@ impl RawProfile {
             file: path.into(),
             at: resolve_slots(&at, self.schedule.at)?,
             retention: resolve_retention(&at, &self.retention)?,
+            alarms: resolve_alarms(&at, &self.alarms)?,
+            notify: resolve_notify(&at, self.notify)?,
             home,
             hapi_home,
             host,
@@ -719,6 +773,46 @@ impl Place<'_> {
             return Err(self.value(key, "it has a NUL character in it".into(), None));
         }
         Ok(absolute.components().collect())
+    }
+}
+
+fn resolve_alarms(at: &Place<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> {
+    let mut alarms = Alarms::default();
+    if let Some(shrink) = raw.shrink_alarm {
+        if !(0.01..=0.99).contains(&shrink) {
+            return Err(at.value(
+                "`shrink-alarm` in `[alarms]`",
+                format!("{shrink} is no part of anything"),
+                Some(
+                    "write what may be lost as a number between 0.01 and 0.99; 0.33 is a third"
+                        .into(),
+                ),
+            ));
+        }
+        alarms.shrink = shrink;
+    }
+    if let Some(text) = &raw.quiet_alarm {
+        let hours = parse_hours(text).filter(|hours| *hours > 0);
+        let Some(hours) = hours else {
+            return Err(at.value(
+                "`quiet-alarm` in `[alarms]`",
+                format!("`{text}` is no length of time"),
+                Some("write it as 36h, 7d or 2w".into()),
+            ));
+        };
+        alarms.quiet = TimeDelta::hours(i64::from(hours));
+    }
+    Ok(alarms)
+}
+
+fn resolve_notify(at: &Place<'_>, notify: Notify) -> Result<Notify, ProfileError> {
+    match notify.fact() {
+        None => Ok(notify),
+        Some(fact) => Err(at.value(
+            "`[notify]`",
+            fact,
+            Some("write it as `url = \"https://hc-ping.com/…\"`".into()),
+        )),
     }
 }
 

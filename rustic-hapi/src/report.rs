@@ -291,6 +291,7 @@ fn series_json(series: &SeriesReport) -> Value {
             "added": taken.snapshot.as_ref().map(|s| s.added),
             "unchanged": taken.snapshot.as_ref().map(|s| s.unchanged),
             "shrunk": taken.shrunk,
+            "quiet": taken.quiet,
             "sources": taken.manifest.sources.iter().map(|source| {
                 let summary = &taken.description.sources[&source.name];
                 json!({
@@ -357,7 +358,8 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
             lines.push(format!("note: {}: {note}", source.name));
         }
     }
-    if let Some(why) = &taken.shrunk {
+    lines.extend(taken.quiet.iter().map(|told| format!("warning: {told}")));
+    if let Some(why) = taken.shrunk.as_ref().filter(|_| !taken.shrunk_before) {
         lines.push(format!(
             "warning: {why}; the snapshot is tagged shrunk, and the sound one before it is pinned"
         ));
@@ -484,7 +486,7 @@ pub(crate) fn counts(
 }
 
 /// A column's value as a time: milliseconds or seconds since 1970, or ISO 8601 text in UTC.
-fn as_time(value: &Value) -> Option<DateTime<Utc>> {
+pub(crate) fn as_time(value: &Value) -> Option<DateTime<Utc>> {
     const FIRST_MILLISECONDS: i64 = 100_000_000_000;
     if let Some(number) = value.as_i64() {
         return if number >= FIRST_MILLISECONDS {

@@ -128,6 +128,10 @@ pub struct Taken {
     pub before: Option<Description>,
     /// Why it is `shrunk`, if it is.
     pub shrunk: Option<String>,
+    /// Whether the snapshot before it was so already, and it was told then.
+    pub shrunk_before: bool,
+    /// Databases that nothing is written to any more.
+    pub quiet: Vec<String>,
 }
 
 /// A snapshot that is in the repository and was read back.
@@ -187,7 +191,14 @@ fn take(
     let bytes = manifest.to_bytes();
     let description = manifest.describe(&bytes);
     let before = baseline(profile, history, &series.name, &time);
-    let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description));
+    let may_lose = profile.alarms.shrink;
+    let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description, may_lose));
+    // The snapshot before this one, whatever it is like: what it told need not be told again.
+    let latest = history
+        .iter()
+        .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
+    let shrunk_before = latest.is_some_and(|s| s.has(SHRUNK));
+    let quiet = gone_quiet(&description, latest, time, profile.alarms.quiet);
     let tags = tags(request, series, &manifest, shrunk.is_some());
     let quotes = quotes(&captures);
     let archive = Archive::new(captures, &profile.home, bytes);
@@ -236,6 +247,8 @@ fn take(
         quotes,
         before: before.and_then(|b| b.description.clone()),
         shrunk,
+        shrunk_before,
+        quiet,
     }))
 }
 
@@ -472,10 +485,13 @@ fn baseline<'a>(
         .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
 }
 
-/// Says what lost more than half of its rows or files, if something did. A handful is no evidence.
-fn why_shrunk(before: &Description, now: &Description) -> Option<String> {
+/// Says what lost more than it may of its rows, files or bytes, if something did. A handful is no
+/// evidence.
+fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<String> {
     const TOO_FEW_TO_TELL: u64 = 10;
-    let shrank = |was: u64, is: u64| was >= TOO_FEW_TO_TELL && is < was / 2;
+    const TOO_SMALL_TO_TELL: u64 = 256 << 10;
+    #[allow(clippy::cast_precision_loss, reason = "a part of it is what counts")]
+    let shrank = |was: u64, is: u64| (is as f64) < (was as f64) * (1.0 - may_lose);
     for (name, old) in before.sources.iter().filter(|(_, s)| s.outcome.is_sound()) {
         // A source that failed is told as such; one that left the profile is not missed.
         let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
@@ -483,21 +499,65 @@ fn why_shrunk(before: &Description, now: &Description) -> Option<String> {
         };
         for (table, was) in &old.rows {
             let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
-            if shrank(was, is.unwrap_or(0)) {
+            if was >= TOO_FEW_TO_TELL && shrank(was, is.unwrap_or(0)) {
                 return Some(format!(
                     "table {table} of {name} went from {was} to {} rows",
                     is.unwrap_or(0)
                 ));
             }
         }
-        if source.kind == Kind::Dir && shrank(old.files, source.files) {
+        if source.kind == Kind::Dir
+            && old.files >= TOO_FEW_TO_TELL
+            && shrank(old.files, source.files)
+        {
             return Some(format!(
                 "{name} went from {} to {} files",
                 old.files, source.files
             ));
         }
+        // A VACUUM makes a database smaller, too: its rows would still be there.
+        if source.kind == Kind::Sqlite
+            && source.rows.values().all(Option::is_none)
+            && old.bytes >= TOO_SMALL_TO_TELL
+            && shrank(old.bytes, source.bytes)
+        {
+            return Some(format!(
+                "{name} went from {} to {} bytes",
+                old.bytes, source.bytes
+            ));
+        }
     }
     None
+}
+
+/// Databases whose newest row has been the newest for longer than it should: is it still the one that
+/// the hub uses? Told when it comes to that, and again after as long a time, not by each run.
+fn gone_quiet(
+    description: &Description,
+    before: Option<&Snapshot>,
+    now: DateTime<Local>,
+    quiet: TimeDelta,
+) -> Vec<String> {
+    let mut told = Vec::new();
+    for (name, source) in &description.sources {
+        let newest = source.newest.values().flatten();
+        let Some(newest) = newest.filter_map(crate::report::as_time).max() else {
+            continue;
+        };
+        let periods = |at: DateTime<chrono::Utc>| {
+            (at - newest)
+                .num_minutes()
+                .div_euclid(quiet.num_minutes().max(1))
+        };
+        let at_last = before.map_or(0, |s| periods(s.time.to_utc()));
+        if periods(now.to_utc()) > at_last.max(0) {
+            told.push(format!(
+                "the newest row of {name} is {} old: is it the database that the hub uses?",
+                crate::report::age(now.to_utc() - newest)
+            ));
+        }
+    }
+    told
 }
 
 fn quotes(captures: &[Capture]) -> Vec<(String, Sha256Hash)> {

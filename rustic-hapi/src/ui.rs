@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hapi_sources::{Observer, Source};
@@ -22,6 +22,16 @@ pub enum Verbosity {
     Verbose,
 }
 
+/// How lines for a log look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people; under systemd with the priority that journald understands (sd-daemon(3)).
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// Where a command shows what it is doing; clones share the terminal.
 #[derive(Clone, Debug)]
 pub struct Ui {
@@ -31,6 +41,12 @@ pub struct Ui {
     pub progress: bool,
     /// Whether text on standard output is coloured.
     pub colour: bool,
+    /// How lines for a log look.
+    pub format: LogFormat,
+    /// Standard error goes to journald.
+    journal: bool,
+    /// The id of the run, once it has one.
+    run: Arc<OnceLock<String>>,
     bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
@@ -46,6 +62,9 @@ impl Ui {
                 && std::io::stderr().is_terminal()
                 && !dumb,
             colour: std::io::stdout().is_terminal() && !dumb && !no_colour,
+            format: LogFormat::default(),
+            journal: goes_to_journald(),
+            run: Arc::default(),
             bar: Arc::default(),
         }
     }
@@ -56,7 +75,35 @@ impl Ui {
             verbosity: Verbosity::Quiet,
             progress: false,
             colour: false,
+            format: LogFormat::default(),
+            journal: false,
+            run: Arc::default(),
             bar: Arc::default(),
+        }
+    }
+
+    /// Lines of a log look like this.
+    #[must_use]
+    pub fn logging(mut self, format: LogFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Everything that is said from now on belongs to a run of this id.
+    pub(crate) fn named(&self, run: &str) {
+        _ = self.run.set(run.to_owned());
+    }
+
+    /// Says a line that begins with its kind: `error:`, `warning:`, `hint:`, `note:`.
+    pub fn complain(&self, line: &str) {
+        self.line(line);
+    }
+
+    /// A line for standard output, which a log may be, too.
+    pub fn logged(&self, line: &str) -> String {
+        match self.format {
+            LogFormat::Text => line.to_owned(),
+            LogFormat::Json => self.json(line),
         }
     }
 
@@ -72,7 +119,23 @@ impl Ui {
         self.line(&format!("warning: {text}"));
     }
 
+    fn json(&self, text: &str) -> String {
+        let (level, message) = level_of(text);
+        serde_json::json!({
+            "time": chrono::Local::now().to_rfc3339(),
+            "level": level.0,
+            "run": self.run.get(),
+            "message": message,
+        })
+        .to_string()
+    }
+
     fn line(&self, text: &str) {
+        let text = match (self.format, self.journal) {
+            (LogFormat::Json, _) => self.json(text),
+            (LogFormat::Text, true) => format!("<{}>{text}", level_of(text).0.1),
+            (LogFormat::Text, false) => text.to_owned(),
+        };
         match &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
@@ -114,6 +177,33 @@ impl Ui {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Level and syslog priority (RFC 5424) of a line by its beginning, and the line without it.
+fn level_of(text: &str) -> ((&'static str, u8), &str) {
+    for (kind, level) in [
+        ("error: ", ("error", 3)),
+        ("internal error", ("error", 3)),
+        ("warning: ", ("warning", 4)),
+        ("hint: ", ("notice", 5)),
+        ("note: ", ("notice", 5)),
+    ] {
+        if let Some(rest) = text.strip_prefix(kind) {
+            return (level, if kind.ends_with(' ') { rest } else { text });
+        }
+    }
+    (("info", 6), text)
+}
+
+/// Whether standard error is what systemd says is journald's (`JOURNAL_STREAM`, systemd.exec(5)).
+fn goes_to_journald() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else {
+        return false;
+    };
+    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 fn style(total: u64) -> ProgressStyle {

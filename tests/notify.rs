@@ -1,0 +1,479 @@
+//! Telling somebody: real HTTP servers on loopback, commands, and runs that end in every way.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{BusyHub, CANARIES, Home, sqlite3};
+use serde_json::Value;
+
+/// Python's HTTP server, which writes down what it is asked.
+struct Server {
+    child: Child,
+    port: u16,
+    log: tempfile::NamedTempFile,
+}
+
+impl Server {
+    /// `answer` is a status, or `hang`.
+    fn start(answer: &str) -> Self {
+        let script = r#"
+import http.server, json, sys, time
+log, answer = sys.argv[1], sys.argv[2]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        with open(log, "a") as f:
+            f.write(json.dumps({"path": self.path, "body": body}) + "\n")
+        if answer == "hang":
+            time.sleep(60)
+        self.send_response(int(answer)); self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let mut child = Command::new("python3")
+            .args(["-c", script])
+            .arg(log.path())
+            .arg(answer)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            port: line.trim().parse().unwrap(),
+            child,
+            log,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/ping/secret-uuid", self.port)
+    }
+
+    /// Path without the query, and body, of each request.
+    fn asked(&self) -> Vec<(String, String)> {
+        fs::read_to_string(self.log.path())
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let request: Value = serde_json::from_str(line).unwrap();
+                let path = request["path"].as_str().unwrap();
+                let (path, query) = path.split_once('?').unwrap();
+                assert!(query.starts_with("rid="), "{query}");
+                (
+                    path.to_owned(),
+                    request["body"].as_str().unwrap().to_owned(),
+                )
+            })
+            .collect()
+    }
+
+    fn paths(&self) -> Vec<String> {
+        let mut paths: Vec<_> = self.asked().into_iter().map(|(path, _)| path).collect();
+        for path in &mut paths {
+            *path = path.replace("/ping/secret-uuid", "");
+        }
+        paths
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn told_by(home: &Home, url: Option<&str>, command: Option<&str>) {
+    home.edit_profile(|text| {
+        let mut text = text.split("\n[notify]").next().unwrap().to_owned() + "\n[notify]\n";
+        text += &url
+            .map(|url| format!("url = {url:?}\n"))
+            .unwrap_or_default();
+        text += &command
+            .map(|command| format!("command = {command:?}\n"))
+            .unwrap_or_default();
+        text
+    });
+}
+
+fn runs(home: &Home) -> Vec<Value> {
+    fs::read_to_string(home.state().join("runs.jsonl"))
+        .unwrap_or_default()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn success_partial_failure_and_recovery_are_told() {
+    let home = Home::initialised();
+    let server = Server::start("200");
+    let said = home.dir.path().join("said");
+    let command = format!(
+        "{{ echo \"$RUSTIC_HAPI_OUTCOME $RUSTIC_HAPI_EXIT $RUSTIC_HAPI_RUN\"; cat; }} >> {}",
+        said.display()
+    );
+    told_by(&home, Some(&server.url()), Some(&command));
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(run.stderr.is_empty(), "{run:?}");
+    assert!(run.stdout.contains("(run "), "{run:?}");
+
+    // Something is missing.
+    fs::rename(home.hapi("hub.env"), home.hapi("hub.env.away")).unwrap();
+    home.hapi_command(&["snapshot"]).exits(3);
+    fs::rename(home.hapi("hub.env.away"), home.hapi("hub.env")).unwrap();
+    // Nothing works: the repository is away.
+    let away = home.dir.path().join("away");
+    fs::rename(home.repository(), &away).unwrap();
+    home.hapi_command(&["snapshot"]).exits(10);
+    fs::rename(&away, home.repository()).unwrap();
+    home.hapi_command(&["snapshot"]).exits(0);
+    home.hapi_command(&["snapshot"]).exits(0);
+    assert_eq!(
+        server.paths(),
+        [
+            "/start", "", "/start", "/3", "/start", "/10", "/start", "", "/start", ""
+        ]
+    );
+    let bodies: Vec<String> = server.asked().into_iter().map(|(_, body)| body).collect();
+    assert!(bodies[5].contains("there is no repository"), "{bodies:?}");
+
+    let lines: Vec<String> = fs::read_to_string(&said)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let outcomes: Vec<&str> = lines
+        .iter()
+        .step_by(2)
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        outcomes,
+        ["success", "partial", "failure", "recovery", "success"]
+    );
+    let document: Value = serde_json::from_str(&lines[5]).unwrap();
+    assert_eq!(
+        (&document["outcome"], &document["exit"]),
+        (&"failure".into(), &10.into())
+    );
+
+    // The same id in the notification, on record and in the log.
+    let runs = runs(&home);
+    assert_eq!(runs.len(), 5);
+    let id = runs[0]["id"].as_str().unwrap();
+    assert!(lines[0].ends_with(id), "{lines:?}");
+    assert!(run.stdout.contains(&id[..8]), "{run:?}");
+}
+
+#[test]
+fn it_is_told_whatever_keeps_a_run_from_its_work() {
+    let home = Home::initialised();
+    let server = Server::start("200");
+    told_by(&home, Some(&server.url()), None);
+    // The profile is broken.
+    home.edit_profile(|text| format!("host = = 1\n{text}"));
+    home.hapi_command(&["snapshot"]).exits(2);
+    home.edit_profile(|text| text.replace("host = = 1\n", ""));
+    // The password is wrong.
+    let password = fs::read(home.password()).unwrap();
+    fs::write(home.password(), "wrong\n").unwrap();
+    home.hapi_command(&["snapshot"]).exits(12);
+    fs::write(home.password(), password).unwrap();
+    // Another run holds the lock: one that waits for a database that is locked.
+    let lock = Command::new("python3")
+        .args(["-c", "import sqlite3,sys,time\ndb=sqlite3.connect(sys.argv[1],isolation_level=None)\ndb.execute('PRAGMA journal_mode=DELETE')\ndb.execute('BEGIN EXCLUSIVE')\nprint('ready',flush=True)\ntime.sleep(60)"])
+        .arg(home.database())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lock = lock;
+    let mut ready = String::new();
+    BufReader::new(lock.stdout.as_mut().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let mut first = home
+        .command()
+        .args(["-q", "snapshot"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(3));
+    home.hapi_command(&["snapshot"]).exits(11);
+    // And a signal ends the first one.
+    for (signal, code) in [("-TERM", 143)] {
+        Command::new("kill")
+            .args([signal, &first.id().to_string()])
+            .status()
+            .unwrap();
+        assert_eq!(first.wait().unwrap().code(), Some(code));
+    }
+    lock.kill().unwrap();
+    lock.wait().unwrap();
+    let paths: Vec<String> = server
+        .paths()
+        .into_iter()
+        .filter(|p| p != "/start")
+        .collect();
+    assert_eq!(paths, ["/2", "/12", "/11", "/143"]);
+    let left: Vec<_> = fs::read_dir(home.state().join("staging"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn every_signal_ends_a_run_with_its_code_and_nothing_behind() {
+    let home = Home::initialised();
+    let hub = BusyHub::start(&home.database());
+    for (signal, code) in [("-HUP", 129), ("-INT", 130), ("-TERM", 143)] {
+        let before = home.restic_snapshots().len();
+        let mut child = home
+            .command()
+            .args(["snapshot"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // While the key is derived, or the database staged: before anything is saved.
+        thread::sleep(Duration::from_millis(150));
+        Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status()
+            .unwrap();
+        let ended = child.wait().unwrap().code();
+        assert_eq!(ended, Some(code), "{signal}");
+        assert_eq!(home.restic_snapshots().len(), before);
+    }
+    drop(hub);
+    home.snapshot().exits(0);
+    assert!(runs(&home).iter().any(|run| run["exit"] == 129));
+}
+
+#[test]
+fn a_server_that_hangs_or_fails_changes_nothing() {
+    let home = Home::initialised();
+    for answer in ["hang", "500"] {
+        let server = Server::start(answer);
+        told_by(&home, Some(&server.url()), Some("exit 7"));
+        let started = Instant::now();
+        let said = home.hapi_command(&["snapshot"]).exits(0);
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            started.elapsed()
+        );
+        assert!(said.stderr.contains("url could not be asked"), "{said:?}");
+        assert!(said.stderr.contains("command failed"), "{said:?}");
+        // The address lets anyone who has it report in our name.
+        assert!(!said.stderr.contains("secret-uuid"), "{said:?}");
+        let ends = server.paths().iter().filter(|path| path.is_empty()).count();
+        assert_eq!(ends, 2, "once more, and no more: {:?}", server.paths());
+    }
+    told_by(&home, Some("http://127.0.0.1:1/x"), Some("sleep 60"));
+    let started = Instant::now();
+    let said = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(
+        started.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(said.stderr.contains("did not end within 10 s"), "{said:?}");
+}
+
+#[test]
+fn what_is_told_holds_no_secret() {
+    let home = Home::initialised();
+    let server = Server::start("200");
+    let said: PathBuf = home.dir.path().join("said");
+    told_by(
+        &home,
+        Some(&server.url()),
+        Some(&format!("{{ env; cat; }} >> {}", said.display())),
+    );
+    home.hapi_command(&["snapshot"]).exits(0);
+    fs::write(home.hapi("driver-status.json"), CANARIES[0]).unwrap();
+    home.hapi_command(&["snapshot"]);
+    // A location with credentials, and nobody there.
+    home.edit_profile(|text| {
+        text.replace(
+            &format!("location = {:?}", home.repository()),
+            "location = \"rest:http://user:canary-of-the-server@127.0.0.1:1/x\"",
+        )
+    });
+    let failed = home.hapi_command(&["snapshot"]);
+    assert_ne!(failed.code, 0);
+    let password = fs::read_to_string(home.password()).unwrap();
+    let mut all = fs::read_to_string(&said).unwrap();
+    for (_, body) in server.asked() {
+        all += &body;
+    }
+    all += &fs::read_to_string(home.state().join("runs.jsonl")).unwrap();
+    all += &failed.stderr;
+    assert!(all.contains("***@"), "the search would find it: {all}");
+    for canary in [
+        CANARIES[0],
+        CANARIES[1],
+        "canary-of-the-server",
+        password.trim(),
+    ] {
+        assert!(!all.contains(canary), "{canary}: {all}");
+    }
+}
+
+#[test]
+fn a_log_is_lines_of_json_where_that_is_asked_for() {
+    let home = Home::initialised();
+    fs::rename(home.hapi("hub.env"), home.hapi("away")).unwrap();
+    let said = home
+        .hapi_command(&["snapshot", "--log-format", "json"])
+        .exits(3);
+    let lines: Vec<Value> = said
+        .stderr
+        .lines()
+        .chain(said.stdout.lines())
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let id = runs(&home)[0]["id"].clone();
+    assert!(lines.iter().all(|line| line["run"] == id), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line["level"] == "error"),
+        "{lines:?}"
+    );
+    assert!(
+        lines.iter().any(|line| line["level"] == "info"),
+        "{lines:?}"
+    );
+    // More, or less, by the environment.
+    let steps = |level: &str| {
+        let mut command = home.command();
+        let output = command
+            .env("RUSTIC_HAPI_LOG", level)
+            .arg("snapshot")
+            .output()
+            .unwrap();
+        (output.stderr.len(), output.stdout.len())
+    };
+    assert!(steps("debug").0 > steps("info").0);
+    assert_eq!(steps("error").1, 0);
+}
+
+#[test]
+fn fourteen_days_of_empty_databases_do_not_cost_the_last_good_one() {
+    let home = Home::initialised();
+    home.at("2026-03-01T06:00:00Z", &["snapshot"]).exits(0);
+    let good = home.restic_snapshots().last().unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    sqlite3(
+        &home.database(),
+        "DELETE FROM messages; DELETE FROM sessions",
+    );
+    let mut told = 0;
+    for day in 2..=20 {
+        let said = home
+            .at(&format!("2026-03-{day:02}T06:00:00Z"), &["snapshot"])
+            .exits(0);
+        told += usize::from(said.stderr.contains("tagged shrunk"));
+    }
+    assert_eq!(told, 1, "told once");
+    let ids: Vec<String> = home
+        .restic_snapshots()
+        .iter()
+        .map(|s| s["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(ids.contains(&good));
+    let said = home
+        .at("2026-03-20T07:00:00Z", &["forget", "--dry-run"])
+        .exits(0);
+    assert!(said.stdout.contains("shrunk"), "{said:?}");
+}
+
+#[test]
+fn a_third_less_is_told_and_so_is_a_database_that_nothing_is_written_to() {
+    let home = Home::initialised();
+    let newest: i64 = sqlite3(&home.database(), "SELECT max(created_at) FROM messages")
+        .parse()
+        .unwrap();
+    let at = |days: i64| {
+        chrono::DateTime::from_timestamp_millis(newest + days * 86_400_000 + 3_600_000)
+            .unwrap()
+            .to_rfc3339()
+    };
+    assert!(
+        !home
+            .at(&at(0), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("is it the database")
+    );
+    assert!(
+        !home
+            .at(&at(6), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("is it the database")
+    );
+    assert!(
+        home.at(&at(7), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("is it the database")
+    );
+    // Not by each run, but again after as long a time.
+    assert!(
+        !home
+            .at(&at(8), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("is it the database")
+    );
+    assert!(
+        home.at(&at(14), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("is it the database")
+    );
+
+    let lose = |part: &str| {
+        let sql = format!(
+            "DELETE FROM messages WHERE rowid IN (SELECT rowid FROM messages LIMIT (SELECT count(*) * {part} FROM messages))"
+        );
+        sqlite3(&home.database(), &sql);
+    };
+    lose("3 / 10");
+    assert!(
+        !home
+            .at(&at(15), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("tagged shrunk")
+    );
+    lose("4 / 10");
+    assert!(
+        home.at(&at(16), &["snapshot"])
+            .exits(0)
+            .stderr
+            .contains("tagged shrunk")
+    );
+}
