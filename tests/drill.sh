@@ -35,6 +35,13 @@ for program in restic sqlite3 sha256sum ${identity:+age}; do
     command -v "$program" >/dev/null || stop 2 "\`$program\` is not installed"
 done
 [ -n "${RESTIC_REPOSITORY:-}" ] || stop 2 "RESTIC_REPOSITORY is not set"
+case "$snapshot" in
+    latest) snapshot='' ;;
+    *[!0-9a-f]*) stop 2 "\`$snapshot\` is not the beginning of a snapshot's id" ;;
+esac
+[[ "$max_age" =~ ^[0-9]*$ ]] || stop 2 "--max-age takes hours"
+[ "$(sqlite3 :memory: "SELECT '{\"a\":1}'->>'a'" 2>/dev/null)" = 1 ] ||
+    stop 2 "\`sqlite3\` is too old: 3.38 or later reads JSON"
 [ -z "$identity" ] || [ -r "$identity" ] || stop 2 "the identity \`$identity\` cannot be read"
 
 umask 077
@@ -57,7 +64,7 @@ IFS=$'\t' read -r id time home < <(ask "
     WHERE CASE '$snapshot' WHEN '' THEN NOT EXISTS (
               SELECT 1 FROM json_each(s.value, '\$.tags') AS t
               WHERE t.value IN ('partial', 'damaged', 'only'))
-          ELSE s.value->>'id' LIKE '${snapshot//[^0-9a-f]/}%' END
+          ELSE s.value->>'id' LIKE '$snapshot%' END
     ORDER BY julianday(s.value->>'time') DESC LIMIT 1") || true
 [ -n "${id:-}" ] || stop 1 "no whole snapshot with the tag \`$tag\`${host:+ of the host \`$host\`}${snapshot:+ named \`$snapshot\`} is there"
 printf 'snapshot %s of %s\n' "${id:0:8}" "$time"
@@ -93,14 +100,16 @@ while IFS=$'\t' read -r kind path size sha256 source entry; do
     verdict=$(sqlite3 -batch -readonly "$scratch/file" 'PRAGMA integrity_check' 2>&1) || true
     [ "$verdict" = ok ] || stop 1 "\`$path\` is damaged: ${verdict%%$'\n'*}"
     counts=''
+    ask "
+        SELECT key, value FROM json_each(readfile('manifest.json'),
+            '\$.sources[$source].entries[$entry].database.rows')" >"$scratch/rows" ||
+        stop 1 "the manifest's counts of \`$path\` cannot be read"
     while IFS=$'\t' read -r table rows; do
         [ -n "$rows" ] || continue # the table was not there
         found=$(sqlite3 -batch -readonly "$scratch/file" "SELECT count(*) FROM \"${table//\"/\"\"}\"" 2>&1) || true
         [ "$found" = "$rows" ] || stop 1 "\`$path\`: $table has $found rows, the manifest says $rows"
         counts+=", $rows $table"
-    done < <(ask "
-        SELECT key, value FROM json_each(readfile('manifest.json'),
-            '\$.sources[$source].entries[$entry].database.rows')")
+    done <"$scratch/rows"
     printf 'ok  %s: %s bytes, integrity ok%s\n' "$path" "$size" "$counts"
 done <"$scratch/entries"
 printf 'proven in %s s\n' "$(($(date +%s) - started))"

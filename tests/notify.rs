@@ -135,7 +135,6 @@ fn success_partial_failure_and_recovery_are_told() {
     );
     told_by(&home, Some(&server.url()), Some(&command));
     let run = home.hapi_command(&["snapshot"]).exits(0);
-    assert!(run.stderr.is_empty(), "{run:?}");
     assert!(run.stdout.contains("(run "), "{run:?}");
 
     // Something is missing.
@@ -221,13 +220,11 @@ fn it_is_told_whatever_keeps_a_run_from_its_work() {
     thread::sleep(Duration::from_secs(3));
     home.hapi_command(&["snapshot"]).exits(11);
     // And a signal ends the first one.
-    for (signal, code) in [("-TERM", 143)] {
-        Command::new("kill")
-            .args([signal, &first.id().to_string()])
-            .status()
-            .unwrap();
-        assert_eq!(first.wait().unwrap().code(), Some(code));
-    }
+    Command::new("kill")
+        .args(["-TERM", &first.id().to_string()])
+        .status()
+        .unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(143));
     lock.kill().unwrap();
     lock.wait().unwrap();
     let paths: Vec<String> = server
@@ -329,7 +326,10 @@ fn what_is_told_holds_no_secret() {
     }
     all += &fs::read_to_string(home.state().join("runs.jsonl")).unwrap();
     all += &failed.stderr;
-    assert!(all.contains("***@"), "the search would find it: {all}");
+    assert!(
+        all.contains("127.0.0.1:1/x"),
+        "the search would find it: {all}"
+    );
     for canary in [
         CANARIES[0],
         CANARIES[1],

@@ -46,6 +46,8 @@ check "a snapshot that is too old" 1 "$(drill --max-age 0)"
 check "another identity" 1 "$(age-keygen -o "$scratch/other" 2>/dev/null; drill --identity "$scratch/other")"
 check "no repository" 2 "$(RESTIC_REPOSITORY=$place/none drill)"
 check "not an option" 2 "$(drill --bogus)"
+check "not an id" 2 "$(drill --snapshot xyz)"
+check "latest" 0 "$(drill --snapshot latest)"
 
 # The database comes back as it was in the source, byte for byte as sqlite3 sees it.
 restic --no-cache dump --tag hapi latest "$hapi/hapi.db" > "$scratch/hapi.db"

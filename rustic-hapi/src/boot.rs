@@ -78,6 +78,13 @@ pub(crate) fn boot(
     let mut group = Group(child);
     let (up, how) = loop {
         if let Some(status) = group.0.try_wait()? {
+            // What a shell says of a program that is not there, or that it may not run.
+            if matches!(status.code(), Some(126 | 127)) {
+                return Err(io::Error::other(format!(
+                    "`{command}` cannot be run (status {})",
+                    status.code().unwrap_or(127)
+                )));
+            }
             break match status.success() {
                 true => (true, "it ended by itself with status 0".to_owned()),
                 false => (false, format!("it ended with {}", in_words(status))),

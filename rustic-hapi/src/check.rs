@@ -122,6 +122,7 @@ impl Report {
 pub fn run(
     profile: &Profile,
     read_data: bool,
+    host: Option<&str>,
     now: DateTime<Local>,
     stop: &Stop,
     ui: &Ui,
@@ -145,7 +146,7 @@ pub fn run(
         report.found(what, COPY);
     }
     names_are_hashes(&repository, &mut report)?;
-    let ours = choice::readable(&files, profile, None).unwrap_or_default();
+    let ours = choice::readable(&files, profile, host)?;
     match repository.reopen() {
         Err(error) => report.found(error.to_string(), REPAIR),
         Ok(engine) => {
@@ -194,47 +195,53 @@ fn whole_trees(
     report: &mut Report,
     stop: &Stop,
 ) -> Result<Vec<TreeId>, Error> {
-    let mut known: BTreeMap<TreeId, bool> = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let mut whole = Vec::new();
     for file in files {
-        let mut left = vec![file.tree];
-        let mut seen = Vec::new();
-        let mut broken = None;
-        while let Some(id) = left.pop() {
-            if stop.is_set() {
-                return Err(CaptureError::Stopped.into());
-            }
-            match known.get(&id) {
-                Some(true) => continue,
-                Some(false) => broken = Some("one that it shares with a snapshot above".to_owned()),
-                None => match engine.get_tree(&id) {
-                    Ok(tree) => {
-                        known.insert(id, true);
-                        seen.push(id);
-                        left.extend(tree.nodes.iter().filter_map(|node| node.subtree));
-                    }
-                    Err(error) => {
-                        known.insert(id, false);
-                        broken = Some(crate::error::one_line(&error));
-                    }
-                },
-            }
+        match is_whole(engine, file.tree, 0, &mut known, stop)? {
+            Ok(()) => whole.push(file.tree),
+            Err(reason) => report.found(
+                format!(
+                    "the snapshot {} has a tree that cannot be read: {reason}",
+                    &file.id.to_hex()[..8]
+                ),
+                REPAIR,
+            ),
         }
-        match broken {
-            None => whole.push(file.tree),
-            Some(reason) => {
-                // What lies above a broken tree is broken, too.
-                known.extend(seen.into_iter().map(|id| (id, false)));
-                report.found(
-                    format!(
-                        "the snapshot {} has a tree that cannot be read: {reason}",
-                        &file.id.to_hex()[..8]
-                    ),
-                    REPAIR,
-                );
+    }
+    Ok(whole)
+}
+
+/// Whether a tree and all below it can be read; each is read once.
+fn is_whole(
+    engine: &Engine,
+    tree: TreeId,
+    depth: usize,
+    known: &mut BTreeMap<TreeId, Result<(), String>>,
+    stop: &Stop,
+) -> Result<Result<(), String>, Error> {
+    // A path has 4,096 bytes at most, so no more folders than half of that.
+    const DEEPEST: usize = 2_048;
+    if stop.is_set() {
+        return Err(CaptureError::Stopped.into());
+    }
+    if let Some(known) = known.get(&tree) {
+        return Ok(known.clone());
+    }
+    let mut whole = Ok(());
+    match engine.get_tree(&tree) {
+        Err(error) => whole = Err(crate::error::one_line(&error)),
+        Ok(_) if depth >= DEEPEST => whole = Err("it is deeper than any path".to_owned()),
+        Ok(folder) => {
+            for below in folder.nodes.iter().filter_map(|node| node.subtree) {
+                whole = is_whole(engine, below, depth + 1, known, stop)?;
+                if whole.is_err() {
+                    break;
+                }
             }
         }
     }
+    known.insert(tree, whole.clone());
     Ok(whole)
 }
 
@@ -344,21 +351,23 @@ fn expectations(
     now: DateTime<Local>,
     report: &mut Report,
 ) -> Result<(), Error> {
-    for series in &profile.series {
-        if !ours.iter().any(|s| s.series == series.name) {
-            report.found(
-                format!("the series `{}` has no snapshot", series.name),
-                RUNS,
-            );
-        }
-    }
-
     let born = [repository.first_key_made()?, ours.first().map(|s| s.time)];
     let age = born
         .iter()
         .flatten()
         .min()
         .map_or(0, |born| (now.fixed_offset() - *born).num_days());
+    for series in &profile.series {
+        if ours.iter().any(|s| s.series == series.name) {
+            continue;
+        }
+        let fact = format!("the series `{}` has no snapshot", series.name);
+        // The first slot of a new repository may still come.
+        match age {
+            0 => report.notes.push(format!("{fact} yet")),
+            _ => report.found(fact, RUNS),
+        }
+    }
     for series in &profile.series {
         if series.rhythm != Rhythm::EveryRun {
             continue;

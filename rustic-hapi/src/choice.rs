@@ -137,7 +137,7 @@ pub fn choose(
                 false => Ok(chosen),
             };
         }
-        Which::Named(name) => named(snapshots, profile, name)?,
+        Which::Named(name) => named(snapshots, profile, name, now)?,
         Which::Older => older(snapshots)?,
     };
     let unlike = |reason: String| Error::Unlike {
@@ -185,10 +185,8 @@ fn newest(
             Sources::new()
         })
     };
-    // One that a wrong clock dated ahead would be the newest for ever.
-    let ahead = |s: &Snapshot| s.time > now + TimeDelta::hours(24);
     let (late, mut candidates): (Vec<&Snapshot>, Vec<&Snapshot>) =
-        snapshots.iter().rev().partition(|s| ahead(s));
+        snapshots.iter().rev().partition(|s| is_ahead(s, now));
     candidates.extend(late);
 
     let wanted: Vec<String> = if profile.is_bare() {
@@ -267,12 +265,15 @@ pub fn named<'a>(
     snapshots: &'a [Snapshot],
     profile: &Profile,
     name: &str,
+    now: DateTime<Local>,
 ) -> Result<&'a Snapshot, Error> {
     if name == "latest" {
         let main = profile.series.first().map(|s| &s.name);
+        let of_main = |s: &&Snapshot| main.is_none_or(|main| s.series == *main) && !s.has(ONLY);
         let latest = snapshots
             .iter()
-            .rfind(|s| main.is_none_or(|main| s.series == *main) && !s.has(ONLY));
+            .rfind(|s| of_main(s) && !is_ahead(s, now))
+            .or_else(|| snapshots.iter().rfind(of_main));
         return latest.ok_or_else(|| {
             nothing(
                 "there is no snapshot of the main series",
@@ -298,8 +299,13 @@ pub fn named<'a>(
     }
 }
 
+/// One that a wrong clock dated ahead would be the newest for ever.
+fn is_ahead(snapshot: &Snapshot, now: DateTime<Local>) -> bool {
+    snapshot.time > now + TimeDelta::hours(24)
+}
+
 fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
-    let candidates: Vec<&Snapshot> = snapshots
+    let mut candidates: Vec<&Snapshot> = snapshots
         .iter()
         .filter(|s| !s.has(ONLY))
         .filter(|s| {
@@ -308,6 +314,10 @@ fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
                 .any(|n| n.series == s.series && n.time > s.time && !n.has(ONLY))
         })
         .collect();
+    // What is known not to be whole would prove nothing.
+    if candidates.iter().any(|s| s.is_complete()) {
+        candidates.retain(|s| s.is_complete());
+    }
     let mut random = [0u8; 8];
     // Without randomness the oldest one is as good.
     _ = getrandom::fill(&mut random);

@@ -98,6 +98,9 @@ pub enum Command {
         /// Read all data, instead of this week's share
         #[arg(long)]
         read_data: bool,
+        /// Compare another host's snapshots with their manifests than the profile's
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
     },
     /// Apply the retention plan, or show it with --dry-run
     Forget(ForgetArgs),
@@ -199,7 +202,7 @@ pub struct DrillArgs {
     /// Leave what was restored, to look at
     #[arg(long)]
     keep: bool,
-    /// Start a program on the copy (HAPI_HOME, DB_PATH and PORT are set) and see whether it comes up
+    /// Start a program on the copy (HAPI_HOME, DB_PATH and PORT are set; secrets lie there encrypted) and see whether it comes up
     #[arg(long, value_name = "CMD")]
     boot: Option<String>,
     /// How long it may take to listen on PORT, or to end
@@ -213,7 +216,7 @@ pub struct RestoreArgs {
     /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
     snapshot: Option<String>,
     /// The folder to restore into; paths below it are those in the snapshot
-    #[arg(long, value_name = "DIR", required_unless_present = "in_place")]
+    #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
     /// To where the sources live, the hub stopped: its databases, or what `--source` names; what was
     /// there is set aside
@@ -363,12 +366,21 @@ impl DrillArgs {
 
 impl RestoreArgs {
     /// What is meant.
-    pub fn request(&self) -> Restoring {
+    ///
+    /// # Errors
+    /// Nowhere to restore to.
+    pub fn request(&self) -> Result<Restoring, Error> {
         let which = which(self.snapshot.as_deref(), false);
-        match &self.target {
+        Ok(match &self.target {
+            None if !self.in_place => {
+                return Err(Error::Usage {
+                    fact: "where to is not said".into(),
+                    hint: Some("`--target DIR` restores into a folder, `--in-place` to where the sources live, with the hub stopped".into()),
+                });
+            }
             Some(target) => Restoring::Into(restore::Request {
                 which,
-                target: target.clone(),
+                target: std::path::absolute(target).unwrap_or_else(|_| target.clone()),
                 sources: self.source.clone(),
                 host: self.host.clone(),
                 overwrite: self.overwrite,
@@ -381,7 +393,7 @@ impl RestoreArgs {
                 dry_run: self.dry_run,
                 lock_wait: self.lock.wait(),
             }),
-        }
+        })
     }
 }
 

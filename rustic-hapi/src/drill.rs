@@ -25,6 +25,9 @@ use crate::repository::Repository;
 use crate::restore::{Library, Restorer, SourceReport, open_secret, warnings_of};
 use crate::ui::Ui;
 
+/// Bytes that stay free for the live hub.
+const MARGIN: u64 = 64 << 20;
+
 /// What a drill is asked to do.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -119,7 +122,10 @@ impl Report {
     pub fn outcome(&self) -> DrillOutcome {
         let different = !self.findings.is_empty()
             || self.boot.as_ref().is_some_and(|boot| !boot.up)
-            || self.sources.iter().any(|s| s.verdict == Verdict::Different);
+            || self
+                .sources
+                .iter()
+                .any(|s| matches!(s.verdict, Verdict::Different | Verdict::Missing));
         match different {
             true => DrillOutcome::Difference,
             false => DrillOutcome::Proven,
@@ -242,6 +248,7 @@ fn drill(
         sum.saturating_add(library.bytes(choice))
     });
     let free = place.free()?;
+    let needed = needed.saturating_add(MARGIN);
     if free < needed {
         return Err(Error::NoRoom {
             path: scratch.path().to_path_buf(),
@@ -302,8 +309,7 @@ fn drill(
             .sources
             .get(&choice.source)
             .cloned();
-        let fetch = library.fetch(&choice.snapshot, ui, stop)?;
-        let came = restorer.source(&fetch, choice, &record)?;
+        let came = library.bring(&repository, &restorer, choice, ui, stop)?;
         restored.push((SourceDrill::of(came, summary), record));
     }
     place.sync()?;
@@ -344,7 +350,7 @@ fn drill(
         }
     }
     report.took = started.elapsed();
-    report.kept = scratch.end(place.path());
+    report.kept = scratch.end(place)?;
     Ok(report)
 }
 
@@ -446,6 +452,9 @@ fn secrets_differ(
         match open_secret(fetch, entry, identities) {
             Ok(_) => {}
             Err(Failure::Difference(what)) => findings.push(what),
+            Err(Failure::Sealed) => {
+                findings.push("none of the identities opens it".to_owned());
+            }
             Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
             Err(Failure::Local(error)) => {
                 return Err(Error::State {
@@ -559,46 +568,66 @@ impl SourceDrill {
     }
 }
 
-/// The folder of one drill, 0700.
-enum Scratch {
-    /// Removed in the end, or by a later run's sweep.
-    Passing(Staging),
-    /// Left to look at, once there is something to look at.
-    Kept(tempfile::TempDir),
+/// The folder of one drill, 0700. It is locked while the drill runs and removed in the end, by a later
+/// run's sweep if need be; what is to be kept is moved out of it.
+struct Scratch {
+    staging: Staging,
+    base: PathBuf,
+    keep: bool,
 }
 
 impl Scratch {
     fn make(profile: &Profile, request: &Request) -> Result<Self, Error> {
-        let base = request.scratch.as_deref().unwrap_or(&profile.staging);
-        crate::lock::private_folder(base)?;
-        Staging::sweep(base)?;
-        if !request.keep {
-            return Ok(Self::Passing(Staging::create(base)?));
-        }
-        let folder = tempfile::Builder::new()
-            .prefix("drill-")
-            .tempdir_in(base)
-            .map_err(|error| Error::State {
-                path: base.into(),
-                error,
-            })?;
-        Ok(Self::Kept(folder))
+        let base = match &request.scratch {
+            // One that is not there is a typing error, or a disk that is not mounted.
+            Some(base) if !base.is_dir() => {
+                return Err(Error::Usage {
+                    fact: format!("the scratch folder `{}` is not there", base.display()),
+                    hint: Some("is the disk mounted? Name a folder that exists".into()),
+                });
+            }
+            Some(base) => base.clone(),
+            None => profile.staging.clone(),
+        };
+        let made = || -> Result<Staging, Error> {
+            crate::lock::private_folder(&base)?;
+            Staging::sweep(&base)?;
+            Ok(Staging::create(&base)?)
+        };
+        let staging = made().map_err(|error| match &request.scratch {
+            None => Error::NoScratch {
+                error: Box::new(error),
+            },
+            Some(_) => error,
+        })?;
+        Ok(Self {
+            staging,
+            base,
+            keep: request.keep,
+        })
     }
 
     fn path(&self) -> &Path {
-        match self {
-            Self::Passing(staging) => staging.path(),
-            Self::Kept(folder) => folder.path(),
-        }
+        self.staging.path()
     }
 
-    fn end(self, place: &Path) -> Option<PathBuf> {
-        match self {
-            Self::Passing(_) => None,
-            Self::Kept(folder) => {
-                _ = folder.keep();
-                Some(place.to_path_buf())
-            }
+    /// Where it was left, if it is to be.
+    fn end(self, place: Place) -> Result<Option<PathBuf>, Error> {
+        let from = place.path().to_path_buf();
+        drop(place);
+        if !self.keep {
+            return Ok(None);
         }
+        let state = |error| Error::State {
+            path: self.base.clone(),
+            error,
+        };
+        let kept = tempfile::Builder::new()
+            .prefix("drill-")
+            .tempdir_in(&self.base)
+            .map_err(state)?
+            .keep();
+        std::fs::rename(&from, &kept).map_err(state)?;
+        Ok(Some(kept))
     }
 }

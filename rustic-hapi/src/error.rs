@@ -203,6 +203,9 @@ pub enum Error {
     /// An identity that opens secrets cannot be used.
     #[error(transparent)]
     Identity(#[from] hapi_sources::IdentityError),
+    /// There is no place for a drill.
+    #[error(transparent)]
+    NoScratch { error: Box<Error> },
     /// A drill could not be run.
     #[error("the drill could not be run: {error}")]
     Drill { error: Box<Error> },
@@ -215,6 +218,15 @@ pub enum Error {
         path: PathBuf,
         reason: String,
         hint: Option<&'static str>,
+    },
+    /// A restore in place failed half way, and everything is as it was.
+    #[error("{error}; what had been replaced was put back")]
+    Undone { error: Box<Error> },
+    /// A restore in place failed half way, and putting back failed, too.
+    #[error("{error}; putting back what had been replaced failed, too: these lines do it, with the hub stopped:\n{}", undo.join("\n"))]
+    NotUndone {
+        error: Box<Error>,
+        undo: Vec<String>,
     },
     /// What is at the database's path is for a human to decide.
     #[error("`{}` is not as it should be: {reason}; the old files are in `{}`", path.display(), folder.display())]
@@ -266,7 +278,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Profile(ProfileError::Missing { .. }) => {
-                "`rustic-hapi init --repository LOCATION` writes one".into()
+                "`rustic-hapi init --repository LOCATION` writes one; to get data back without one, give `--repository LOCATION --password-file FILE`".into()
             }
             Self::Profile(ProfileError::NoHome) => {
                 "set HOME (cron and systemd may not), or give `--home DIR`".into()
@@ -286,7 +298,10 @@ impl Error {
             }
             Self::NoRoom { .. } => "make room there, or choose another place".into(),
             Self::Identity(error) => return error.hint(),
-            Self::Drill { error } => return error.hint(),
+            Self::NoScratch { .. } => "name a folder with room with `--scratch DIR`".into(),
+            Self::Drill { error } | Self::Undone { error } | Self::NotUndone { error, .. } => {
+                return error.hint();
+            }
             Self::WrongPassword { .. } => {
                 "put the password this repository was made with into the file".into()
             }
@@ -318,10 +333,21 @@ impl Error {
                 format!("{holder}; wait for it, or give `--lock-wait 10m`")
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
-                "make it writable for the user that runs this".into()
+                "run this as its owner, or give the user that runs this the permission".into()
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 "make room on that file system".into()
+            }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "mount it for writing, or choose another place".into()
+            }
+            Self::State { error, .. }
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                "something that is no folder is there: choose another place".into()
             }
             Self::Engine { doing, reason } => {
                 let index = doing.starts_with("reading the index").then_some(
@@ -425,6 +451,10 @@ pub(crate) fn shortened(text: &str) -> String {
         line.replace_range(start..end, "");
     }
     for (noise, better) in [
+        (
+            "Backoff failed, please check the logs for more information: ",
+            "",
+        ),
         (" Please check the file and try again.", ""),
         (".: caused by: ", ": "),
         (": caused by: ", ": "),

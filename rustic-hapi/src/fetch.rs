@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Difference(String),
     /// This machine could not take it.
     Local(io::Error),
+    /// No identity that was given opens it.
+    Sealed,
     /// The end was asked for.
     Stopped,
 }

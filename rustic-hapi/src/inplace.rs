@@ -4,6 +4,7 @@
 //! Everything is fetched and proven beside the live files first. Then each database is swapped
 //! ([`crate::swap`]), and each other file takes its name by one rename, the old one kept beside it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -59,9 +60,18 @@ pub struct Report {
     pub took: Duration,
 }
 
+impl Report {
+    /// Whether a database is among the files.
+    pub fn has_database(&self) -> bool {
+        self.files.iter().any(|file| file.is_database)
+    }
+}
+
 /// One file that was replaced, or would be.
 #[derive(Debug)]
 pub struct Replaced {
+    /// Whether SQLite opened it.
+    pub is_database: bool,
     /// The source's name.
     pub source: String,
     /// Where it came from.
@@ -109,7 +119,11 @@ pub fn run(
         undo: Vec::new(),
         took: Duration::ZERO,
     };
-    let items = items(profile, request, &mut library, chosen.choices, identities)?;
+    let Coming {
+        items,
+        folders,
+        links,
+    } = coming(profile, request, &mut library, chosen.choices, identities)?;
     let unseen = nobody_has_a_database_open(profile, &items, request.dry_run, &mut report)?;
     if unseen > 0 {
         report.warnings.push(format!(
@@ -124,70 +138,138 @@ pub fn run(
         return Ok(report);
     }
 
-    let (databases, others): (Vec<Item>, Vec<Item>) = items
-        .into_iter()
-        .partition(|item| item.entry.database.is_some());
     // All of it is there and proven before anything is replaced.
+    let total = items.iter().fold(0u64, |sum, item| {
+        sum.saturating_add(item.entry.size.unwrap_or(0))
+    });
+    let mut swept = BTreeSet::new();
+    for item in &items {
+        item.may_be_replaced()?;
+        has_room(&item.live, total)?;
+        let folder = item.live.parent().unwrap_or(Path::new("/"));
+        if swept.insert(folder.to_path_buf()) {
+            sweep(folder)?;
+        }
+    }
     let mut swaps = Vec::new();
-    for item in databases {
+    let mut arrivals = Vec::new();
+    for item in items {
         let fetch = library.fetch(&item.choice.snapshot, ui, stop)?;
-        item.make_folder(&fetch, &item.live)?;
+        make_folder(&fetch, &item.entry.path.to_path(), &item.live)?;
+        if item.entry.database.is_none() {
+            let arrival = item.bring(&fetch, identities)?;
+            arrivals.push((item, arrival));
+            continue;
+        }
         let swap = Swap::begin(&item.live)?;
         if let Some(healed) = swap.healed() {
             report.warnings.push(healed.to_string());
         }
+        if item.is_there_already() {
+            report.files.push(Replaced {
+                already: true,
+                ..Replaced::planned(item)
+            });
+            continue;
+        }
         item.bring_database(&fetch, swap.incoming(), ui, stop)?;
-        swaps.push((item, swap));
+        let owner = fetch
+            .node(&item.entry)
+            .ok()
+            .and_then(|node| Looks::of(node).owner);
+        let (uid, gid) = owner_here(&item.live, owner).unwrap_or((0, 0));
+        let mode = item.looks(&fetch)?.mode & 0o777;
+        swaps.push((item, swap, Ownership { mode, uid, gid }));
     }
-    let mut arrivals = Vec::new();
-    for item in others {
-        let fetch = library.fetch(&item.choice.snapshot, ui, stop)?;
-        let arrival = item.bring(&fetch, identities)?;
-        arrivals.push((item, arrival));
+    if stop.is_set() {
+        return Err(CaptureError::Stopped.into());
     }
 
-    for (item, swap) in swaps {
-        if stop.is_set() {
-            return Err(CaptureError::Stopped.into());
+    // From here on it is all or nothing: no signal stops it half way, a failure is undone.
+    let replaced = replace(swaps, arrivals, now, &mut report);
+    if let Err(error) = replaced {
+        return Err(undone(error, &report));
+    }
+    for (choice, entry, live) in folders {
+        let fetch = library.fetch(&choice.snapshot, ui, stop)?;
+        make_folder(&fetch, &entry.join("x"), &live.join("x"))?;
+    }
+    for (target, live) in links {
+        if let Err(error) = std::os::unix::fs::symlink(&target, &live) {
+            report.warnings.push(format!(
+                "the link `{}` was not restored: {error}",
+                live.display()
+            ));
         }
-        ui.step(format_args!("replacing `{}`", item.live.display()));
-        let fetch = library.fetch(&item.choice.snapshot, ui, stop)?;
-        let looks = item.looks(&fetch)?;
-        let (uid, gid) = looks.owner.unwrap_or((0, 0));
-        let ownership = Ownership {
-            mode: looks.mode & 0o777,
-            uid,
-            gid,
-        };
-        let prove = |live: &Path| item.prove(live, IntegrityCheck::Quick, stop);
+    }
+    report.took = started.elapsed();
+    Ok(report)
+}
+
+fn replace(
+    swaps: Vec<(Item, Swap, Ownership)>,
+    arrivals: Vec<(Item, Arrival)>,
+    now: DateTime<Local>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let no_stop = Stop::default();
+    for (item, swap, ownership) in swaps {
+        let prove = |live: &Path| item.prove(live, IntegrityCheck::Quick, &no_stop);
         let aside = swap.commit(now, &ownership, &prove)?;
         report.undo.extend(aside.undo());
         report.files.push(Replaced {
             set_aside: aside.folder.clone(),
-            live: aside.live,
-            already: false,
-            bytes: item.entry.size.unwrap_or(0),
-            source: item.choice.source.clone(),
-            choice: item.choice,
+            live: aside.live.clone(),
+            ..Replaced::planned(item)
         });
     }
     for (item, arrival) in arrivals {
         let replaced = item.take_place(arrival, now, &mut report.undo)?;
         report.files.push(replaced);
     }
-    report.took = started.elapsed();
-    Ok(report)
+    Ok(())
+}
+
+/// Puts back what was replaced before something failed, by the lines that an operator would type.
+fn undone(error: Error, report: &Report) -> Error {
+    if report.undo.is_empty() {
+        return error;
+    }
+    let script = report.undo.join("\n");
+    let put_back = std::process::Command::new("/bin/sh")
+        .args(["-ec", &script])
+        .stdin(std::process::Stdio::null())
+        .status();
+    match put_back {
+        Ok(status) if status.success() => Error::Undone {
+            error: Box::new(error),
+        },
+        _ => Error::NotUndone {
+            error: Box::new(error),
+            undo: report.undo.clone(),
+        },
+    }
+}
+
+/// What comes home.
+#[derive(Default)]
+struct Coming {
+    items: Vec<Item>,
+    /// Where from, their path then, and where they live.
+    folders: Vec<(Choice, PathBuf, PathBuf)>,
+    /// Targets of symbolic links that are not there, and where they live.
+    links: Vec<(PathBuf, PathBuf)>,
 }
 
 /// What comes home, and where that is.
-fn items(
+fn coming(
     profile: &Profile,
     request: &Request,
     library: &mut Library,
     choices: Vec<Choice>,
     identities: Option<&Identities>,
-) -> Result<Vec<Item>, Error> {
-    let mut items = Vec::new();
+) -> Result<Coming, Error> {
+    let mut coming = Coming::default();
     for choice in choices {
         let contents = library.contents(&choice.snapshot)?;
         contents.is_trustworthy(&choice.snapshot)?;
@@ -202,8 +284,27 @@ fn items(
                 hint: Some("bring the identity along: `--identity FILE`".into()),
             });
         }
-        let files = record.entries.iter().filter(|e| e.kind == EntryKind::File);
-        for entry in files {
+        let links: Vec<_> = record
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Symlink)
+            .filter_map(|entry| {
+                let path = entry.path.to_path();
+                let node = library.contents(&choice.snapshot).ok()?.node(&path)?;
+                Some((path, node.node_type.to_link().to_path_buf()))
+            })
+            .collect();
+        for (path, target) in links {
+            let live = live_path(profile, &record, &home, &path);
+            if is_plain(&path) && fs::symlink_metadata(&live).is_err() {
+                coming.links.push((target, live));
+            }
+        }
+        for entry in record
+            .entries
+            .iter()
+            .filter(|e| e.kind != EntryKind::Symlink)
+        {
             let path = path_of(&record, entry, true);
             if !is_plain(&path) {
                 return Err(Error::Unlike {
@@ -211,21 +312,26 @@ fn items(
                     differences: vec![format!("`{}` is no plain absolute path", path.display())],
                 });
             }
-            items.push(Item {
-                live: live_path(profile, &record, &home, &path),
+            let live = live_path(profile, &record, &home, &path);
+            if entry.kind == EntryKind::Dir {
+                coming.folders.push((choice.clone(), path, live));
+                continue;
+            }
+            coming.items.push(Item {
+                live,
                 choice: choice.clone(),
                 record: record.clone(),
                 entry: entry.clone(),
             });
         }
     }
-    if items.is_empty() {
+    if coming.items.is_empty() && coming.folders.is_empty() {
         return Err(Error::NoSnapshot {
             fact: "there is nothing to restore in place".into(),
             hint: "name what is wanted with `--source`; `rustic-hapi restore --dry-run --target DIR` shows what there is".into(),
         });
     }
-    Ok(items)
+    Ok(coming)
 }
 
 /// Where a file of a snapshot lives here: a source's path may have changed since, and so may home.
@@ -300,6 +406,84 @@ pub(crate) fn nobody_has_it_open(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// Makes the folders above a file where there are none, with the mode they had.
+fn make_folder(fetch: &Fetch<'_>, then: &Path, live: &Path) -> Result<(), Error> {
+    let missing: Vec<(&Path, Option<&Path>)> = live
+        .ancestors()
+        .skip(1)
+        .zip(
+            then.ancestors()
+                .skip(1)
+                .map(Some)
+                .chain(std::iter::repeat(None)),
+        )
+        .take_while(|(folder, _)| !folder.exists())
+        .collect();
+    for (folder, was) in missing.into_iter().rev() {
+        let state = |error| Error::State {
+            path: folder.into(),
+            error,
+        };
+        let owner_above = owner_here(folder, None);
+        crate::lock::private_folder(folder)?;
+        let node = was.and_then(|was| fetch.contents.node(was));
+        let looks = node.map(Looks::of);
+        let owner = owner_above.or(looks.and_then(|looks| looks.owner));
+        let looks = Looks {
+            mode: looks.map_or(0o700, |looks| looks.mode),
+            owner,
+            mtime: None,
+        };
+        let open = File::open(folder).map_err(state)?;
+        dress(&open, looks).map_err(state)?;
+        let above = folder.parent().unwrap_or(Path::new("/"));
+        File::open(above)
+            .and_then(|above| above.sync_all())
+            .map_err(state)?;
+    }
+    Ok(())
+}
+
+/// To whom something new belongs: to whoever has the nearest folder, since numbers of users differ
+/// between machines; where root has it, to whom it belonged.
+fn owner_here(path: &Path, then: Option<(u32, u32)>) -> Option<(u32, u32)> {
+    let above = path.ancestors().skip(1).find_map(|p| fs::metadata(p).ok());
+    above
+        .filter(|above| above.uid() != 0)
+        .map(|above| (above.uid(), above.gid()))
+        .or(then)
+}
+
+/// What files that are on their way are called.
+const INCOMING: &str = ".rustic-hapi-restoring-";
+
+/// Removes what a killed restore left of files on their way: it may be a secret in plain. The lock of
+/// runs is held, so nobody is using them.
+fn sweep(folder: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(INCOMING.as_bytes());
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file has the bytes of an entry.
+fn has_hash(path: &Path, entry: &EntryRecord) -> bool {
+    let hash = || {
+        let mut hash = <sha2::Sha256 as sha2::Digest>::new();
+        io::copy(&mut File::open(path).ok()?, &mut hash).ok()?;
+        Some(hex::encode(sha2::Digest::finalize(hash)))
+    };
+    fs::metadata(path).is_ok_and(|m| m.is_file() && Some(m.len()) == entry.size)
+        && hash() == entry.sha256
+}
+
 /// What came, beside where it will be.
 enum Arrival {
     File(tempfile::TempPath),
@@ -310,6 +494,10 @@ impl Item {
     fn lost(&self, failure: Failure) -> Error {
         match failure {
             Failure::Stopped => CaptureError::Stopped.into(),
+            Failure::Sealed => Error::Usage {
+                fact: format!("none of the identities opens the secret `{}`", self.choice.source),
+                hint: Some("bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into()),
+            },
             Failure::Local(error) => Error::State {
                 path: self.live.clone(),
                 error,
@@ -326,23 +514,34 @@ impl Item {
         Ok(Looks::of(node))
     }
 
-    /// Makes the folder of a file where there is none, with the mode and owner it had.
-    fn make_folder(&self, fetch: &Fetch<'_>, live: &Path) -> Result<(), Error> {
-        let Some(folder) = live.parent().filter(|folder| !folder.exists()) else {
-            return Ok(());
+    /// What is there must be something that can be set aside and brought back.
+    fn may_be_replaced(&self) -> Result<(), Error> {
+        let refuse = |fact: &str, hint: &str| {
+            Err(Error::Usage {
+                fact: format!("`{}` {fact}", self.live.display()),
+                hint: Some(hint.to_owned()),
+            })
         };
-        crate::lock::private_folder(folder)?;
-        let was = self.entry.path.to_path();
-        let node = was.parent().and_then(|folder| fetch.contents.node(folder));
-        if let Some(node) = node {
-            File::open(folder)
-                .and_then(|open| dress(&open, Looks::of(node)))
-                .map_err(|error| Error::State {
-                    path: folder.into(),
-                    error,
-                })?;
+        match (fs::symlink_metadata(&self.live), fs::metadata(&self.live)) {
+            (Ok(link), Err(_)) if link.is_symlink() => refuse(
+                "is a symbolic link that leads nowhere",
+                "mount what it leads to, or move the link away",
+            ),
+            (_, Ok(there)) if !there.is_file() => refuse(
+                "is in the way, and is no file",
+                "look at it, and move it away",
+            ),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether the live database is this one to the byte, with nothing in a WAL or journal.
+    fn is_there_already(&self) -> bool {
+        let side = |suffix| {
+            let path = holders::beside(&self.live, suffix);
+            fs::metadata(path).is_ok_and(|m| m.len() > 0)
+        };
+        !side("-wal") && !side("-journal") && has_hash(&self.live, &self.entry)
     }
 
     /// Fetches a database beside the live one, and has SQLite look at all of it.
@@ -354,7 +553,6 @@ impl Item {
         stop: &Stop,
     ) -> Result<(), Error> {
         let local = |error| self.lost(Failure::Local(error));
-        has_room(incoming, self.entry.size.unwrap_or(0))?;
         let mut file = File::options()
             .write(true)
             .create_new(true)
@@ -401,11 +599,9 @@ impl Item {
     fn bring(&self, fetch: &Fetch<'_>, identities: Option<&Identities>) -> Result<Arrival, Error> {
         let live = fs::canonicalize(&self.live).unwrap_or_else(|_| self.live.clone());
         let folder = live.parent().unwrap_or(Path::new("/"));
-        self.make_folder(fetch, &live)?;
-        has_room(&live, self.entry.size.unwrap_or(0))?;
         let local = |error| self.lost(Failure::Local(error));
         let mut incoming = tempfile::Builder::new()
-            .prefix(".rustic-hapi-restoring-")
+            .prefix(INCOMING)
             .tempfile_in(folder)
             .map_err(local)?;
         let mut looks = self.looks(fetch)?;
@@ -423,18 +619,16 @@ impl Item {
                 fetch
                     .into_file(&self.entry, incoming.as_file_mut())
                     .map_err(|failure| self.lost(failure))?;
-                let hash = |path: &Path| {
-                    let mut hash = <sha2::Sha256 as sha2::Digest>::new();
-                    io::copy(&mut File::open(path).ok()?, &mut hash).ok()?;
-                    Some(hex::encode(sha2::Digest::finalize(hash)))
-                };
-                fs::metadata(&live).is_ok_and(|m| m.is_file() && Some(m.len()) == self.entry.size)
-                    && hash(&live) == self.entry.sha256
+                has_hash(&live, &self.entry)
             }
         };
         if same {
+            if self.record.kind == Kind::Secret {
+                fs::set_permissions(&live, fs::Permissions::from_mode(0o600)).map_err(local)?;
+            }
             return Ok(Arrival::Already);
         }
+        looks.owner = owner_here(&live, looks.owner);
         if let Ok(there) = fs::metadata(&live) {
             looks.owner = Some((there.uid(), there.gid()));
             if self.record.kind != Kind::Secret {
@@ -475,6 +669,7 @@ impl Item {
             });
         }
         Ok(Replaced {
+            is_database: false,
             source: self.choice.source.clone(),
             bytes: self.entry.size.unwrap_or(0),
             choice: self.choice,
@@ -522,6 +717,7 @@ fn has_room(path: &Path, needed: u64) -> Result<(), Error> {
 impl Replaced {
     fn planned(item: Item) -> Self {
         Self {
+            is_database: item.entry.database.is_some(),
             source: item.choice.source.clone(),
             bytes: item.entry.size.unwrap_or(0),
             choice: item.choice,

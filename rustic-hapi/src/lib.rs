@@ -76,9 +76,9 @@ pub fn list(
 ) -> Result<Output, Error> {
     let repository = Repository::open(profile, stop, ui.clone())?;
     let files = repository.snapshots()?;
-    let snapshots = history::ours(&files, profile);
+    let snapshots = choice::readable(&files, profile, None)?;
     let mut text = report::list_text(&snapshots, now, ui.colour);
-    if snapshots.is_empty() && !files.is_empty() {
+    if snapshots.is_empty() && !files.is_empty() && !profile.is_bare() {
         text += &format!(
             "{} of others are here; ours would be of the host `{}`\n",
             files.len(),

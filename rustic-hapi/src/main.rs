@@ -75,12 +75,14 @@ fn main() -> ExitCode {
 /// What clap has to say, as one document where that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        // Up to the empty line before the usage: an argument that is missing has a line of its own.
         let fact = error
             .to_string()
             .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
         let fact = fact.strip_prefix("error: ").unwrap_or(&fact).to_owned();
         let error = Error::Usage {
             fact,
@@ -110,7 +112,7 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
             .map(Output::from)
         }
         Command::Snapshots => {
-            let profile = Profile::load(lookup)?;
+            let profile = Profile::load_or_bare(lookup)?;
             rustic_hapi::list(&profile, now, stop, ui)
         }
         Command::Drill(args) => {
@@ -130,7 +132,7 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
             let profile = Profile::load_or_bare(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             let identities = identities.as_ref();
-            match args.request() {
+            match args.request()? {
                 Restoring::Into(request) => {
                     rustic_hapi::restore::run(&profile, &request, identities, now, stop, ui)
                         .map(|report| report.output(ui.colour))
@@ -141,9 +143,9 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
                 }
             }
         }
-        Command::Check { read_data } => {
+        Command::Check { read_data, host } => {
             let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::check::run(&profile, *read_data, now, stop, ui)
+            rustic_hapi::check::run(&profile, *read_data, host.as_deref(), now, stop, ui)
                 .map(|report| report.output(ui.colour))
         }
         Command::Forget(args) => {

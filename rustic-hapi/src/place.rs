@@ -67,8 +67,13 @@ impl Place {
         let path = fs::canonicalize(&path).map_err(|error| at(&path, error))?;
         let root = rustix::fs::open(&path, FOLDER, Mode::empty())
             .map_err(|error| at(&path, error.into()))?;
-        Staging::sweep(&path)?;
-        let staging = Staging::create(&path)?;
+        // What keeps our own folder from being made in there, keeps anything from being.
+        let as_target = |error| match error {
+            hapi_sources::StagingError::Io { error, .. } => at(&path, error),
+            other => other.into(),
+        };
+        Staging::sweep(&path).map_err(as_target)?;
+        let staging = Staging::create(&path).map_err(as_target)?;
         Ok(Self {
             path,
             root,
@@ -131,6 +136,18 @@ impl Place {
         let mut hash = Sha256::new();
         io::copy(&mut File::from(file), &mut hash).map_err(|error| at(&self.of(path), error))?;
         Ok(hex::encode(hash.finalize()))
+    }
+
+    /// Gives a plain file that is there its mode.
+    pub(crate) fn set_mode(&self, path: &Path, mode: u32) -> Result<(), Error> {
+        let failed = |error: Errno| at(&self.of(path), error.into());
+        let Some(folder) = self.walk(path, false)? else {
+            return Err(failed(Errno::NOENT));
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat(&folder, name_of(path), flags, Mode::empty()).map_err(failed)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed)
     }
 
     /// A new file under a temporary name (0600).

@@ -329,6 +329,21 @@ fn page(
                 path: path.into(),
                 error,
             })?;
+            // An older page may go; anything else there may be the only recovery key.
+            let title = markdown
+                .split_whitespace()
+                .take(4)
+                .collect::<Vec<_>>()
+                .join(" ");
+            match std::fs::read(&path) {
+                Ok(there) if !String::from_utf8_lossy(&there).starts_with(&title) => {
+                    return Err(Error::Usage {
+                        fact: format!("`{}` is there already, and is no such page", path.display()),
+                        hint: Some("it stays as it is; name a new file".into()),
+                    });
+                }
+                _ => {}
+            }
             write_private(&path, markdown.as_bytes())?;
             json["file"] = json!(path);
             Output::done(format!("written to {}\n", path.display()), json)

@@ -692,6 +692,12 @@ pub(crate) fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
     let metadata = fs::metadata(path).map_err(|error| {
         wrong(format!("cannot be read: {error}"), "for a repository that exists, put its password there, on one line (mode 0600); `rustic-hapi init` makes one for a new repository")
     })?;
+    if !metadata.is_file() {
+        return Err(wrong(
+            "is no file".into(),
+            "name the file that holds the password",
+        ));
+    }
     if metadata.mode() & 0o077 != 0 {
         return Err(wrong(
             format!(

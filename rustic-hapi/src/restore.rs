@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{CaptureError, Identities, Kind, Observer, Plaintext, Stop};
+use hapi_sources::{CaptureError, DecryptError, Identities, Kind, Observer, Plaintext, Stop};
 use rustic_core::repofile::{Node, SnapshotId};
 
 use crate::choice::{self, Choice, Chosen, Which};
@@ -149,11 +149,8 @@ pub fn run(
     };
     restorer.nothing_in_the_way(&plan, &library)?;
     for choice in plan {
-        let record = library.record(&choice)?.clone();
-        let fetch = library.fetch(&choice.snapshot, ui, stop)?;
-        report
-            .sources
-            .push(restorer.source(&fetch, choice, &record)?);
+        let came = library.bring(&repository, &restorer, choice, ui, stop)?;
+        report.sources.push(came);
     }
     restorer.dress_folders(&report.sources, &library)?;
     place.sync()?;
@@ -271,6 +268,33 @@ impl Library {
             .filter(|entry| contents.node(&entry.path.to_path()).is_some())
             .filter_map(|entry| entry.size)
             .fold(0, u64::saturating_add)
+    }
+
+    /// Restores a source; what cannot be read is tried once more with what the repository has now.
+    /// Somebody may have pruned it meanwhile, which moves what is still needed to other packs.
+    pub(crate) fn bring(
+        &mut self,
+        repository: &Repository,
+        restorer: &Restorer<'_>,
+        choice: Choice,
+        ui: &Ui,
+        stop: &Stop,
+    ) -> Result<SourceReport, Error> {
+        let record = self.record(&choice)?.clone();
+        let fetch = self.fetch(&choice.snapshot, ui, stop)?;
+        let came = restorer.source(&fetch, choice.clone(), &record)?;
+        if !came
+            .differences
+            .iter()
+            .any(|what| what.contains("cannot be read"))
+        {
+            return Ok(came);
+        }
+        // One that does not answer any more is no difference, but an error.
+        repository.snapshot_ids()?;
+        self.engine = repository.for_reading()?;
+        let fetch = self.fetch(&choice.snapshot, ui, stop)?;
+        restorer.source(&fetch, choice, &record)
     }
 
     /// What brings files out of an opened snapshot.
@@ -449,7 +473,7 @@ impl Restorer<'_> {
                     match open_secret(fetch, entry, identities) {
                         Ok(plaintext) => self.is_plaintext(&plaintext, size, path)?,
                         // Nothing will be written there; why not is told then.
-                        Err(Failure::Difference(_)) => There::Same,
+                        Err(Failure::Difference(_) | Failure::Sealed) => There::Same,
                         Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
                         Err(Failure::Local(error)) => {
                             return Err(Error::State {
@@ -511,8 +535,19 @@ impl Restorer<'_> {
             if self.stop.is_set() {
                 return Err(CaptureError::Stopped.into());
             }
-            let path = self.path_of(record, entry);
-            match self.entry(fetch, record, entry, &path) {
+            let mut path = self.path_of(record, entry);
+            let mut brought = self.entry(fetch, record, entry, &path);
+            if let Err(Lost::Sealed) = brought {
+                // Better encrypted than not at all: another identity opens it later.
+                path = entry.path.to_path();
+                report.opened = Some(false);
+                report.differences.push(format!(
+                    "`{}`: none of the identities opens it; it is left encrypted",
+                    path.display()
+                ));
+                brought = self.as_it_is(fetch, entry, &path);
+            }
+            match brought {
                 Ok(Brought::Incoming(incoming, size)) => {
                     report.files.push(self.place.of(&path));
                     report.bytes += size;
@@ -532,6 +567,8 @@ impl Restorer<'_> {
                     .differences
                     .push(format!("`{}`: {what}", entry.path.to_path().display())),
                 Err(Lost::Error(error)) => return Err(error),
+                // It was brought as it is.
+                Err(Lost::Sealed) => {}
             }
             if waiting.len() >= WAITING
                 || waiting.iter().map(|w| w.size).sum::<u64>() >= WAITING_BYTES
@@ -584,11 +621,43 @@ impl Restorer<'_> {
         path: &Path,
         node: &Node,
     ) -> Result<Brought, Lost> {
-        let size = entry.size.unwrap_or(0);
         if self.there(fetch, entry, path)? == There::Same {
+            let size = entry.size.unwrap_or(0);
             self.ui.advance(size);
             return Ok(Brought::Already(size));
         }
+        self.arrive(fetch, entry, path, node)
+    }
+
+    /// A secret's ciphertext.
+    fn as_it_is(
+        &self,
+        fetch: &Fetch<'_>,
+        entry: &EntryRecord,
+        path: &Path,
+    ) -> Result<Brought, Lost> {
+        let node = fetch.node(entry).map_err(Lost::of(self, path))?;
+        match self.place.look(path)? {
+            Found::Nothing => {}
+            Found::File(size)
+                if entry.size == Some(size) && entry.sha256 == Some(self.place.hash(path)?) =>
+            {
+                return Ok(Brought::Already(size));
+            }
+            _ if self.overwrite => {}
+            _ => return Err(self.in_the_way(path).into()),
+        }
+        self.arrive(fetch, entry, path, node)
+    }
+
+    fn arrive(
+        &self,
+        fetch: &Fetch<'_>,
+        entry: &EntryRecord,
+        path: &Path,
+        node: &Node,
+    ) -> Result<Brought, Lost> {
+        let size = entry.size.unwrap_or(0);
         let (incoming, mut file) = self.place.incoming()?;
         fetch
             .into_file(entry, &mut file)
@@ -609,7 +678,11 @@ impl Restorer<'_> {
         node: &Node,
         identities: &Identities,
     ) -> Result<Brought, Lost> {
-        let plaintext = open_secret(fetch, entry, identities).map_err(Lost::of(self, path))?;
+        let plaintext = match open_secret(fetch, entry, identities) {
+            // Better encrypted than not at all: another identity opens it later.
+            Err(Failure::Sealed) => return Err(Lost::Sealed),
+            other => other.map_err(Lost::of(self, path))?,
+        };
         let size = plaintext.as_bytes().len() as u64;
         let there = match self.place.look(path)? {
             Found::Nothing => There::Nothing,
@@ -617,7 +690,10 @@ impl Restorer<'_> {
             _ => There::Different,
         };
         match there {
-            There::Same => return Ok(Brought::Already(size)),
+            There::Same => {
+                self.place.set_mode(path, 0o600)?;
+                return Ok(Brought::Already(size));
+            }
             There::Different if !self.overwrite => return Err(self.in_the_way(path).into()),
             _ => {}
         }
@@ -711,7 +787,10 @@ pub(crate) fn open_secret(
     let ciphertext = fetch.into_memory(entry)?;
     let plaintext = identities
         .decrypt(&ciphertext)
-        .map_err(|error| Failure::Difference(format!("it cannot be decrypted: {error}")))?;
+        .map_err(|error| match error {
+            DecryptError::NoMatchingKey => Failure::Sealed,
+            error => Failure::Difference(format!("it cannot be decrypted: {error}")),
+        })?;
     match entry.secret_entries {
         Some(entries) if entries != plaintext.entries() => Err(Failure::Difference(format!(
             "it has {} entries, the manifest says {entries}",
@@ -742,6 +821,8 @@ enum Brought {
 
 enum Lost {
     Difference(String),
+    /// No identity that was given opens it.
+    Sealed,
     Error(Error),
 }
 
@@ -755,6 +836,7 @@ impl Lost {
     fn of<'a>(restorer: &'a Restorer<'_>, path: &'a Path) -> impl FnOnce(Failure) -> Self + 'a {
         |failure| match failure {
             Failure::Difference(what) => Self::Difference(what),
+            Failure::Sealed => Self::Sealed,
             Failure::Stopped => Self::Error(CaptureError::Stopped.into()),
             Failure::Local(error) => Self::Error(Error::State {
                 path: restorer.place.of(path),

@@ -105,7 +105,9 @@ pub fn supervise(
 
     if !notify.is_empty() {
         let mut text = output.summary();
-        for line in &output.complaints {
+        let told = |line: &&String| **line != text;
+        let rest: Vec<String> = output.complaints.iter().filter(told).cloned().collect();
+        for line in &rest {
             text.push('\n');
             text += line;
         }

@@ -121,8 +121,27 @@ impl Report {
             .iter()
             .map(|finding| format!("error: {finding}"))
             .collect();
-        if !complaints.is_empty() {
+        let sealed = |f: &&String| f.contains("none of the identities");
+        let in_repository = self.findings.len()
+            + self
+                .sources
+                .iter()
+                .flat_map(|s| &s.findings)
+                .filter(|f| !sealed(f))
+                .count();
+        if in_repository > 0 {
             complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `drill --older` whether older snapshots are".into());
+        }
+        if self
+            .sources
+            .iter()
+            .flat_map(|s| &s.findings)
+            .any(|f| sealed(&f))
+        {
+            complaints.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
+        }
+        if self.boot.as_ref().is_some_and(|boot| !boot.up) {
+            complaints.push("hint: what the command said is above; with `--keep` the copy stays to try it by hand".into());
         }
         complaints.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
         Output::done(self.text(colour), self.json()).ending(self.exit(), complaints)

@@ -37,8 +37,13 @@ impl Report {
         }
         _ = writeln!(
             text,
-            "restored in place in {:.1} s, each file compared with its manifest, each database opened",
-            self.took.as_secs_f64()
+            "restored in place in {:.1} s, each file compared with its manifest{}",
+            self.took.as_secs_f64(),
+            if self.has_database() {
+                ", each database opened"
+            } else {
+                ""
+            }
         );
         if !self.undo.is_empty() {
             text += "to undo this, with the hub stopped:\n";

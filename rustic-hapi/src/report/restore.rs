@@ -60,7 +60,13 @@ impl Report {
             bytes(in_all)
         );
         let place = self.target.display();
+        let already: u64 = self.sources.iter().map(|s| s.already).sum();
         text += &match self.dry_run {
+            false if files > 0 && already == files => {
+                format!(
+                    "all of it was there already: {what} in {place}, each compared with its manifest\n"
+                )
+            }
             true => format!("would restore {what} to {place} (--dry-run)\n"),
             false => format!(
                 "restored {what} to {place} in {:.1} s, each compared with its manifest\n",
@@ -110,10 +116,15 @@ impl Report {
             .flat_map(|s| {
                 s.differences
                     .iter()
-                    .map(|d| format!("error: {}: not restored: {d}", s.choice.source))
+                    .map(|d| format!("error: {}: {d}", s.choice.source))
             })
             .collect();
-        if !lines.is_empty() {
+        let sealed = |d: &String| d.contains("none of the identities");
+        let differences = || self.sources.iter().flat_map(|s| &s.differences);
+        if differences().any(sealed) {
+            lines.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
+        }
+        if differences().any(|d| !sealed(d)) {
             lines.push("hint: name an older snapshot (`rustic-hapi snapshots`), and run `rustic-hapi check --read-data`".into());
         }
         lines.extend(
