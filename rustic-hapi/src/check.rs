@@ -298,7 +298,7 @@ fn manifests(
                 }
                 if snapshot.description.is_none() {
                     report.notes.push(format!(
-                        "{snapshot} lost its description (`restic tag` does that): its manifest was compared with its tree alone"
+                        "{snapshot} lost its description (`restic tag` and `restic copy` do that): its manifest was compared with its tree alone"
                     ));
                 }
                 if sound {

@@ -88,7 +88,11 @@ pub enum Command {
     /// Capture what is due, prove that it arrived, apply retention (what cron calls)
     Snapshot(SnapshotArgs),
     /// List this profile's snapshots
-    Snapshots,
+    Snapshots {
+        /// Another host's snapshots than the profile's
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+    },
     /// Prove that everything comes back: restore into a scratch folder and compare
     Drill(DrillArgs),
     /// Bring sources back into a folder, each file compared with what was captured
@@ -135,6 +139,10 @@ pub struct InitArgs {
     /// HAPI's home; found out unless given
     #[arg(long, value_name = "DIR")]
     hapi_home: Option<PathBuf>,
+    /// The host name that snapshots bear, to go on with those of another machine; this machine's
+    /// unless given
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Accept a repository on the disk that it should outlive
     #[arg(long)]
     allow_same_disk: bool,
@@ -421,6 +429,7 @@ impl InitArgs {
             recipients: self.recipient.clone(),
             extends: self.extends.clone(),
             hapi_home: self.hapi_home.clone(),
+            host: self.host.clone(),
             allow_same_disk: self.allow_same_disk,
         }
     }

@@ -131,6 +131,7 @@ impl Demo {
             recipients: vec![recipient],
             extends: Some("hapi".into()),
             hapi_home: Some(home.join(".hapi")),
+            host: None,
             allow_same_disk: true,
             recovery_key: None,
         };

@@ -33,6 +33,8 @@ pub struct Request {
     pub extends: Option<String>,
     /// HAPI's home; found out unless given.
     pub hapi_home: Option<PathBuf>,
+    /// The host name of the snapshots; this machine's unless given.
+    pub host: Option<String>,
     /// Accept a repository on the sources' disk.
     pub allow_same_disk: bool,
     /// Where a recovery key goes; none is made unless given.
@@ -263,6 +265,8 @@ impl Request {
             .is_some_and(|dir| *dir != profile.hapi_home)
         {
             Some(("--hapi-home", "say `hapi-home = \"…\"` at the top of it"))
+        } else if self.host.as_ref().is_some_and(|host| *host != profile.host) {
+            Some(("--host", "say `host = \"…\"` at the top of it"))
         } else if self
             .extends
             .as_deref()
@@ -400,6 +404,9 @@ fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<Document
             "hapi-home = {}\n",
             value(hub.home.to_string_lossy().as_ref())
         ));
+    }
+    if let Some(host) = &request.host {
+        text.push_str(&format!("host = {}\n", value(host)));
     }
     let location = if location.contains(':') || location.starts_with('~') {
         location.clone()

@@ -70,13 +70,14 @@ use hapi_sources::Stop;
 /// Those of opening and reading the repository.
 pub fn list(
     profile: &Profile,
+    host: Option<&str>,
     now: DateTime<Local>,
     stop: &Stop,
     ui: &Ui,
 ) -> Result<Output, Error> {
     let repository = Repository::open(profile, stop, ui.clone())?;
     let files = repository.snapshots()?;
-    let snapshots = choice::readable(&files, profile, None)?;
+    let snapshots = choice::readable(&files, profile, host)?;
     let mut text = report::list_text(&snapshots, now, ui.colour);
     if snapshots.is_empty() && !files.is_empty() && !profile.is_bare() {
         text += &format!(

@@ -111,9 +111,9 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
             )
             .map(Output::from)
         }
-        Command::Snapshots => {
+        Command::Snapshots { host } => {
             let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::list(&profile, now, stop, ui)
+            rustic_hapi::list(&profile, host.as_deref(), now, stop, ui)
         }
         Command::Drill(args) => {
             let profile = Profile::load_or_bare(lookup)?;

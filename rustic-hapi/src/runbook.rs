@@ -180,9 +180,9 @@ impl Runbook<'_> {
         }
         let mut text = "## With rustic-hapi\n".to_owned();
         text += &step(
-            "On this machine, with the profile: a proof that everything comes back, everything into a folder, and back into\nplace with the hub stopped.",
+            "On this machine, with the profile: a proof that everything comes back, everything into a folder, and the databases\nback into place with the hub stopped (other sources with `--source NAME`).",
             &format!(
-                "{set}{program} drill{identity}\n{program} restore --target \"$(mktemp -d)\"{identity}\nsystemctl stop hapi.service    # as `systemctl list-units` has it\n{program} restore --in-place{identity}\nsystemctl start hapi.service\n"
+                "{set}{program} drill{identity}\n{program} restore --target \"$(mktemp -d)\"{identity}\nsystemctl stop hapi.service    # as `systemctl list-units` has it\n{program} restore --in-place\nsystemctl start hapi.service\n"
             ),
         );
         text += &step(
