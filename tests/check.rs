@@ -249,13 +249,8 @@ fn a_damaged_key_does_not_keep_a_sound_one_from_opening() {
         damage(&ordinary);
         let said = home.hapi_command(&["drill"]).exits(22);
         assert!(said.stderr.contains("damaged key file"), "{said:?}");
-        let said = home
-            .hapi_command(&["drill", "--password-file", kept.to_str().unwrap()])
+        home.hapi_command(&["drill", "--password-file", kept.to_str().unwrap()])
             .exits(0);
-        assert!(
-            said.stderr.contains("is damaged; another one opens it"),
-            "{said:?}"
-        );
         fs::write(&ordinary, sound).unwrap();
     }
 }

@@ -280,7 +280,8 @@ fn secrets_are_proven_with_whatever_opens_them() {
         .drill(&["--keep", "--identity", &text(&other)])
         .exits(21);
     assert!(
-        said.stdout.contains("DIFFERENT") && said.stderr.contains("cannot be decrypted"),
+        said.stdout.contains("DIFFERENT")
+            && said.stderr.contains("none of the identities opens it"),
         "{said:?}"
     );
     no_canary(&home, &said);

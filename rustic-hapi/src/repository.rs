@@ -157,7 +157,8 @@ impl Repository {
         let inner = handle
             .init(
                 &Credentials::password(password.as_str()),
-                &KeyOptions::default(),
+                // When the repository was made is nowhere else.
+                &KeyOptions::default().with_created(true),
                 &config,
             )
             .map_err(Error::engine("making the repository"))?;

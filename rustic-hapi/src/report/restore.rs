@@ -110,18 +110,19 @@ impl Report {
 
     /// For standard error.
     pub fn complaints(&self) -> Vec<String> {
+        let sealed = |d: &String| d.contains("none of the identities");
         let mut lines: Vec<String> = self
             .sources
             .iter()
             .flat_map(|s| {
-                s.differences
-                    .iter()
-                    .map(|d| format!("error: {}: {d}", s.choice.source))
+                s.differences.iter().map(|d| match sealed(d) {
+                    true => format!("error: {}: {d}", s.choice.source),
+                    false => format!("error: {}: not restored: {d}", s.choice.source),
+                })
             })
             .collect();
-        let sealed = |d: &String| d.contains("none of the identities");
         let differences = || self.sources.iter().flat_map(|s| &s.differences);
-        if differences().any(sealed) {
+        if differences().any(&sealed) {
             lines.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
         }
         if differences().any(|d| !sealed(d)) {
