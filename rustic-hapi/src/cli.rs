@@ -15,6 +15,7 @@ use crate::profile::{Environment, Lookup, parse_hours};
 use crate::recovery_key::{Origin, Place};
 use crate::recovery_kit;
 use crate::restore;
+use crate::schedule;
 use crate::snapshot::Request;
 use crate::ui::{LogFormat, Ui, Verbosity};
 
@@ -116,6 +117,8 @@ pub enum Command {
     },
     /// Print the page with which everything comes back; make or prove a recovery key
     RecoveryKit(RecoveryKitArgs),
+    /// Print the systemd units or crontab lines that call `snapshot` at the profile's slots
+    Schedule(ScheduleArgs),
     /// Check or show the profile
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -275,6 +278,23 @@ pub struct RecoveryKitArgs {
     output: Option<PathBuf>,
 }
 
+/// Arguments of `schedule`.
+#[derive(Clone, Debug, Args)]
+pub struct ScheduleArgs {
+    /// Put it where it works: a timer of this user's, unless --system or --cron
+    #[arg(long)]
+    install: bool,
+    /// Take it away again; lines and files of others stay
+    #[arg(long, conflicts_with = "install")]
+    remove: bool,
+    /// Units for the whole system, which run as the hub's user (to install them: as root)
+    #[arg(long)]
+    system: bool,
+    /// Lines for this user's crontab, where there is no systemd
+    #[arg(long, conflicts_with = "system")]
+    cron: bool,
+}
+
 /// How long to wait for another run.
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
@@ -410,6 +430,25 @@ fn which(snapshot: Option<&str>, older: bool) -> Which {
         Some(name) => Which::Named(name.to_owned()),
         None if older => Which::Older,
         None => Which::Newest,
+    }
+}
+
+impl ScheduleArgs {
+    /// What is meant.
+    pub fn request(&self) -> schedule::Request {
+        use schedule::{Action, Kind};
+        schedule::Request {
+            kind: match (self.system, self.cron) {
+                (true, _) => Kind::SystemTimer,
+                (_, true) => Kind::Cron,
+                _ => Kind::UserTimer,
+            },
+            action: match (self.install, self.remove) {
+                (true, _) => Action::Install,
+                (_, true) => Action::Remove,
+                _ => Action::Print,
+            },
+        }
     }
 }
 

@@ -140,6 +140,9 @@ pub enum Error {
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
     Engine { doing: &'static str, reason: String },
+    /// A program of the system did not do what it was asked to.
+    #[error("`{command}` failed: {reason}")]
+    Tool { command: String, reason: String },
     /// The commit gate refused the snapshot.
     #[error("no snapshot was written, since {}", failures.join("; "))]
     Refused { failures: Vec<String> },

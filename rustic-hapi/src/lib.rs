@@ -45,6 +45,7 @@ pub mod restore;
 pub mod retention;
 mod runbook;
 pub mod runs;
+pub mod schedule;
 pub mod snapshot;
 pub mod supervise;
 pub mod swap;

@@ -165,6 +165,11 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
             let profile = Profile::load(lookup)?;
             rustic_hapi::recovery_kit::run(&profile, &request, now, stop, ui)
         }
+        Command::Schedule(args) => {
+            let machine = rustic_hapi::schedule::Machine::here()?;
+            rustic_hapi::schedule::run(&lookup, args.request(), &machine)
+                .map(|report| report.output())
+        }
         Command::Profile(ProfileCommand::Check) => {
             Profile::load(lookup).map(|p| Output::checked(&p))
         }

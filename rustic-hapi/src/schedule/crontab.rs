@@ -1,0 +1,318 @@
+//! A crontab is a user's, and one block of it is ours: the lines between two markers, which carry
+//! the profile's name. Every other byte stays as it is.
+//!
+//! There is no variable line in the block: it would apply to every line of others below. What cron
+//! leaves out is set in the command itself.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use chrono::Timelike;
+
+use super::job::Job;
+use super::tool;
+use crate::env::quoted;
+use crate::error::Error;
+
+/// Debian's cron takes a command of less than 1,000 bytes (`MAX_COMMAND`).
+const MAX_COMMAND: usize = 998;
+
+/// The lines for a job, markers included.
+///
+/// # Errors
+/// [`Error::Usage`] for what crons do not agree on, and for a command that is too long.
+pub(crate) fn block(job: &Job) -> Result<String, Error> {
+    let command = command(job)?;
+    let mut by_minute: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for slot in &job.slots {
+        let hours = by_minute.entry(slot.minute()).or_default();
+        hours.push(slot.hour().to_string());
+    }
+    let [begin, end] = markers(&job.name);
+    let mut text = format!("{begin}\n");
+    for (minute, hours) in by_minute {
+        text += &format!("{minute} {} * * * {command}\n", hours.join(","));
+    }
+    Ok(text + &end + "\n")
+}
+
+fn command(job: &Job) -> Result<String, Error> {
+    let mut words = vec!["/usr/bin/env -u TZ".to_owned()];
+    for (name, value) in &job.variables {
+        words.push(format!("{name}={}", word(value)));
+    }
+    words.push(word(&job.binary));
+    words.extend(job.options.iter().map(|option| word(option)));
+    // Only trouble is worth a mail.
+    words.push("-q snapshot".to_owned());
+    let refused = |fact: String, hint: &str| Error::Usage {
+        fact,
+        hint: Some(hint.to_owned()),
+    };
+    let all = job.variables.iter().map(|(_, value)| value);
+    if let Some(odd) = all
+        .chain([&job.binary])
+        .chain(&job.options)
+        .find(|text| text.contains('\\'))
+    {
+        return Err(refused(
+            format!("`{odd}` has a backslash in it"),
+            "crons do not agree on what that means: rename it, or use a systemd timer",
+        ));
+    }
+    // Cron makes a line's end of `%`.
+    let command = words.join(" ").replace('%', "\\%");
+    if command.len() > MAX_COMMAND {
+        return Err(refused(
+            format!(
+                "the command has {} bytes, cron takes {MAX_COMMAND}",
+                command.len()
+            ),
+            "use shorter paths, or a systemd timer",
+        ));
+    }
+    Ok(command)
+}
+
+/// Quoted only where it has to be: a crontab is read by humans.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=+,@".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => quoted(text),
+    }
+}
+
+fn markers(name: &str) -> [String; 2] {
+    ["begin", "end"].map(|which| format!("# rustic-hapi {name}: {which}"))
+}
+
+/// A crontab in three parts, none of which has to be UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Crontab {
+    before: Vec<u8>,
+    /// Ours, if it is there.
+    pub(crate) block: Option<Vec<u8>>,
+    after: Vec<u8>,
+}
+
+impl Crontab {
+    /// The crontab of the user that runs this; an absent one is an empty one.
+    ///
+    /// # Errors
+    /// [`Error::Tool`] where there is no cron or the user may not use it, and as
+    /// [`Crontab::parse`].
+    pub(crate) fn read(name: &str) -> Result<Self, Error> {
+        let mut command = Command::new("crontab");
+        let output = tool::ask(command.arg("-l"))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // There is no exit code of its own for it; busybox has the second wording.
+        let absent = said.contains("no crontab for") || said.contains("No such file");
+        match output.status.success() {
+            true => Self::parse(&output.stdout, name),
+            false if absent => Self::parse(b"", name),
+            false => Err(tool::failed(&command, &output)),
+        }
+    }
+
+    /// Finds the block of a profile.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where a marker is missing or there are two blocks: then it is not known
+    /// which lines are ours.
+    pub(crate) fn parse(text: &[u8], name: &str) -> Result<Self, Error> {
+        let [begin, end] = markers(name);
+        let damaged = |fact: &str| {
+            Error::Usage {
+            fact: format!("the crontab has {fact}"),
+            hint: Some(
+                "it was left as it is: `crontab -e`, remove our lines and their markers, then run this again"
+                    .into(),
+            ),
+        }
+        };
+        let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+        let mut at = 0;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let is = |marker: &str| line.trim_ascii() == marker.trim_end().as_bytes();
+            match at {
+                0 if is(&begin) => at = 1,
+                _ if is(&begin) && at == 1 => {
+                    return Err(damaged(&format!("`{begin}` twice before its end")));
+                }
+                _ if is(&begin) => return Err(damaged(&format!("two blocks `{begin}`"))),
+                _ if is(&end) && at != 1 => {
+                    return Err(damaged(&format!("`{end}` without its begin")));
+                }
+                _ => {}
+            }
+            parts[at].extend_from_slice(line);
+            if at == 1 && is(&end) {
+                at = 2;
+            }
+        }
+        if at == 1 {
+            return Err(damaged(&format!("`{begin}` without its end")));
+        }
+        let [before, block, after] = parts;
+        Ok(Self {
+            before,
+            block: (at == 2).then_some(block),
+            after,
+        })
+    }
+
+    /// With another block in the place of ours, at the end if there was none.
+    #[must_use]
+    pub(crate) fn with(mut self, block: Option<&str>) -> Self {
+        // Cron ignores a last line without its end, and ours must begin on its own.
+        if self.block.is_none()
+            && block.is_some()
+            && self.before.last().is_some_and(|b| *b != b'\n')
+        {
+            self.before.push(b'\n');
+        }
+        self.block = block.map(|text| text.as_bytes().to_vec());
+        self
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let block = self.block.as_deref().unwrap_or_default();
+        [&self.before, block, &self.after].concat()
+    }
+
+    /// Makes it the user's crontab; an empty one is none.
+    ///
+    /// # Errors
+    /// [`Error::Tool`] where cron does not take it.
+    pub(crate) fn write(&self) -> Result<(), Error> {
+        let bytes = self.bytes();
+        if bytes.is_empty() {
+            return tool::output(Command::new("crontab").arg("-r")).map(|_| ());
+        }
+        tool::feed(Command::new("crontab").arg("-"), &bytes)
+    }
+
+    /// What lines of others above do to ours.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.before);
+        let last = |name: &str| {
+            let value = |line: &str| {
+                let (key, value) = line.split_once('=')?;
+                let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+                (bare(key) == name).then(|| bare(value))
+            };
+            text.lines().rev().find_map(value)
+        };
+        let mut warnings = Vec::new();
+        if last("MAILTO").is_some_and(|to| to.is_empty()) {
+            warnings.push(
+                "warning: `MAILTO` is empty in the crontab, so nobody hears of a run that failed"
+                    .to_owned(),
+            );
+        }
+        if let Some(zone) = last("CRON_TZ").filter(|zone| !zone.is_empty()) {
+            warnings.push(format!(
+                "warning: `CRON_TZ={zone}` in the crontab moves the slots, which are meant in local time"
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::NaiveTime;
+
+    use super::*;
+
+    fn job(binary: &str, slots: &[(u32, u32)]) -> Job {
+        Job {
+            name: "hapi".into(),
+            binary: binary.into(),
+            options: vec!["--profile".into(), "/h/hapi.toml".into()],
+            variables: vec![("HOME", "/h".into()), ("PATH", "/bin".into())],
+            slots: slots
+                .iter()
+                .filter_map(|(h, m)| NaiveTime::from_hms_opt(*h, *m, 0))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn slots_of_one_minute_are_one_line() {
+        let text = block(&job("/b/rustic-hapi", &[(0, 5), (6, 0), (12, 5), (18, 0)])).unwrap();
+        assert_eq!(
+            text,
+            "# rustic-hapi hapi: begin\n\
+             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot\n\
+             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot\n\
+             # rustic-hapi hapi: end\n"
+        );
+    }
+
+    #[test]
+    fn words_of_a_shell_and_of_cron() {
+        let text = block(&job("/a b/100%/it's", &[(6, 0)])).unwrap();
+        assert!(text.contains(r"'/a b/100\%/it'\''s'"), "{text}");
+        assert!(block(&job(r"/a\b", &[(6, 0)])).is_err());
+        assert!(block(&job(&"x".repeat(950), &[(6, 0)])).is_err());
+    }
+
+    #[test]
+    fn lines_of_others_stay_byte_for_byte() {
+        let ours = block(&job("/b", &[(6, 0)])).unwrap();
+        let others: [&[u8]; 5] = [
+            b"",
+            b"MAILTO=me\n\n* * * * * true\n",
+            b"# rustic-hapi other: begin\n# rustic-hapi other: end\n",
+            b"\xff\xfe\r\n # rustic-hapi\n",
+            b"# rustic-hapi hapi: beginning\n",
+        ];
+        for before in others {
+            for after in others {
+                let text = [before, ours.as_bytes(), after].concat();
+                let crontab = Crontab::parse(&text, "hapi").unwrap();
+                assert_eq!(crontab.clone().with(Some(&ours)).bytes(), text);
+                assert_eq!(crontab.with(None).bytes(), [before, after].concat());
+            }
+            let new = Crontab::parse(before, "hapi").unwrap();
+            assert_eq!(
+                new.with(Some(&ours)).bytes(),
+                [before, ours.as_bytes()].concat()
+            );
+        }
+        let unended = Crontab::parse(b"* * * * * true", "hapi").unwrap();
+        assert!(
+            unended
+                .with(Some(&ours))
+                .bytes()
+                .starts_with(b"* * * * * true\n# rustic")
+        );
+    }
+
+    #[test]
+    fn damaged_blocks_are_refused() {
+        let (begin, end) = ("# rustic-hapi hapi: begin\n", "# rustic-hapi hapi: end\n");
+        for text in [
+            begin.to_owned(),
+            end.to_owned(),
+            format!("{end}{begin}"),
+            format!("{begin}{begin}{end}"),
+            format!("{begin}{end}{end}"),
+            format!("{begin}{end}x\n{begin}{end}"),
+        ] {
+            assert!(Crontab::parse(text.as_bytes(), "hapi").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_of_others_above_are_told() {
+        let warnings = |text: &str| Crontab::parse(text.as_bytes(), "hapi").unwrap().warnings();
+        assert_eq!(warnings("MAILTO=\"\"\nCRON_TZ = UTC\n").len(), 2);
+        assert_eq!(warnings("MAILTO=\nMAILTO=me\n").len(), 0);
+        let below = "# rustic-hapi hapi: begin\n# rustic-hapi hapi: end\nMAILTO=\n";
+        assert_eq!(warnings(below).len(), 0);
+    }
+}

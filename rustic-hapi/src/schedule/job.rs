@@ -1,0 +1,146 @@
+//! A job is what a scheduler calls: the program with its arguments, the variables that the
+//! scheduler's own environment lacks, and the times.
+//!
+//! All of it is one line of text without control characters, so that it can stand in a unit and in
+//! a crontab.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use chrono::{NaiveTime, Timelike};
+use hapi_sources::Filter;
+
+use super::Machine;
+use crate::error::Error;
+use crate::location::Location;
+use crate::profile::{Lookup, Profile};
+
+/// Where programs are looked for when nothing else says: what a login has, without its own folders.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    /// The profile's name.
+    pub(crate) name: String,
+    /// The program, absolute.
+    pub(crate) binary: String,
+    /// The global options.
+    pub(crate) options: Vec<String>,
+    /// By name; HOME and PATH first.
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// In order, to the minute.
+    pub(crate) slots: Vec<NaiveTime>,
+}
+
+impl Job {
+    /// What has to be called so that it means this profile, whoever calls.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a path that cannot stand in a line, and for a location with a password
+    /// in it that is only on the command line: what is installed can be read by everybody.
+    pub(crate) fn of(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Result<Self, Error> {
+        let file = std::path::absolute(&profile.file).unwrap_or_else(|_| profile.file.clone());
+        let mut options = vec!["--profile".to_owned(), line(&file)?];
+        if let Some(location) = &lookup.repository {
+            if profile.location.has_credentials() {
+                return Err(Error::Usage {
+                    fact: "a location with a password in it would be there for everybody to read"
+                        .into(),
+                    hint: Some(
+                        "write it into the profile (`location` in `[repository]`), and leave `--repository` out"
+                            .into(),
+                    ),
+                });
+            }
+            options.extend(["--repository".to_owned(), line(location)?]);
+        }
+        if lookup.password_file.is_some() {
+            options.extend(["--password-file".to_owned(), line(&profile.password_file)?]);
+        }
+        let mut variables = vec![
+            ("HOME", line(&profile.home)?),
+            ("PATH", machine.path_for(profile)?),
+        ];
+        let rclone = machine
+            .rclone_config
+            .as_ref()
+            .filter(|_| uses_rclone(profile));
+        let mut add = |name, value: Option<&PathBuf>| -> Result<(), Error> {
+            if let Some(value) = value {
+                variables.push((name, line(value)?));
+            }
+            Ok(())
+        };
+        add("HAPI_HOME", lookup.env.hapi_home.as_ref())?;
+        // With `--home` they count for nothing.
+        if lookup.home.is_none() {
+            add("XDG_CONFIG_HOME", lookup.env.config.as_ref())?;
+            add("XDG_STATE_HOME", lookup.env.state.as_ref())?;
+        }
+        add("RCLONE_CONFIG", rclone)?;
+        line(&profile.name)?;
+        Ok(Self {
+            name: profile.name.clone(),
+            binary: line(&machine.binary)?,
+            options,
+            variables,
+            slots: profile.at.clone(),
+        })
+    }
+
+    /// The slots as one writes them.
+    pub(crate) fn times(&self) -> Vec<String> {
+        let time = |slot: &NaiveTime| format!("{:02}:{:02}", slot.hour(), slot.minute());
+        self.slots.iter().map(time).collect()
+    }
+}
+
+impl Machine {
+    /// The usual folders, and before them those of a program that is needed and lies elsewhere.
+    fn path_for(&self, profile: &Profile) -> Result<String, Error> {
+        let by_git = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
+        let needed = [
+            ("rclone", uses_rclone(profile)),
+            ("git", profile.sources.iter().any(by_git)),
+        ];
+        let usual: Vec<&Path> = PATH.split(':').map(Path::new).collect();
+        let mut folders: Vec<String> = Vec::new();
+        for (program, _) in needed.iter().filter(|(_, needed)| *needed) {
+            if usual.iter().any(|folder| folder.join(program).is_file()) {
+                continue;
+            }
+            let found = std::env::split_paths(&self.path)
+                .find(|folder| folder.is_absolute() && folder.join(program).is_file());
+            if let Some(folder) = found {
+                let folder = line(&folder)?;
+                if !folders.contains(&folder) {
+                    folders.push(folder);
+                }
+            }
+        }
+        folders.push(PATH.to_owned());
+        Ok(folders.join(":"))
+    }
+}
+
+/// Whether the engine starts `rclone` for it.
+pub(crate) fn uses_rclone(profile: &Profile) -> bool {
+    matches!(&profile.location, Location::Remote(text) if text.starts_with("rclone:"))
+}
+
+/// Text for one line.
+///
+/// # Errors
+/// [`Error::Usage`] where it is not UTF-8 or has control characters.
+pub(crate) fn line(text: impl AsRef<OsStr>) -> Result<String, Error> {
+    let text = text.as_ref();
+    match text.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err(Error::Usage {
+            fact: format!("`{text:?}` is not UTF-8, or has control characters in it")
+                .replace('"', ""),
+            hint: Some("a unit or a crontab has no way to write that: rename it".into()),
+        }),
+    }
+}
