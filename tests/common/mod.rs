@@ -71,7 +71,12 @@ impl From<Output> for Said {
 impl Home {
     /// A home with a small hub that nobody writes to.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// The same elsewhere than in /tmp.
+    pub fn new_in(folder: &Path) -> Self {
+        let dir = tempfile::tempdir_in(folder).unwrap();
         let home = dir.path().join("home");
         for folder in [
             ".hapi/scratchlist-attachments",
