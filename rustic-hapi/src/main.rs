@@ -167,7 +167,7 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
         }
         Command::Schedule(args) => {
             let machine = rustic_hapi::schedule::Machine::here()?;
-            rustic_hapi::schedule::run(&lookup, args.request(), &machine)
+            rustic_hapi::schedule::run(lookup, args.request(), &machine)
                 .map(|report| report.output())
         }
         Command::Profile(ProfileCommand::Check) => {
