@@ -6,11 +6,11 @@
 
 use std::fmt;
 
-use chrono::{DateTime, FixedOffset, Local, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, Local, Utc};
 use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
 use crate::manifest::Description;
-use crate::profile::{Profile, Rhythm};
+use crate::profile::Profile;
 
 /// The user name that snapshots of ours carry.
 pub const USERNAME: &str = "rustic-hapi";
@@ -138,38 +138,6 @@ pub fn ours(files: &[SnapshotFile], profile: &Profile) -> Vec<Snapshot> {
         .collect();
     snapshots.sort_by_key(|s| s.time);
     snapshots
-}
-
-/// Whether a series is to be taken at `now`.
-///
-/// A weekly one is due when no complete snapshot of it has been taken since its slot, the first
-/// one of its day. One dated after `now` (a wrong clock) does not count.
-pub fn is_due<Tz: TimeZone>(
-    profile: &Profile,
-    series: &crate::profile::Series,
-    history: &[Snapshot],
-    now: &DateTime<Tz>,
-) -> bool {
-    let Rhythm::Weekly(day) = series.rhythm else {
-        return true;
-    };
-    let slot_time = profile.at.first().copied().unwrap_or_default();
-    let local = now.naive_local();
-    let since_day = u64::from(
-        (7 + chrono::Datelike::weekday(&local.date()).num_days_from_monday()
-            - day.num_days_from_monday())
-            % 7,
-    );
-    let mut slot = (local.date() - chrono::Days::new(since_day)).and_time(slot_time);
-    if slot > local {
-        slot = slot - chrono::Days::new(7);
-    }
-    !history.iter().any(|s| {
-        s.series == series.name && s.is_complete() && {
-            let taken = s.time.with_timezone(&now.timezone()).naive_local();
-            taken >= slot && s.time <= *now
-        }
-    })
 }
 
 /// The engine's time as ours.

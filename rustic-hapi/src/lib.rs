@@ -46,6 +46,7 @@ pub mod retention;
 mod runbook;
 pub mod runs;
 pub mod schedule;
+pub mod slots;
 pub mod snapshot;
 pub mod supervise;
 pub mod swap;

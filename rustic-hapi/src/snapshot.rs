@@ -22,6 +22,7 @@ use crate::readback;
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
 use crate::retention::{self, Asked};
+use crate::slots;
 use crate::ui::Ui;
 
 /// What a run is asked to do.
@@ -432,7 +433,7 @@ fn due<'a>(
         .series
         .iter()
         .filter(|series| match request.only.is_empty() {
-            true => request.all || history::is_due(profile, series, history, now),
+            true => request.all || slots::is_due(profile, series, history, now),
             false => profile
                 .sources
                 .iter()
