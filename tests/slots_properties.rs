@@ -45,8 +45,11 @@ fn times(table: &[&str]) -> Vec<NaiveTime> {
         .collect()
 }
 
+/// Minutes, and what a clock shows in each.
+type Wall = Vec<(DateTime<Utc>, NaiveDateTime)>;
+
 /// A year with a margin, and what the clock on the wall shows in each minute of it.
-static WALLS: LazyLock<Vec<Vec<(DateTime<Utc>, NaiveDateTime)>>> = LazyLock::new(|| {
+static WALLS: LazyLock<Vec<Wall>> = LazyLock::new(|| {
     let begin = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
     ZONES
         .iter()
@@ -167,7 +170,7 @@ fn live(slots: Vec<DateTime<Utc>>, events: &[Event], profile: &Profile, zone: Tz
         }
         if let Some(tags) = tags {
             let gap = slots[nth_attended + 1] - slots[nth_attended];
-            // The last minute before a slot is that slot's.
+            // The last seconds before a slot are that slot's.
             let late = ((gap - TimeDelta::minutes(2)) * late / 1000).max(TimeDelta::zero());
             let time = slots[nth_attended] + late;
             if !tags.contains(&ONLY) {

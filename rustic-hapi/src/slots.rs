@@ -17,7 +17,7 @@ use crate::history::{ONLY, Snapshot};
 use crate::profile::{Profile, Rhythm, Series};
 
 /// How early a run may be, and how far ahead another machine's clock.
-pub const TOLERANCE: TimeDelta = TimeDelta::minutes(1);
+pub const TOLERANCE: TimeDelta = TimeDelta::seconds(30);
 
 /// How long after its slot a run's snapshot may still come before the slot is called missed.
 pub const GRACE: TimeDelta = TimeDelta::hours(1);
