@@ -306,6 +306,29 @@ impl Repository {
         Ok(ids)
     }
 
+    /// What the files of the repository take, by kind; listed, not read.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn sizes(&self) -> Result<Sizes, Error> {
+        let of = |kind| -> Result<Size, Error> {
+            let files = self
+                .backend
+                .list_with_size(kind)
+                .map_err(Error::engine("listing the repository's files"))?;
+            Ok(Size {
+                files: files.len() as u64,
+                bytes: files.iter().map(|(_, bytes)| u64::from(*bytes)).sum(),
+            })
+        };
+        Ok(Sizes {
+            packs: of(FileType::Pack)?,
+            index: of(FileType::Index)?,
+            snapshots: of(FileType::Snapshot)?,
+            keys: of(FileType::Key)?,
+        })
+    }
+
     /// The packs with their sizes, listed anew.
     pub(crate) fn packs(&self) -> Result<Vec<(Id, u32)>, Error> {
         self.backend
@@ -405,6 +428,40 @@ impl Repository {
         }
         Ok(pruned)
     }
+}
+
+/// What the files of a repository take, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Sizes {
+    /// Data and trees.
+    pub packs: Size,
+    /// What is in which pack.
+    pub index: Size,
+    /// Snapshots, ours and other people's.
+    pub snapshots: Size,
+    /// Keys.
+    pub keys: Size,
+}
+
+impl Sizes {
+    /// Bytes in all.
+    pub fn bytes(&self) -> u64 {
+        [self.packs, self.index, self.snapshots, self.keys]
+            .iter()
+            .map(|size| size.bytes)
+            .sum()
+    }
+}
+
+/// Files of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Size {
+    /// How many.
+    pub files: u64,
+    /// What they take.
+    pub bytes: u64,
 }
 
 /// What a prune did.

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use rustic_core::KeepOptions;
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::Serialize;
@@ -76,6 +76,8 @@ pub struct Decision {
     pub keep: bool,
     /// The rules and pins that keep it; empty for one that goes.
     pub reasons: Vec<String>,
+    /// Those of the reasons that are no rule of the policy: pins.
+    pub pins: Vec<String>,
 }
 
 impl Plan {
@@ -98,7 +100,8 @@ impl Plan {
         let mut decisions = Vec::new();
         for (_, mut series) in by_series {
             series.sort_by_key(|s| (s.time, s.id));
-            let mut kept = pins(&series, policy, now);
+            let pinned = pins(&series, policy, now);
+            let mut kept = pinned.clone();
             for class in [Class::Complete, Class::Partial, Class::Only] {
                 let members: Vec<_> = series
                     .iter()
@@ -115,6 +118,7 @@ impl Plan {
                     snapshot: (*snapshot).clone(),
                     keep: !reasons.is_empty(),
                     reasons,
+                    pins: pinned.get(&snapshot.id).cloned().unwrap_or_default(),
                 }
             }));
         }
@@ -128,6 +132,41 @@ impl Plan {
             .filter(|d| !d.keep)
             .map(|d| &d.snapshot)
             .collect()
+    }
+
+    /// Whether a complete snapshot of a series, had one been taken at `time`, would still be there
+    /// beside these. Where it would and none is, none was taken; else nobody can tell any more.
+    ///
+    /// # Errors
+    /// Those of the engine's rules.
+    pub fn would_keep<Tz: TimeZone>(
+        snapshots: &[Snapshot],
+        policy: &Policy,
+        series: &str,
+        time: &DateTime<Tz>,
+        now: &DateTime<Tz>,
+    ) -> Result<bool, Error> {
+        let supposed = Snapshot {
+            // No file is called so: an id is a hash.
+            id: SnapshotId::default(),
+            original: None,
+            time: time.with_timezone(&time.offset().fix()),
+            series: series.to_owned(),
+            tags: vec![series.to_owned()],
+            description: None,
+            keep_until: None,
+            added: None,
+            tree: String::new(),
+        };
+        let id = supposed.id;
+        let mut all: Vec<Snapshot> = snapshots
+            .iter()
+            .filter(|s| s.series == series)
+            .cloned()
+            .collect();
+        all.push(supposed);
+        let plan = Self::make(&all, policy, now)?;
+        Ok(plan.decisions.iter().any(|d| d.keep && d.snapshot.id == id))
     }
 
     /// Checks the plan without trusting how it was made: each series keeps the floor's days, of
