@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 
 use crate::choice::Which;
@@ -17,6 +18,7 @@ use crate::recovery_kit;
 use crate::restore;
 use crate::schedule;
 use crate::snapshot::Request;
+use crate::status;
 use crate::ui::{LogFormat, Ui, Verbosity};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
@@ -31,7 +33,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 20 stale, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
@@ -94,6 +96,8 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
     },
+    /// Fresh or stale, slots filled and missed, from the repository itself
+    Status(StatusArgs),
     /// Prove that everything comes back: restore into a scratch folder and compare
     Drill(DrillArgs),
     /// Bring sources back into a folder, each file compared with what was captured
@@ -177,6 +181,23 @@ pub struct SnapshotArgs {
     no_forget: bool,
     #[command(flatten)]
     lock: LockArgs,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// How old the newest complete snapshot may be (h, d, w); the schedule says unless given
+    #[arg(long, value_name = "13h", value_parser = hours)]
+    max_age: Option<u32>,
+    /// Another host's snapshots than the profile's
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Write metrics to this file, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub prometheus: Option<PathBuf>,
+    /// A block to paste into an issue or a hand-over
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
 }
 
 /// Arguments of `forget`.
@@ -376,6 +397,16 @@ impl SnapshotArgs {
             no_forget: self.no_forget,
             lock_wait: self.lock.lock_wait,
         })
+    }
+}
+
+impl StatusArgs {
+    /// What is meant.
+    pub fn request(&self) -> status::Request {
+        status::Request {
+            max_age: self.max_age.map(|hours| TimeDelta::hours(hours.into())),
+            host: self.host.clone(),
+        }
     }
 }
 

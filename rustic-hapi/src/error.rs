@@ -31,6 +31,8 @@ pub enum Exit {
     Locked = 11,
     /// The password opens no key of the repository.
     WrongPassword = 12,
+    /// The newest complete snapshot of a series is too old.
+    Stale = 20,
     /// A drill found a difference.
     Difference = 21,
     /// A drill could not be run.

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let signals = Signals::listen();
     let ui = cli.global.ui();
     let lookup = cli.global.lookup();
-    let work = || run(&cli, &lookup, &signals.stop, &ui);
+    let work = || run(&cli, &lookup, &signals, &ui);
     let mut output = match cli.supervised() {
         Some((command, quietly)) => {
             let now = rustic_hapi::process::now();
@@ -94,7 +94,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<Output, Error> {
+fn run(
+    cli: &Cli,
+    lookup: &Lookup,
+    signals: &Signals,
+    ui: &rustic_hapi::Ui,
+) -> Result<Output, Error> {
+    let stop = &signals.stop;
     let now = rustic_hapi::process::now();
     match &cli.command {
         Command::Init(args) => {
@@ -102,11 +108,12 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
         }
         Command::Snapshot(args) => {
             let profile = Profile::load(lookup)?;
-            rustic_hapi::snapshot::run(
+            rustic_hapi::take_snapshot(
                 &profile,
                 &args.request()?,
                 &rustic_hapi::process::now,
-                stop,
+                &|| signals.error(),
+                &signals.stop,
                 ui,
             )
             .map(Output::from)
@@ -114,6 +121,12 @@ fn run(cli: &Cli, lookup: &Lookup, stop: &Stop, ui: &rustic_hapi::Ui) -> Result<
         Command::Snapshots { host } => {
             let profile = Profile::load_or_bare(lookup)?;
             rustic_hapi::list(&profile, host.as_deref(), now, stop, ui)
+        }
+        Command::Status(args) => {
+            let profile = Profile::load_or_bare(lookup)?;
+            let file = args.prometheus.as_deref();
+            rustic_hapi::status(&profile, &args.request(), file, now, stop, ui)
+                .map(|status| status.output(ui, args.markdown))
         }
         Command::Drill(args) => {
             let profile = Profile::load_or_bare(lookup)?;

@@ -21,6 +21,14 @@ impl Paint {
         self.with("32", text)
     }
 
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
     pub(crate) fn red(self, text: &str) -> String {
         self.with("31;1", text)
     }

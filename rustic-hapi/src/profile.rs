@@ -53,6 +53,8 @@ pub struct Profile {
     pub alarms: Alarms,
     /// Who is told how a run went.
     pub notify: Notify,
+    /// Where `snapshot` writes its metrics for node_exporter, if anywhere.
+    pub metrics: Option<PathBuf>,
     /// The series, the main one first.
     pub series: Vec<Series>,
     /// The sources, in the profile's order.
@@ -260,6 +262,7 @@ struct RawProfile {
     retention: RawRetention,
     alarms: RawAlarms,
     notify: Notify,
+    metrics: RawMetrics,
     series: Vec<RawSeries>,
     source: Vec<RawSource>,
 }
@@ -314,6 +317,13 @@ struct RawAlarms {
     shrink_alarm: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quiet_alarm: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawMetrics {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    textfile: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -420,6 +430,7 @@ impl Profile {
             retention: Policy::default(),
             alarms: Alarms::default(),
             notify: Notify::default(),
+            metrics: None,
             series: Vec::new(),
             sources: Vec::new(),
             staging: state.join("staging"),
@@ -577,6 +588,7 @@ impl RawProfile {
                 quiet_alarm: self.alarms.quiet_alarm.or(base.alarms.quiet_alarm),
             },
             notify: self.notify,
+            metrics: self.metrics,
             series: base.series,
             source: base.source,
         })
@@ -685,6 +697,10 @@ impl RawProfile {
             Some(text) => at.path("`staging`", text, &home, Some(&hapi_home))?,
             None => state.join("staging"),
         };
+        let metrics = self.metrics.textfile.as_ref();
+        let metrics = metrics
+            .map(|text| at.path("`textfile` in `[metrics]`", text, &home, Some(&hapi_home)))
+            .transpose()?;
         let host = match self.host {
             Some(host) if !host.trim().is_empty() => host,
             Some(_) => return Err(at.value("`host`", "it is empty".into(), None)),
@@ -698,6 +714,7 @@ impl RawProfile {
             retention: resolve_retention(&at, &self.retention)?,
             alarms: resolve_alarms(&at, &self.alarms)?,
             notify: resolve_notify(&at, self.notify)?,
+            metrics,
             home,
             hapi_home,
             host,
@@ -1086,6 +1103,7 @@ mod tests {
             "keep-within",
             "keep-weekly",
             "keep-monthly",
+            "textfile",
             "every",
             "on",
             "series",

@@ -5,6 +5,7 @@ mod check;
 mod drill;
 mod inplace;
 mod restore;
+mod status;
 
 use std::fmt::Write as _;
 
@@ -20,6 +21,7 @@ use crate::profile::{Profile, Series};
 use crate::repository::Repository;
 use crate::retention::{Applied, Plan};
 use crate::snapshot::Taken;
+use crate::status::Status;
 
 /// The version of the JSON documents.
 pub const JSON_VERSION: u32 = 1;
@@ -39,6 +41,8 @@ pub struct RunReport {
     pub series: Vec<SeriesReport>,
     /// What became of retention, if it was applied.
     pub retention: Option<Result<Applied, Error>>,
+    /// What the repository holds in the end, where metrics are asked for.
+    pub status: Option<Status>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -98,6 +102,7 @@ impl RunReport {
             repository_id: repository.id(),
             series: Vec::new(),
             retention: None,
+            status: None,
             warnings,
         }
     }

@@ -23,6 +23,7 @@ use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
 use crate::retention::{self, Asked};
 use crate::slots;
+use crate::status;
 use crate::ui::Ui;
 
 /// What a run is asked to do.
@@ -109,6 +110,14 @@ pub fn run(
         });
     }
     warn_of_quotes(profile, &mut report, ui);
+    if profile.metrics.is_some() && !request.dry_run {
+        match status::of(&repository, profile, &status::Request::default(), now) {
+            Ok(status) => report.status = Some(status),
+            Err(error) => report.warnings.push(format!(
+                "the metrics say nothing new of the snapshots: {error}"
+            )),
+        }
+    }
     Ok(report)
 }
 

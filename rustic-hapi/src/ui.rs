@@ -47,6 +47,8 @@ pub struct Ui {
     journal: bool,
     /// The id of the run, once it has one.
     run: Arc<OnceLock<String>>,
+    /// Whether more than ASCII can be shown: the locale is UTF-8, the terminal not a dumb one.
+    pub unicode: bool,
     bar: Arc<Mutex<Option<ProgressBar>>>,
 }
 
@@ -65,6 +67,7 @@ impl Ui {
             format: LogFormat::default(),
             journal: goes_to_journald(),
             run: Arc::default(),
+            unicode: !dumb && locale_is_utf8(),
             bar: Arc::default(),
         }
     }
@@ -78,6 +81,7 @@ impl Ui {
             format: LogFormat::default(),
             journal: false,
             run: Arc::default(),
+            unicode: false,
             bar: Arc::default(),
         }
     }
@@ -204,6 +208,15 @@ fn goes_to_journald() -> bool {
         return false;
     };
     stream == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+/// The first of the variables that is set decides (POSIX, "Environment Variables").
+fn locale_is_utf8() -> bool {
+    ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .map(|value| value.to_ascii_lowercase())
+        .is_some_and(|value| value.contains("utf-8") || value.contains("utf8"))
 }
 
 fn style(total: u64) -> ProgressStyle {
