@@ -85,6 +85,17 @@ fn values(unit: &str, key: &str) -> Vec<String> {
 /// `systemd-analyze verify` has nothing to say about units that lie in a folder of their own.
 #[track_caller]
 fn verify(units: &[(String, String)], user: bool) {
+    let said = verdict(units, user);
+    assert!(said.is_empty(), "{said}\n{units:#?}");
+    for (_, text) in units {
+        for calendar in values(text, "OnCalendar") {
+            run("systemd-analyze", &["calendar".as_ref(), calendar.as_ref()]);
+        }
+    }
+}
+
+/// What it has to say.
+fn verdict(units: &[(String, String)], user: bool) -> String {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<_> = units
         .iter()
@@ -112,14 +123,28 @@ fn verify(units: &[(String, String)], user: bool) {
         .lines()
         .filter(|line| line.contains("rustic-hapi"))
         .collect();
-    assert!(
-        said.code == 0 && about_ours.is_empty(),
-        "{said:?}\n{units:#?}"
-    );
-    for (_, text) in units {
-        for calendar in values(text, "OnCalendar") {
-            run("systemd-analyze", &["calendar".as_ref(), calendar.as_ref()]);
-        }
+    match (said.code, about_ours.is_empty()) {
+        (0, _) | (_, false) => about_ours.join("\n"),
+        (_, true) => format!("{said:?}"),
+    }
+}
+
+#[test]
+fn systemd_would_say_if_something_were_wrong() {
+    let home = Home::initialised();
+    let units = printed(&print(&home, &["--system"]));
+    for (right, wrong) in [
+        ("ProtectSystem=strict", "ProtectSystem=strickt"),
+        ("ReadWritePaths=\"-", "ReadWritePaths=\"-not/absolute"),
+        ("ExecStart=\"", "ExecStart=\"/nowhere"),
+        ("OnCalendar=*-*-* 06", "OnCalendar=*-*-* 26"),
+    ] {
+        let broken: Vec<_> = units
+            .iter()
+            .map(|(name, text)| (name.clone(), text.replacen(right, wrong, 1)))
+            .collect();
+        assert_ne!(broken, units, "{right}");
+        assert_ne!(verdict(&broken, false), "", "{wrong}");
     }
 }
 
@@ -165,15 +190,36 @@ fn systemd_takes_odd_paths_and_four_slots() {
     fs::create_dir_all(&odd).unwrap();
     let profile = odd.join("100% mine.toml");
     fs::copy(home.profile(), &profile).unwrap();
+    // Whether systemd finds the program tells whether it reads our quotes as we mean them.
+    let binary = home.dir.path().join("a b/100% $HOME");
+    fs::copy(env!("CARGO_BIN_EXE_rustic-hapi"), &binary).unwrap();
     for scope in [&[][..], &["--system"]] {
-        let mut args = vec!["--profile", profile.to_str().unwrap()];
-        args.extend(["--password-file", odd.to_str().unwrap()]);
-        args.extend(scope);
-        let units = printed(&print(&home, &args));
+        let output = Command::new(&binary)
+            .env_clear()
+            .env("HOME", home.path())
+            .env("PATH", "/usr/bin:/bin")
+            .args(["schedule", "--json", "--profile", profile.to_str().unwrap()])
+            .args(["--password-file", odd.to_str().unwrap()])
+            .args(scope)
+            .output();
+        let units = printed(&Said::from(output.unwrap()).exits(0));
         assert_eq!(units[0].0, r"rustic-hapi-100\x25\x20mine.service");
         verify(&units, scope.is_empty());
         assert_eq!(values(&units[1].1, "OnCalendar").len(), 4);
     }
+    // Nor does systemd start every program.
+    let quoted = odd.join("rustic-hapi");
+    fs::rename(&binary, &quoted).unwrap();
+    let output = Command::new(&quoted)
+        .env_clear()
+        .env("HOME", home.path())
+        .arg("schedule")
+        .output();
+    let said = Said::from(output.unwrap()).exits(2);
+    assert!(
+        said.stderr.contains("systemd starts no program"),
+        "{said:?}"
+    );
     // Control characters have no way of being written.
     let profile = odd.join("a\nb.toml");
     fs::copy(home.profile(), &profile).unwrap();
@@ -388,6 +434,48 @@ fn the_crontabs_other_lines_stay_byte_for_byte() {
     assert_eq!(Crontab::read().unwrap(), damaged);
 }
 
+/// `UPDATE_DOCS=1` writes the page instead.
+#[test]
+fn the_page_shows_what_is_printed() {
+    let home = Home::new_in(Path::new("/home"));
+    home.init().exits(0);
+    run("chown", &["daemon".as_ref(), home.database().as_os_str()]);
+    let machine = Machine {
+        binary: "/home/you/.cargo/bin/rustic-hapi".into(),
+        ..machine(&home)
+    };
+    let lookup = Lookup {
+        home: Some(home.path()),
+        ..Lookup::default()
+    };
+    let request = Request {
+        kind: Kind::SystemTimer,
+        action: Action::Print,
+    };
+    let report = schedule::run(&lookup, request, &machine).unwrap();
+    let text = report
+        .output()
+        .text(&rustic_hapi::Ui::new(rustic_hapi::Verbosity::Normal, true))
+        .replace(home.path().to_str().unwrap(), "/home/you")
+        .replace(home.repository().to_str().unwrap(), "/mnt/backup/hapi")
+        .replace(
+            machine.system_units.to_str().unwrap(),
+            "/etc/systemd/system",
+        )
+        .replace("User=daemon", "User=you");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schedule.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let [begin, end] = ["<!-- printed: begin -->\n", "<!-- printed: end -->\n"];
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let wanted = format!("{before}{begin}```ini\n{text}```\n{end}{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &wanted).unwrap();
+        return;
+    }
+    assert!(page == wanted, "the page is out of date: {text}");
+}
+
 /// Debian's own, ended by its process id.
 struct Cron(std::process::Child);
 
@@ -451,15 +539,18 @@ fn debians_cron_runs_it() {
     // Where one runs already, as on a real machine, a second one ends at once.
     let _cron = Cron::start();
     let end = Instant::now() + Duration::from_secs(100);
-    while home.restic_snapshots().is_empty() {
+    while home.restic_snapshots().len() < 2 {
         assert!(
             Instant::now() < end,
-            "cron took no snapshot: {:?}",
+            "cron took no snapshots: {:?}",
             Crontab::read()
         );
         thread::sleep(Duration::from_secs(2));
     }
-    assert_eq!(home.restic_snapshots()[0]["tags"][0], "hapi");
+    // The run is over when it lets go of its lock; its home must not go before.
+    let mut over = args[..4].to_vec();
+    over.extend(["forget", "--dry-run", "--lock-wait", "60s"]);
+    home.hapi_command(&over).exits(0);
 }
 
 /// A run in the sandbox that a printed service describes, by other means than systemd.

@@ -603,7 +603,7 @@ impl Report {
         }
         text +=
             "\nPrint the page that says how all of it comes back: `rustic-hapi recovery-kit`.\n";
-        text += "\nNext: `rustic-hapi snapshot`, then have cron call it at 06:00 and 18:00.\n";
+        text += "\nNext: `rustic-hapi snapshot`, then `rustic-hapi schedule --install`, which has it called.\n";
         text
     }
 

@@ -348,7 +348,7 @@ fn install_units(
         // One that runs already keeps its old times otherwise.
         vec!["restart".into(), timer],
     ];
-    let commands = match report.changed {
+    let commands = match report.changed && machine.has_manager(report.request.kind) {
         true => &commands[..],
         false => &commands[..2],
     };
@@ -482,6 +482,17 @@ fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State 
         },
         false => State::Absent,
     }
+}
+
+/// What to type.
+fn command(name: &str, flags: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let profile = match name {
+        "hapi" => String::new(),
+        name if name.chars().all(plain) => format!("--profile {name} "),
+        name => format!("--profile {} ", crate::env::quoted(name)),
+    };
+    format!("rustic-hapi {profile}schedule {flags}")
 }
 
 /// What `systemctl enable` makes.
@@ -619,8 +630,8 @@ impl Kind {
     fn flag(self) -> &'static str {
         match self {
             Self::UserTimer => "",
-            Self::SystemTimer => " --system",
-            Self::Cron => " --cron",
+            Self::SystemTimer => "--system ",
+            Self::Cron => "--cron ",
         }
     }
 }
@@ -646,11 +657,8 @@ impl Report {
             if kind == self.request.kind || present(name, kind, lookup, machine) == State::Absent {
                 continue;
             }
-            let profile = match name {
-                "hapi" => String::new(),
-                name => format!(" --profile {}", crate::env::quoted(name)),
-            };
-            let hint = format!("rustic-hapi{profile} schedule{} --remove", kind.flag());
+            let flags = format!("{}--remove", kind.flag());
+            let hint = command(name, &flags);
             self.warnings.push(match self.request.action {
                 Action::Remove => format!("warning: there still is {}: `{hint}`", kind.noun()),
                 _ => format!(

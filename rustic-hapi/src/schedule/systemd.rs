@@ -66,12 +66,24 @@ pub(crate) fn units(
     rclone_config: Option<&Path>,
 ) -> Result<Units, Error> {
     let writable = Writable::of(profile, rclone_config);
-    let head = format!("{MARKER} for the profile `{}`;", job.name);
     let remove = match scope {
-        Scope::User => "rustic-hapi schedule --remove",
-        Scope::System(_) => "rustic-hapi schedule --system --remove",
+        Scope::User => super::command(&job.name, "--remove"),
+        Scope::System(_) => super::command(&job.name, "--system --remove"),
     };
-    let head = format!("{head}\n# it writes this file anew, and `{remove}` takes it away.\n");
+    // `string_is_safe` of systemd's: what it does not start, however it is written.
+    if job.binary.contains(['"', '\'', '\\']) {
+        return Err(Error::Usage {
+            fact: format!(
+                "systemd starts no program at `{}`: there are quotes or backslashes in it",
+                job.binary
+            ),
+            hint: Some("install the program elsewhere, or use `--cron`".into()),
+        });
+    }
+    let head = format!(
+        "{MARKER} for the profile `{}`;\n# it writes this file anew, and `{remove}` takes it away.\n",
+        job.name
+    );
     let about = format!("the HAPI hub (profile {})", doubled(&job.name));
 
     let mut service = format!("{head}[Unit]\nDescription=Snapshot of {about}\n");
