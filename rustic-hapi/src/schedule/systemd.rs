@@ -67,8 +67,8 @@ pub(crate) fn units(
 ) -> Result<Units, Error> {
     let writable = Writable::of(profile, rclone_config);
     let remove = match scope {
-        Scope::User => super::command(&job.name, "--remove"),
-        Scope::System(_) => super::command(&job.name, "--system --remove"),
+        Scope::User => super::report::command(&job.name, "--remove"),
+        Scope::System(_) => super::report::command(&job.name, "--system --remove"),
     };
     // `string_is_safe` of systemd's: what it does not start, however it is written.
     if job.binary.contains(['"', '\'', '\\']) {

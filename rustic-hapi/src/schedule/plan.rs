@@ -1,0 +1,189 @@
+//! A plan is what would be written for a profile, and where.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use super::account::Account;
+use super::crontab::{self, Crontab};
+use super::job::Job;
+use super::systemd::{self, Scope, Units};
+use super::{Kind, Machine};
+use crate::error::{Error, ProfileError};
+use crate::holders::running_hubs;
+use crate::profile::{Environment, Lookup, Profile};
+
+/// What would be written.
+pub(crate) struct Plan {
+    pub(crate) profile: Profile,
+    pub(crate) job: Job,
+    pub(crate) text: Text,
+}
+
+/// Units, or lines.
+pub(crate) enum Text {
+    Units {
+        units: Units,
+        scope: Scope,
+        folder: PathBuf,
+    },
+    Lines(String),
+}
+
+impl Plan {
+    /// # Errors
+    /// Those of reading the profile and of finding the hub's user, and [`Error::Usage`] for what cannot
+    /// be written down.
+    pub(crate) fn of(lookup: &Lookup, kind: Kind, machine: &Machine) -> Result<Self, Error> {
+        let (profile, lookup, scope) = match kind {
+            Kind::SystemTimer => {
+                let (account, lookup) = of_hubs_user(lookup)?;
+                (Profile::load(&lookup)?, lookup, Scope::System(account))
+            }
+            Kind::UserTimer | Kind::Cron => (Profile::load(lookup)?, lookup.clone(), Scope::User),
+        };
+        let job = Job::of(&profile, &lookup, machine)?;
+        let text = match kind {
+            Kind::Cron => Text::Lines(crontab::block(&job)?),
+            Kind::UserTimer | Kind::SystemTimer => Text::Units {
+                units: systemd::units(&profile, &job, &scope, machine.rclone_config.as_deref())?,
+                scope,
+                folder: unit_folder(kind, &lookup, machine)?,
+            },
+        };
+        Ok(Self { profile, job, text })
+    }
+
+    /// Whether it is there already; `None` where that cannot be told.
+    pub(crate) fn is_written(&self) -> Option<bool> {
+        let is = |path: PathBuf, text: &str| fs::read_to_string(path).ok().map(|t| t == text);
+        match &self.text {
+            Text::Units { units, folder, .. } => {
+                let [service, timer] = systemd::names(&self.profile.name);
+                Some(
+                    is(folder.join(service), &units.service).unwrap_or_default()
+                        && is(folder.join(timer), &units.timer).unwrap_or_default(),
+                )
+            }
+            Text::Lines(lines) => {
+                let crontab = Crontab::read(&self.profile.name).ok()?;
+                Some(crontab.block.as_deref() == Some(lines.as_bytes()))
+            }
+        }
+    }
+
+    /// What is unwise about it.
+    pub(crate) fn warnings(&self, machine: &Machine) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let fleeting = machine.binary.starts_with("/tmp")
+            || machine
+                .binary
+                .components()
+                .any(|part| part.as_os_str() == "target");
+        if fleeting {
+            warnings.push(format!(
+                "warning: `{}` will not be there for long: install the program (`cargo install --path rustic-hapi`), and schedule that one",
+                machine.binary.display()
+            ));
+        }
+        if let Text::Units {
+            scope: Scope::System(account),
+            ..
+        } = &self.text
+        {
+            for file in [&self.profile.file, &self.profile.password_file] {
+                if !account.may_read(file) {
+                    warnings.push(format!(
+                        "warning: `{}` is not there, or the user `{}` may not read it",
+                        file.display(),
+                        account.name
+                    ));
+                }
+            }
+        }
+        warnings
+    }
+}
+
+/// The user that the hub runs as, and how that user's profile is found.
+///
+/// An operator who types `sudo` has another home, so a profile may have to be read to find out whose
+/// it is, and then be read again with what that user's `~` means.
+fn of_hubs_user(lookup: &Lookup) -> Result<(Account, Lookup), Error> {
+    let own = Account::own()?;
+    let first = match Profile::load(lookup) {
+        Err(Error::Profile(ProfileError::Missing { .. })) if lookup.home.is_none() => {
+            Profile::load(&at_the_running_hub(lookup)?)?
+        }
+        first => first?,
+    };
+    let account = match Account::of_hub(&first) {
+        Ok(account) => account,
+        // A profile that lies in somebody's home, while `~` still is the operator's.
+        Err(error @ Error::Usage { .. }) if lookup.home.is_none() => {
+            match fs::metadata(&first.file) {
+                Ok(file) if file.uid() != own.uid => Account::of(&file.uid().to_string())?,
+                _ => return Err(error),
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    let mut lookup = lookup.clone();
+    lookup.profile = Some(first.file.to_string_lossy().into_owned());
+    if account.uid != own.uid {
+        // The operator's variables mean nothing to the service.
+        lookup.env = Environment {
+            home: Some(account.home.clone()),
+            ..Environment::default()
+        };
+    }
+    Ok((account, lookup))
+}
+
+/// The profile may lie in the home of the one user whose hub runs, as an operator's `sudo` leaves it.
+fn at_the_running_hub(lookup: &Lookup) -> Result<Lookup, Error> {
+    let owners: BTreeSet<u32> = running_hubs()
+        .iter()
+        .filter_map(|folder| fs::metadata(folder.join("hapi.db")).ok())
+        .map(|database| database.uid())
+        .collect();
+    let mut owners = owners.into_iter();
+    let (Some(uid), None) = (owners.next(), owners.next()) else {
+        return Err(Error::Usage {
+            fact: "there is no profile here, and no running hub tells whose is meant".into(),
+            hint: Some(
+                "say whose home it is in: `rustic-hapi --home /home/USER schedule --system`".into(),
+            ),
+        });
+    };
+    let home = Account::of(&uid.to_string())?.home;
+    Ok(Lookup {
+        env: Environment {
+            home: Some(home),
+            ..Environment::default()
+        },
+        ..lookup.clone()
+    })
+}
+
+/// Where units lie.
+///
+/// # Errors
+/// [`Error::Profile`] without a home.
+pub(crate) fn unit_folder(
+    kind: Kind,
+    lookup: &Lookup,
+    machine: &Machine,
+) -> Result<PathBuf, Error> {
+    if kind == Kind::SystemTimer {
+        return Ok(machine.system_units.clone());
+    }
+    // Not `--home`: the manager of the user that calls has to find it.
+    let base = match (&lookup.env.config, &lookup.env.home) {
+        (Some(config), _) => config.clone(),
+        (None, Some(home)) => home.join(".config"),
+        (None, None) => lookup.home()?.join(".config"),
+    };
+    Ok(base.join("systemd/user"))
+}

@@ -1,0 +1,172 @@
+//! A report is what was done about a schedule, or would be.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{Action, Kind, Machine, Request, State, present};
+use crate::error::Exit;
+use crate::output::Output;
+use crate::profile::Lookup;
+use crate::report::JSON_VERSION;
+
+/// What was done, or would be.
+#[derive(Debug)]
+pub struct Report {
+    pub(crate) request: Request,
+    pub(crate) name: String,
+    pub(crate) user: Option<String>,
+    pub(crate) slots: Vec<String>,
+    pub(crate) files: Vec<(PathBuf, String)>,
+    pub(crate) lines: Option<String>,
+    pub(crate) changed: bool,
+    pub(crate) to_type: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(request: Request, name: String) -> Self {
+        Self {
+            request,
+            name,
+            user: None,
+            slots: Vec::new(),
+            files: Vec::new(),
+            lines: None,
+            changed: false,
+            to_type: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Two schedules of one profile run everything twice.
+    pub(crate) fn warn_of_others(&mut self, name: &str, lookup: &Lookup, machine: &Machine) {
+        for kind in [Kind::UserTimer, Kind::SystemTimer, Kind::Cron] {
+            if kind == self.request.kind || present(name, kind, lookup, machine) == State::Absent {
+                continue;
+            }
+            let flags = format!("{}--remove", kind.flag());
+            let hint = command(name, &flags);
+            self.warnings.push(match self.request.action {
+                Action::Remove => format!("warning: there still is {}: `{hint}`", kind.noun()),
+                _ => format!(
+                    "warning: there is {} too, so every run comes twice; one of them is enough: `{hint}`",
+                    kind.noun()
+                ),
+            });
+        }
+    }
+
+    /// For the terminal, and for programs.
+    pub fn output(self) -> Output {
+        let warnings = self.warnings.clone();
+        let text = self.text();
+        let json = self.json();
+        match self.request.action {
+            Action::Print => Output::new(text, json),
+            Action::Install | Action::Remove => Output::done(text, json),
+        }
+        .ending(Exit::Complete, warnings)
+    }
+
+    fn text(&self) -> String {
+        let mut text = match self.request.action {
+            Action::Print => return self.printed(),
+            Action::Install => self.installed_text(),
+            Action::Remove => self.removed_text(),
+        };
+        if !self.to_type.is_empty() {
+            text += "no systemd answers here; where it does, type:\n";
+            for command in &self.to_type {
+                text += &format!("    {command}\n");
+            }
+        }
+        text
+    }
+
+    /// As it is written, with each file's name above it.
+    fn printed(&self) -> String {
+        if let Some(lines) = &self.lines {
+            return lines.clone();
+        }
+        let files: Vec<_> = self
+            .files
+            .iter()
+            .map(|(path, text)| format!("# {}\n{text}", path.display()))
+            .collect();
+        files.join("\n")
+    }
+
+    fn installed_text(&self) -> String {
+        let what = match self.changed {
+            true => "written",
+            false => "there already",
+        };
+        let mut text = String::new();
+        if self.lines.is_some() {
+            text += &format!(
+                "{what}: the block `rustic-hapi {}` in the crontab\n",
+                self.name
+            );
+        }
+        for (path, _) in &self.files {
+            text += &format!("{what}: {}\n", path.display());
+        }
+        if let Some(user) = &self.user {
+            text += &format!("runs as `{user}`, the hub's user\n");
+        }
+        text + &format!("runs at {}, local time\n", self.slots.join(", "))
+    }
+
+    fn removed_text(&self) -> String {
+        if !self.changed {
+            return format!(
+                "there was no {} to remove\n",
+                self.request.kind.noun().trim_start_matches("a ")
+            );
+        }
+        let mut text = String::new();
+        if self.lines.is_some() {
+            text += &format!(
+                "removed: the block `rustic-hapi {}` of the crontab\n",
+                self.name
+            );
+        }
+        for (path, _) in &self.files {
+            text += &format!("removed: {}\n", path.display());
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "version": JSON_VERSION,
+            "command": "schedule",
+            "action": match self.request.action {
+                Action::Print => "print",
+                Action::Install => "install",
+                Action::Remove => "remove",
+            },
+            "kind": self.request.kind.name(),
+            "profile": self.name,
+            "user": self.user,
+            "slots": self.slots,
+            "files": self.files.iter().map(|(path, text)| json!({ "path": path, "text": text })).collect::<Vec<_>>(),
+            "crontab": self.lines,
+            "changed": self.changed,
+            "to-type": self.to_type,
+            "warnings": self.warnings,
+        })
+    }
+}
+
+/// What to type.
+pub(crate) fn command(name: &str, flags: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let profile = match name {
+        "hapi" => String::new(),
+        name if name.chars().all(plain) => format!("--profile {name} "),
+        name => format!("--profile {} ", crate::env::quoted(name)),
+    };
+    format!("rustic-hapi {profile}schedule {flags}")
+}
