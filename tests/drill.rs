@@ -697,3 +697,23 @@ fn one_damaged_key_of_two_harms_nothing_or_is_named() {
     fs::rename(&first, home.dir.path().join("away")).unwrap();
     home.drill(&[]).exits(0);
 }
+
+#[test]
+fn a_weekly_drill_is_run_once_a_week() {
+    let home = Home::initialised();
+    let at = |time: &str, args: &[&str]| home.at(time, args);
+    for day in 1..=3 {
+        at(&format!("2026-03-0{day}T06:00:00Z"), &["snapshot"]).exits(0);
+    }
+    let weekly = ["drill", "--weekly", "--json"];
+    let first = at("2026-03-03T18:00:00Z", &weekly).exits(0).json();
+    assert_eq!(first["outcome"], "proven");
+    let again = at("2026-03-04T06:00:00Z", &weekly).exits(0).json();
+    assert!(again["nothing-to-do"].is_string(), "{again}");
+    // Six hours early it is not due; the slot of a week later is.
+    at("2026-03-10T12:00:00Z", &weekly).exits(0);
+    let next = at("2026-03-10T18:00:00Z", &weekly).exits(0).json();
+    assert_eq!(next["outcome"], "proven");
+    let drills = std::fs::read_to_string(home.state().join("drills.jsonl")).unwrap();
+    assert_eq!(drills.lines().count(), 2);
+}

@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, Local, TimeDelta};
 use clap::{Args, Parser, Subcommand};
 
 use crate::choice::Which;
 use crate::drill;
+use crate::drill_history;
 use crate::error::Error;
 use crate::init;
 use crate::inplace;
@@ -222,6 +223,9 @@ pub struct DrillArgs {
     /// A random snapshot that is not the newest of its series
     #[arg(long, conflicts_with = "snapshot")]
     older: bool,
+    /// A random older snapshot, unless there was a drill this week: for a timer
+    #[arg(long, conflicts_with_all = ["snapshot", "older"])]
+    weekly: bool,
     /// Prove that the secrets open: an age identity file, or an SSH private key
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
@@ -335,9 +339,17 @@ pub enum ProfileCommand {
 
 impl Cli {
     /// What is to be on record and told of, under which name, and whether without telling anybody.
-    pub fn supervised(&self) -> Option<(&'static str, bool)> {
+    pub fn supervised(
+        &self,
+        lookup: &Lookup,
+        now: DateTime<Local>,
+    ) -> Option<(&'static str, bool)> {
         match &self.command {
             Command::Snapshot(args) => Some(("snapshot", args.dry_run)),
+            Command::Drill(args) if args.weekly => {
+                let state = lookup.state().ok()?;
+                drill_history::is_due(&state, now).then_some(("drill", false))
+            }
             Command::Drill(_) => Some(("drill", true)),
             _ => None,
         }
@@ -414,7 +426,8 @@ impl DrillArgs {
     /// What is meant.
     pub fn request(&self) -> drill::Request {
         drill::Request {
-            which: which(self.snapshot.as_deref(), self.older),
+            which: which(self.snapshot.as_deref(), self.older || self.weekly),
+            weekly: self.weekly,
             host: self.host.clone(),
             scratch: self.scratch.clone(),
             keep: self.keep,

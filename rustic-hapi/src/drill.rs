@@ -33,6 +33,8 @@ const MARGIN: u64 = 64 << 20;
 pub struct Request {
     /// Which snapshots.
     pub which: Which,
+    /// Only where a week has passed since the last one.
+    pub weekly: bool,
     /// Another host's snapshots than the profile's.
     pub host: Option<String>,
     /// Where the scratch folder is made; the staging folder unless given.
@@ -187,6 +189,27 @@ impl Report {
     }
 }
 
+/// Why a weekly drill has nothing to do now, if so.
+///
+/// # Errors
+/// The record of drills cannot be read.
+pub fn not_due(
+    profile: &Profile,
+    request: &Request,
+    now: DateTime<Local>,
+) -> Result<Option<String>, Error> {
+    if !request.weekly || drill_history::is_due(&profile.state, now) {
+        return Ok(None);
+    }
+    let last = drill_history::last(profile)?;
+    Ok(last.map(|last| {
+        format!(
+            "nothing to do: the last drill was {} ago",
+            crate::report::age(now.fixed_offset() - last.time)
+        )
+    }))
+}
+
 /// Drills, and writes down how it went.
 ///
 /// # Errors
@@ -240,7 +263,12 @@ fn drill(
     let started = Instant::now();
     let repository = Repository::open(profile, stop, ui.clone())?;
     let mut library = Library::open(&repository, profile, request.host.as_deref())?;
-    let chosen = library.choose(profile, &request.which, &[], now)?;
+    let mut chosen = library.choose(profile, &request.which, &[], now);
+    // In its first days a repository has no older snapshot.
+    if request.weekly && matches!(chosen, Err(Error::NoSnapshot { .. })) {
+        chosen = library.choose(profile, &Which::Newest, &[], now);
+    }
+    let chosen = chosen?;
     let scratch = Scratch::make(profile, request)?;
     let place = Place::open(&scratch.path().join("restored"))?;
     // The live hub may write to the same file system: a drill must not be what fills it.

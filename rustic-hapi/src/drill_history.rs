@@ -4,15 +4,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, FixedOffset};
+use chrono::{DateTime, FixedOffset, Local, TimeDelta};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Boot;
 use crate::error::Error;
 use crate::lock::{private_folder, write_private};
 use crate::profile::{Profile, is_absent};
+
+const FILE: &str = "drills.jsonl";
 
 /// Lines that are kept.
 const KEPT: usize = 500;
@@ -71,7 +73,7 @@ pub enum DrillOutcome {
 }
 
 fn file(profile: &Profile) -> PathBuf {
-    profile.state.join("drills.jsonl")
+    profile.state.join(FILE)
 }
 
 /// Writes a drill down, on the disk when this returns.
@@ -114,6 +116,22 @@ pub fn last(profile: &Profile) -> Result<Option<Record>, Error> {
     Ok(all(profile)?.pop())
 }
 
+/// Whether a week has passed since a drill was last run to its end, by the record in a state folder.
+/// An hour less counts, so that a weekly one does not slip by a slot each week.
+pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
+    let records = read(&state.join(FILE)).unwrap_or_default();
+    let last = records
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Record>(line).ok())
+        .filter(|record| record.outcome != DrillOutcome::Failed)
+        .map(|record| record.time)
+        .max();
+    last.is_none_or(|last| {
+        let age = now.fixed_offset() - last;
+        age >= TimeDelta::days(7) - TimeDelta::hours(1) || age < TimeDelta::hours(-1)
+    })
+}
+
 /// All drills that are on record, the oldest first.
 ///
 /// # Errors
@@ -130,13 +148,13 @@ pub fn all(profile: &Profile) -> Result<Vec<Record>, Error> {
         .collect())
 }
 
-fn read(path: &PathBuf) -> Result<String, Error> {
+fn read(path: &Path) -> Result<String, Error> {
     let mut text = Vec::new();
     match File::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
         Ok(_) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_absent(&error) => Ok(String::new()),
         Err(error) => Err(Error::State {
-            path: path.clone(),
+            path: path.into(),
             error,
         }),
     }

@@ -23,9 +23,9 @@ fn main() -> ExitCode {
     let ui = cli.global.ui();
     let lookup = cli.global.lookup();
     let work = || run(&cli, &lookup, &signals, &ui);
-    let mut output = match cli.supervised() {
+    let now = rustic_hapi::process::now();
+    let mut output = match cli.supervised(&lookup, now) {
         Some((command, quietly)) => {
-            let now = rustic_hapi::process::now();
             let task = Task {
                 command,
                 lookup: &lookup,
@@ -130,16 +130,13 @@ fn run(
         }
         Command::Drill(args) => {
             let profile = Profile::load_or_bare(lookup)?;
+            let request = args.request();
+            if let Some(why) = rustic_hapi::drill::not_due(&profile, &request, now)? {
+                return Ok(Output::nothing_to_do("drill", &why));
+            }
             let identities = identities(args.identity.as_deref(), stop, ui)?;
-            rustic_hapi::drill::run(
-                &profile,
-                &args.request(),
-                identities.as_ref(),
-                now,
-                stop,
-                ui,
-            )
-            .map(|report| report.output(ui.colour))
+            rustic_hapi::drill::run(&profile, &request, identities.as_ref(), now, stop, ui)
+                .map(|report| report.output(ui.colour))
         }
         Command::Restore(args) => {
             let profile = Profile::load_or_bare(lookup)?;

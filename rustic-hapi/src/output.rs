@@ -64,6 +64,14 @@ impl Output {
         self
     }
 
+    /// A command that finds that it need not do anything now.
+    pub fn nothing_to_do(command: &str, why: &str) -> Self {
+        let json = json!({
+            "version": JSON_VERSION, "command": command, "exit": 0, "nothing-to-do": why,
+        });
+        Self::done(format!("{why}\n"), json)
+    }
+
     /// An error.
     pub fn of_error(error: &Error) -> Self {
         let mut complaints = vec![format!("error: {error}")];
