@@ -302,6 +302,9 @@ impl Error {
                 "nothing was restored from it; `rustic-hapi check --read-data` tells what else is affected, `rustic-hapi snapshots` what other snapshots there are".into()
             }
             Self::NoRoom { .. } => "make room there, or choose another place".into(),
+            Self::Tool { command, .. } if command.starts_with("crontab") => {
+                "is cron installed, and may this user use it? A systemd timer needs neither: `rustic-hapi schedule --install`".into()
+            }
             Self::Identity(error) => return error.hint(),
             Self::NoScratch { .. } => "name a folder with room with `--scratch DIR`".into(),
             Self::Drill { error } | Self::Undone { error } | Self::NotUndone { error, .. } => {

@@ -183,6 +183,12 @@ fn write_public(path: &Path, text: &str) -> Result<bool, Error> {
 }
 
 fn at(path: &Path, error: io::Error) -> Error {
+    if path.starts_with("/etc") && error.kind() == io::ErrorKind::PermissionDenied {
+        return Error::Usage {
+            fact: format!("`{}` is root's to change", path.display()),
+            hint: Some("run it with `sudo` and `--home HOME`, or leave `--system` out".into()),
+        };
+    }
     Error::State {
         path: path.into(),
         error,
