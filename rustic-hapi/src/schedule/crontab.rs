@@ -43,8 +43,6 @@ fn command(job: &Job) -> Result<String, Error> {
     }
     words.push(word(&job.binary));
     words.extend(job.options.iter().map(|option| word(option)));
-    // Only trouble is worth a mail.
-    words.push("-q snapshot".to_owned());
     let refused = |fact: String, hint: &str| Error::Usage {
         fact,
         hint: Some(hint.to_owned()),
@@ -61,7 +59,9 @@ fn command(job: &Job) -> Result<String, Error> {
         ));
     }
     // Cron makes a line's end of `%`.
-    let command = words.join(" ").replace('%', "\\%");
+    let program = words.join(" ").replace('%', "\\%");
+    // Only trouble is worth a mail. The drill finds out by itself whether it is due.
+    let command = format!("{program} -q snapshot && {program} -q drill --weekly");
     if command.len() > MAX_COMMAND {
         return Err(refused(
             format!(
@@ -246,8 +246,8 @@ mod tests {
         assert_eq!(
             text,
             "# rustic-hapi hapi: begin\n\
-             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot\n\
-             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot\n\
+             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot && /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
+             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot && /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
              # rustic-hapi hapi: end\n"
         );
     }

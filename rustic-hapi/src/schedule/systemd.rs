@@ -100,11 +100,14 @@ pub(crate) fn units(
         service += &format!("User={}\n", account.name);
     }
     let options: Vec<_> = job.options.iter().map(|o| argument(o)).collect();
-    service += &format!(
-        "ExecStart={} {} snapshot\n",
-        quoted(&job.binary),
-        options.join(" ")
-    );
+    // The second one after a complete run only; it finds out by itself whether it is due.
+    for command in ["snapshot", "drill --weekly"] {
+        service += &format!(
+            "ExecStart={} {} {command}\n",
+            quoted(&job.binary),
+            options.join(" ")
+        );
+    }
     for (name, value) in &job.variables {
         service += &format!("Environment={}\n", quoted(&format!("{name}={value}")));
     }
@@ -170,6 +173,9 @@ impl Writable {
         // The run locks lie beside the state folder.
         folders.extend(profile.state.parent().map(Path::to_path_buf));
         folders.push(profile.staging.clone());
+        // Written whole beside the old one, so the folder it is.
+        let textfile = profile.metrics.as_deref().and_then(Path::parent);
+        folders.extend(textfile.map(Path::to_path_buf));
         let mut paths = BTreeSet::new();
         match profile.location.local() {
             Some(folder) => _ = paths.insert(folder.to_path_buf()),
