@@ -477,3 +477,74 @@ fn a_third_less_is_told_and_so_is_a_database_that_nothing_is_written_to() {
             .contains("tagged shrunk")
     );
 }
+
+#[test]
+fn another_machine_tells_that_it_is_stale_and_that_it_is_so_no_more() {
+    let home = Home::initialised();
+    home.at("2026-03-01T06:00:00Z", &["snapshot"]).exits(0);
+    let server = Server::start("200");
+    told_by(&home, Some(&server.url()), None);
+    let look = |time: &str, code| {
+        home.at(time, &["status", "--notify", "-q"]).exits(code);
+    };
+    look("2026-03-01T08:00:00Z", 0);
+    assert_eq!(server.paths(), Vec::<String>::new());
+    look("2026-03-03T08:00:00Z", 20);
+    told_by(&home, None, None);
+    home.at("2026-03-03T18:00:00Z", &["snapshot"]).exits(0);
+    told_by(&home, Some(&server.url()), None);
+    look("2026-03-03T19:00:00Z", 0);
+    look("2026-03-03T20:00:00Z", 0);
+    assert_eq!(server.paths(), ["/20", ""]);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let home = Home::initialised();
+    // A server that accepts and never answers holds the run up.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    home.edit_profile(|text| {
+        text.replace(
+            &format!("location = {:?}", home.repository()),
+            &format!("location = \"rest:http://127.0.0.1:{port}/\""),
+        )
+    });
+    let mut child = home
+        .command()
+        .arg("snapshot")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let signal = |child: &Child| {
+        Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap();
+    };
+    signal(&child);
+    thread::sleep(Duration::from_millis(300));
+    signal(&child);
+    let started = Instant::now();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(started.elapsed() < Duration::from_secs(5));
+
+    // One is enough, with a little patience: nobody waits for such a server for minutes.
+    let server = Server::start("200");
+    told_by(&home, Some(&server.url()), None);
+    let mut child = home
+        .command()
+        .arg("snapshot")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_millis(500));
+    signal(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(server.paths(), ["/start", "/130"]);
+    let left: Vec<_> = fs::read_dir(home.state().join("staging"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

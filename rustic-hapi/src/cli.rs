@@ -199,6 +199,10 @@ pub struct StatusArgs {
     /// A block to paste into an issue or a hand-over
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
+    /// Tell whom `[notify]` names when it is stale, and when it is so no more: for another machine's
+    /// timer
+    #[arg(long)]
+    notify: bool,
 }
 
 /// Arguments of `forget`.
@@ -351,6 +355,7 @@ impl Cli {
                 drill_history::is_due(&state, now).then_some(("drill", false))
             }
             Command::Drill(_) => Some(("drill", true)),
+            Command::Status(args) if args.notify => Some(("status", false)),
             _ => None,
         }
     }

@@ -21,6 +21,31 @@ pub fn protect() {
     }
 }
 
+/// Ends the processes that this one started: what serves a repository must not outlive it.
+pub(crate) fn end_children() {
+    let threads = std::fs::read_dir("/proc/self/task");
+    for thread in threads.into_iter().flatten().flatten() {
+        let children = std::fs::read_to_string(thread.path().join("children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            if let Some(pid) = child.parse().ok().and_then(rustix::process::Pid::from_raw) {
+                // One that is gone already is what was wanted.
+                _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+    }
+}
+
+/// Removes the staging folders of this very process, where nothing else will get to it.
+pub(crate) fn remove_own_folders(staging: &std::path::Path) {
+    let ours = format!("run-{}-", std::process::id());
+    for entry in std::fs::read_dir(staging).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&ours) {
+            // What cannot be removed now, the next run's sweep removes.
+            _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Whether SIGHUP was set to be ignored before this process began (proc(5), `SigIgn`).
 pub fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -2,15 +2,16 @@
 //! is broken, the lock is held, the code panics or a signal ends it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
 
 use crate::error::{Error, Exit};
 use crate::notify::{self, Message, Notify, Outcome};
 use crate::output::Output;
-use crate::profile::Lookup;
+use crate::profile::{Lookup, Profile};
 use crate::runs::{self, Run};
 use crate::ui::Ui;
 
@@ -27,83 +28,154 @@ pub struct Task<'a> {
     pub quietly: bool,
 }
 
+/// How long the work gets to end after a signal. What waits for a server that does not answer would
+/// take minutes, and systemd kills after 90 s without anybody having been told.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Does the work, and sees to it that its end is known. `signal` tells whether one ended it.
 pub fn supervise(
     task: Task<'_>,
     ui: &Ui,
-    signal: &dyn Fn() -> Option<Error>,
+    signal: &(dyn Fn() -> Option<Error> + Sync),
     work: impl FnOnce() -> Result<Output, Error>,
 ) -> Output {
-    let started = Instant::now();
-    let id = runs::new_id();
-    ui.named(&id);
-    let notify = match task.quietly {
-        true => Notify::default(),
-        false => Notify::find(task.lookup),
+    let ending = Ending {
+        task,
+        ui,
+        id: runs::new_id(),
+        started: Instant::now(),
+        notify: match task.quietly {
+            true => Notify::default(),
+            false => Notify::find(task.lookup),
+        },
     };
-    let message = |outcome, exit, text| Message {
-        outcome,
-        exit,
-        run: id.clone(),
-        command: task.command,
-        profile: notify::name_of(task.lookup),
-        host: crate::host_name(),
-        text,
-    };
+    ui.named(&ending.id);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // That it begins is told beside the work: a server that hangs holds nothing up. A look at the
+        // state is no run: only what is wrong is told of it, and that it is no more.
+        let start = (!ending.notify.is_empty() && !ending.looks()).then(|| {
+            let (notify, start) = (
+                ending.notify.clone(),
+                ending.message(Outcome::Start, 0, String::new()),
+            );
+            thread::spawn(move || notify.tell(&start))
+        });
+        let watch = scope.spawn(|| ending.watch(&done, signal));
+        let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let what = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(Error::Internal {
+                what: what.chars().take(200).collect(),
+            })
+        });
+        done.store(true, Ordering::SeqCst);
+        watch.thread().unpark();
+        let mut output = ended.unwrap_or_else(|error| Output::of_error(&signal().unwrap_or(error)));
+        // A run that was told to stop and still has everything is complete.
+        if let Some(error) = signal().filter(|_| output.exit != Exit::Complete) {
+            output.ended_by(&error);
+        }
+        let failures = start
+            .and_then(|start| start.join().ok())
+            .unwrap_or_default();
+        ending.tell(&mut output, failures);
+        output
+    })
+}
 
-    // That it begins is told beside the work: a server that hangs holds nothing up.
-    let start = (!notify.is_empty()).then(|| {
-        let (notify, start) = (notify.clone(), message(Outcome::Start, 0, String::new()));
-        thread::spawn(move || notify.tell(&start))
-    });
-    let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(Error::Internal {
-            what: what.chars().take(200).collect(),
-        })
-    });
-    let mut output = ended.unwrap_or_else(|error| Output::of_error(&signal().unwrap_or(error)));
-    // A run that was told to stop and still has everything is complete.
-    if let Some(error) = signal().filter(|_| output.exit != Exit::Complete) {
-        output.ended_by(&error);
-    }
-    output.named(&id);
+/// What is to be done at the end of a run.
+struct Ending<'a> {
+    task: Task<'a>,
+    ui: &'a Ui,
+    id: String,
+    started: Instant,
+    notify: Notify,
+}
 
-    let before = task
-        .lookup
-        .state()
-        .ok()
-        .and_then(|state| runs::last(&state).ok())
-        .and_then(|runs| runs.into_iter().rfind(|run| run.command == task.command));
-    let outcome = match output.exit {
-        Exit::Complete if before.is_some_and(|run| run.exit != 0) => Outcome::Recovery,
-        Exit::Complete => Outcome::Success,
-        Exit::Incomplete => Outcome::Partial,
-        _ => Outcome::Failure,
-    };
-    let run = Run {
-        id: id.clone(),
-        command: task.command.to_owned(),
-        time: task.now.fixed_offset(),
-        seconds: started.elapsed().as_secs_f64(),
-        exit: output.exit as u8,
-        line: output.summary(),
-        complaints: output
-            .complaints
-            .iter()
-            .map(|line| notify::redacted(line))
-            .collect(),
-    };
-    let recorded = task.lookup.state().map_err(Error::from);
-    if let Err(error) = recorded.and_then(|state| runs::append(&state, run)) {
-        ui.warn(format_args!("this run is not on record: {error}"));
+impl Ending<'_> {
+    fn looks(&self) -> bool {
+        self.task.command == "status"
     }
 
-    if !notify.is_empty() {
+    /// Ends the process itself where the work does not end after a signal.
+    fn watch(&self, done: &AtomicBool, signal: &(dyn Fn() -> Option<Error> + Sync)) {
+        let is_done = || done.load(Ordering::SeqCst);
+        let mut asked: Option<Instant> = None;
+        while !is_done() {
+            thread::park_timeout(Duration::from_millis(250));
+            let Some(error) = signal() else { continue };
+            if asked.get_or_insert_with(Instant::now).elapsed() < PATIENCE || is_done() {
+                continue;
+            }
+            crate::process::end_children();
+            if let Ok(profile) = Profile::load(self.task.lookup) {
+                crate::process::remove_own_folders(&profile.staging);
+            }
+            let mut output = Output::of_error(&error);
+            self.tell(&mut output, Vec::new());
+            for line in &output.complaints {
+                self.ui.complain(line);
+            }
+            std::process::exit(i32::from(output.exit as u8));
+        }
+    }
+
+    fn message(&self, outcome: Outcome, exit: u8, text: String) -> Message {
+        Message {
+            outcome,
+            exit,
+            run: self.id.clone(),
+            command: self.task.command,
+            profile: notify::name_of(self.task.lookup),
+            host: crate::host_name(),
+            text,
+        }
+    }
+
+    /// Writes down how it ended, and tells it.
+    fn tell(&self, output: &mut Output, mut failures: Vec<String>) {
+        output.named(&self.id);
+        let state = self.task.lookup.state().map_err(Error::from);
+        let before = state
+            .as_ref()
+            .ok()
+            .and_then(|state| runs::last(state).ok())
+            .and_then(|runs| {
+                runs.into_iter()
+                    .rfind(|run| run.command == self.task.command)
+            });
+        let outcome = match output.exit {
+            Exit::Complete if before.is_some_and(|run| run.exit != 0) => Outcome::Recovery,
+            Exit::Complete => Outcome::Success,
+            Exit::Incomplete => Outcome::Partial,
+            Exit::Stale => Outcome::Stale,
+            _ => Outcome::Failure,
+        };
+        let run = Run {
+            id: self.id.clone(),
+            command: self.task.command.to_owned(),
+            time: self.task.now.fixed_offset(),
+            seconds: self.started.elapsed().as_secs_f64(),
+            exit: output.exit as u8,
+            line: output.summary(),
+            complaints: output
+                .complaints
+                .iter()
+                .map(|line| notify::redacted(line))
+                .collect(),
+        };
+        if let Err(error) = state.and_then(|state| runs::append(&state, run)) {
+            self.ui
+                .warn(format_args!("this run is not on record: {error}"));
+        }
+        let nobody_needs_to_know = self.looks() && outcome == Outcome::Success;
+        if self.notify.is_empty() || nobody_needs_to_know {
+            return;
+        }
         let mut text = output.summary();
         let told = |line: &&String| **line != text;
         let rest: Vec<String> = output.complaints.iter().filter(told).cloned().collect();
@@ -111,14 +183,13 @@ pub fn supervise(
             text.push('\n');
             text += line;
         }
-        let mut failures = start
-            .and_then(|start| start.join().ok())
-            .unwrap_or_default();
-        failures.extend(notify.tell(&message(outcome, output.exit as u8, text)));
+        failures.extend(
+            self.notify
+                .tell(&self.message(outcome, output.exit as u8, text)),
+        );
         failures.dedup();
         for failure in failures {
-            ui.warn(failure);
+            self.ui.warn(failure);
         }
     }
-    output
 }
