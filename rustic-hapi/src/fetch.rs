@@ -6,6 +6,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
 
 use rustic_core::repofile::Node;
 use sha2::{Digest, Sha256};
@@ -20,6 +22,8 @@ use crate::ui::Ui;
 
 /// A secret's ciphertext is opened in memory, so a large one is no secret of ours.
 const LARGEST_SECRET: u64 = 64 << 20;
+/// Bytes of a large file after which what is there is sent to the disk.
+const FLUSH: u64 = 64 << 20;
 
 /// Why a file did not come.
 #[derive(Debug)]
@@ -46,7 +50,26 @@ pub(crate) struct Fetch<'a> {
 impl Fetch<'_> {
     /// Writes an entry's bytes to a file, and compares them with the manifest.
     pub(crate) fn into_file(self, entry: &EntryRecord, file: &mut File) -> Result<(), Failure> {
-        self.stream(entry, file)
+        if entry.size.unwrap_or(0) < 2 * FLUSH {
+            return self.stream(entry, file);
+        }
+        let flushed = file.try_clone().map_err(Failure::Local)?;
+        let (more, told) = mpsc::sync_channel::<()>(1);
+        thread::scope(|scope| {
+            // What is written goes to the disk beside the decrypting of the rest. Its errors are those
+            // of the last sync, too, which is the caller's.
+            scope.spawn(move || {
+                while told.recv().is_ok() {
+                    _ = flushed.sync_data();
+                }
+            });
+            let mut early = Early {
+                file,
+                written: 0,
+                more,
+            };
+            self.stream(entry, &mut early)
+        })
     }
 
     /// An entry's bytes in memory.
@@ -110,6 +133,30 @@ impl Fetch<'_> {
         self.contents
             .node(&entry.path.to_path())
             .ok_or_else(|| Failure::Difference("it is not in the tree as it should be".into()))
+    }
+}
+
+/// Has what was written flushed every now and then.
+struct Early<'a> {
+    file: &'a mut File,
+    written: u64,
+    more: mpsc::SyncSender<()>,
+}
+
+impl Write for Early<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        if self.written >= FLUSH {
+            self.written = 0;
+            // One that is still at it will hear of the next.
+            _ = self.more.try_send(());
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
