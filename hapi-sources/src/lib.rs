@@ -19,6 +19,7 @@ mod file;
 mod git;
 mod guard;
 mod identity;
+mod probe;
 mod secret;
 mod source;
 mod sqlite;
@@ -36,6 +37,7 @@ pub use error::{
     StagingError,
 };
 pub use identity::{Identities, Passphrase, Plaintext};
+pub use probe::{Probe, probe};
 pub use secret::{Recipients, SecretCache};
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
 pub use sqlite::{examine, tables};

@@ -43,12 +43,11 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
         return Ok(capture);
     }
     let found = Pattern::parse(&source.path)?.find(&tree::exclusions(source)?, &c.stop)?;
-    let side = |p: &Path| {
-        SIDE_FILES
-            .iter()
-            .any(|s| p.as_os_str().as_encoded_bytes().ends_with(s.as_bytes()))
-    };
-    let paths: Vec<PathBuf> = found.paths.into_iter().filter(|p| !side(p)).collect();
+    let paths: Vec<PathBuf> = found
+        .paths
+        .into_iter()
+        .filter(|p| !is_side_file(p))
+        .collect();
     let mut failures = found.failures;
     if paths.is_empty() && failures.is_empty() {
         return Err(CaptureError::NoMatch {
@@ -67,6 +66,30 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
     }
     capture.failures = failures;
     Ok(capture)
+}
+
+/// Whether SQLite would call a file of a database's so.
+pub(crate) fn is_side_file(path: &Path) -> bool {
+    let name = path.as_os_str().as_encoded_bytes();
+    SIDE_FILES.iter().any(|s| name.ends_with(s.as_bytes()))
+}
+
+/// Opens a database, reads one value and closes it: what a capture begins with. Tells whether it is
+/// in WAL mode.
+pub(crate) fn probe(path: &Path) -> Result<bool, CaptureError> {
+    let live = Live::look(path)?;
+    let open = live.open()?;
+    let read = || -> Result<bool, rusqlite::Error> {
+        open.busy_timeout(Duration::from_secs(5))?;
+        let () = open.query_row("PRAGMA user_version", [], |_| Ok(()))?;
+        let mode: String = open.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        Ok(mode == "wal")
+    };
+    match read() {
+        // A capture copies what it can of a damaged one, and says so.
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(false),
+        read => read.map_err(|e| live.error(&e)),
+    }
 }
 
 /// The bytes to copy, about: the database's and its WAL's.

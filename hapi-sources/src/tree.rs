@@ -177,7 +177,7 @@ fn failure(path: &Path, error: CaptureError) -> Failure {
 }
 
 /// The failure of a walk's step; none where something merely vanished meanwhile.
-fn walk_failure(e: walkdir::Error, root: &Path) -> Option<Failure> {
+pub(crate) fn walk_failure(e: walkdir::Error, root: &Path) -> Option<Failure> {
     let path = e.path().unwrap_or(root).to_owned();
     let error = e.into_io_error()?;
     (error.kind() != std::io::ErrorKind::NotFound).then(|| Failure {
@@ -187,7 +187,7 @@ fn walk_failure(e: walkdir::Error, root: &Path) -> Option<Failure> {
 }
 
 /// Makes sure that a folder to walk is one, and tells which: its device and inode.
-fn folder(path: &Path) -> Result<(u64, u64), CaptureError> {
+pub(crate) fn folder(path: &Path) -> Result<(u64, u64), CaptureError> {
     let pinned = Pinned::new(path, Links::Follow).map_err(|e| file::look_error(path, e))?;
     if pinned.stat.is_dir() {
         return Ok((pinned.stat.dev(), pinned.stat.ino()));
@@ -209,7 +209,7 @@ pub(crate) fn exclusions(source: &Source) -> Result<Vec<GlobMatcher>, SourceErro
         .collect()
 }
 
-fn excluded(exclude: &[GlobMatcher], base: &Path, path: &Path) -> bool {
+pub(crate) fn excluded(exclude: &[GlobMatcher], base: &Path, path: &Path) -> bool {
     let below = path.strip_prefix(base).unwrap_or(path);
     exclude.iter().any(|m| m.is_match(below))
 }

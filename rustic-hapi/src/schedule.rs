@@ -27,9 +27,13 @@ use std::path::Path;
 pub use self::machine::Machine;
 pub use self::report::Report;
 
+pub(crate) use self::account::Account;
 use self::crontab::Crontab;
+pub(crate) use self::job::uses_rclone;
 use self::plan::{Plan, Text, unit_folder};
 use self::systemd::Scope;
+pub(crate) use self::systemd::databases;
+pub(crate) use self::tool::ask;
 use crate::error::Error;
 use crate::profile::{Lookup, Profile};
 
@@ -224,7 +228,8 @@ impl Kind {
         }
     }
 
-    fn noun(self) -> &'static str {
+    /// In words.
+    pub(crate) fn noun(self) -> &'static str {
         match self {
             Self::UserTimer => "a timer of the user's",
             Self::SystemTimer => "a timer of the system's",
@@ -232,7 +237,8 @@ impl Kind {
         }
     }
 
-    fn flag(self) -> &'static str {
+    /// What `schedule` takes to mean it.
+    pub(crate) fn flag(self) -> &'static str {
         match self {
             Self::UserTimer => "",
             Self::SystemTimer => "--system ",
