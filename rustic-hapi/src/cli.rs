@@ -112,6 +112,12 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
     },
+    /// Find now what would make the next unattended run fail
+    Doctor {
+        /// Look again with the environment that cron gives
+        #[arg(long)]
+        as_cron: bool,
+    },
     /// Apply the retention plan, or show it with --dry-run
     Forget(ForgetArgs),
     /// Print the variables with which restic and rustic open the same repository

@@ -13,6 +13,7 @@ pub mod cli;
 mod collisions;
 pub mod contents;
 pub mod demo;
+pub mod doctor;
 pub mod drill;
 pub mod drill_history;
 pub mod env;

@@ -158,6 +158,16 @@ fn run(
             rustic_hapi::check::run(&profile, *read_data, host.as_deref(), now, stop, ui)
                 .map(|report| report.output(ui.colour))
         }
+        Command::Doctor { as_cron } => {
+            let machine = rustic_hapi::schedule::Machine::here()?;
+            let request = rustic_hapi::doctor::Request {
+                as_cron: *as_cron,
+                arguments: std::env::args_os().skip(1).collect(),
+                zone: std::env::var_os("TZ"),
+            };
+            rustic_hapi::doctor::run(lookup, &request, &machine, now, stop)
+                .map(|report| report.output(ui))
+        }
         Command::Forget(args) => {
             let profile = Profile::load(lookup)?;
             rustic_hapi::forget(&profile, args, now, stop, ui)

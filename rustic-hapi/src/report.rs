@@ -2,6 +2,7 @@
 //! JSON (docs/json.md) for programs.
 
 mod check;
+mod doctor;
 mod drill;
 mod inplace;
 mod restore;

@@ -1,0 +1,317 @@
+//! The machine that a run finds: room, folders, schedule, clock, programs.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+use chrono::{DateTime, Datelike, Local};
+use hapi_sources::Filter;
+
+use super::{Finding, free_at};
+use crate::env::quoted;
+use crate::profile::{Lookup, Profile, is_absent};
+use crate::report::bytes;
+use crate::runs;
+use crate::schedule::{self, Kind, Machine, State};
+
+/// The largest database is copied there before it is read.
+pub(super) fn staging(profile: &Profile, largest: u64) -> Finding {
+    const SUBJECT: &str = "staging";
+    /// What a capture wants to spare.
+    const MARGIN: u64 = 4 << 20;
+    let folder = profile.staging.display();
+    match free_at(&profile.staging) {
+        None => Finding::warn(
+            SUBJECT,
+            format!("not looked at: `{folder}` does not tell"),
+            "see what `df` says",
+        ),
+        Some(free) if free < largest.saturating_add(MARGIN) => Finding::fail(
+            SUBJECT,
+            format!(
+                "{} are free at `{folder}`, the copy of the largest database needs {}",
+                bytes(free),
+                bytes(largest)
+            ),
+            "make room, or choose another place with `staging` in the profile",
+        ),
+        Some(free) => Finding::ok(
+            SUBJECT,
+            format!(
+                "{} are free, the largest database needs {}",
+                bytes(free),
+                bytes(largest)
+            ),
+        ),
+    }
+}
+
+/// Copies of private data lie in them, so nobody else may look.
+pub(super) fn private(folders: &[&Path]) -> Finding {
+    const SUBJECT: &str = "private folders";
+    let user = rustix::process::geteuid().as_raw();
+    for folder in folders {
+        let shown = folder.display();
+        let word = quoted(&folder.to_string_lossy());
+        match fs::metadata(folder) {
+            Err(error) if is_absent(&error) => {}
+            Err(error) => {
+                return Finding::fail(
+                    SUBJECT,
+                    format!("`{shown}`: {error}"),
+                    "run this as the user that the hub runs as",
+                );
+            }
+            Ok(m) if m.uid() != user => {
+                return Finding::fail(
+                    SUBJECT,
+                    format!("`{shown}` is another user's ({})", m.uid()),
+                    format!("run this as that user, or `chown -R {user} {word}`"),
+                );
+            }
+            Ok(m) if m.mode() & 0o077 != 0 => {
+                return Finding::fail(
+                    SUBJECT,
+                    format!(
+                        "`{shown}` is open to others (mode {:04o})",
+                        m.mode() & 0o7777
+                    ),
+                    format!("`chmod 700 {word}`"),
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+    Finding::ok(SUBJECT, "nobody else looks into state and staging")
+}
+
+/// Whether the next unattended run comes at all.
+pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Finding {
+    const SUBJECT: &str = "schedule";
+    const INSTALL: &str = "rustic-hapi schedule --install";
+    let installed = schedule::installed(profile, lookup, machine);
+    let found: Vec<(Kind, bool, Option<bool>)> = [
+        (Kind::UserTimer, installed.user_timer),
+        (Kind::SystemTimer, installed.system_timer),
+        (Kind::Cron, installed.cron),
+    ]
+    .into_iter()
+    .filter_map(|(kind, state)| match state {
+        State::Absent => None,
+        State::Present { enabled, current } => Some((kind, enabled, current)),
+    })
+    .collect();
+    let Some((kind, enabled, current)) = found.first().copied() else {
+        return Finding::fail(
+            SUBJECT,
+            "nothing calls `snapshot`: no timer and no crontab has this profile",
+            format!("`{INSTALL}` (`--system`, or `--cron` without systemd)"),
+        );
+    };
+    if found.len() > 1 {
+        let all: Vec<_> = found.iter().map(|(kind, ..)| kind.noun()).collect();
+        return Finding::warn(
+            SUBJECT,
+            format!("each slot is called more than once: {}", all.join(", ")),
+            format!(
+                "`rustic-hapi schedule --remove{}` takes one away",
+                found[1].0.flag()
+            ),
+        );
+    }
+    let (noun, flag) = (kind.noun(), kind.flag());
+    if !enabled {
+        return Finding::fail(
+            SUBJECT,
+            format!("there is {noun}, and it is not enabled"),
+            format!("`{INSTALL}{flag}` enables it"),
+        );
+    }
+    if kind == Kind::UserTimer
+        && let Ok((user, false)) = schedule::lingers(machine)
+    {
+        return Finding::fail(
+            SUBJECT,
+            format!("the timer runs only while `{user}` is logged in"),
+            format!("`sudo loginctl enable-linger {}`", quoted(&user)),
+        );
+    }
+    if current != Some(true) {
+        return Finding::warn(
+            SUBJECT,
+            format!("{noun} is not what would be written now"),
+            format!("`{INSTALL}{flag}` writes it anew"),
+        );
+    }
+    if kind == Kind::Cron && !cron_runs() {
+        return Finding::warn(
+            SUBJECT,
+            "the crontab has it, and no cron is running, as far as this user can see",
+            "start it (`systemctl enable --now cron`), or use a timer: `rustic-hapi schedule --install`",
+        );
+    }
+    Finding::ok(SUBJECT, format!("{noun} calls `snapshot`"))
+}
+
+fn cron_runs() -> bool {
+    let crons = ["cron", "crond", "fcron", "systemd-cron", "busybox"];
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|process| fs::read_to_string(process.path().join("comm")).ok())
+        .any(|name| crons.contains(&name.trim()))
+}
+
+/// Slots, retention and freshness all go by it.
+pub(super) fn clock(zone: Option<&OsStr>, now: DateTime<Local>) -> Vec<Finding> {
+    const SUBJECT: &str = "clock";
+    /// There was no program to take a snapshot with before that.
+    const FIRST_YEAR: i32 = 2025;
+    if now.year() < FIRST_YEAR {
+        return vec![Finding::fail(
+            SUBJECT,
+            format!("it is {}, by the clock", now.format("%Y-%m-%d %H:%M")),
+            "set the clock: `timedatectl set-ntp true`",
+        )];
+    }
+    let told = zone.is_some_and(|zone| !zone.is_empty()) || Path::new("/etc/localtime").exists();
+    vec![match told {
+        true => Finding::ok(
+            SUBJECT,
+            format!("it is {}", now.format("%Y-%m-%d %H:%M %:z")),
+        ),
+        false => Finding::warn(
+            SUBJECT,
+            "no time zone is set: the profile's slots are taken to be UTC",
+            "`timedatectl set-timezone Europe/Berlin`, say",
+        ),
+    }]
+}
+
+/// A program of others, what it is needed for, and from which version on it does it well.
+struct Needed {
+    name: &'static str,
+    what_for: &'static str,
+    from: (u32, u32),
+    because: &'static str,
+}
+
+/// Those that are needed, there and new enough.
+pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
+    let git = Needed {
+        name: "git",
+        what_for: "a source has `filter = \"git-untracked\"`",
+        // `GIT_CONFIG_GLOBAL`: whatever the user's own settings run is kept out.
+        from: (2, 32),
+        because: "older ones read the user's settings, and may run what is named there",
+    };
+    let rclone = Needed {
+        name: "rclone",
+        what_for: "the repository's location begins with `rclone:`",
+        from: (1, 63),
+        because: "older ones leave a torn file under its final name when an upload is cut",
+    };
+    let filters = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
+    let mut findings = Vec::new();
+    if profile.sources.iter().any(filters) {
+        // Without git everything is taken: more, never less.
+        findings.push(program(&git, "version", Finding::warn));
+    }
+    if schedule::uses_rclone(profile) {
+        findings.push(program(&rclone, "version", Finding::fail));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("programs", "none of others is needed"));
+    }
+    findings
+}
+
+fn program(
+    needed: &Needed,
+    argument: &str,
+    absent: fn(&'static str, String, String) -> Finding,
+) -> Finding {
+    let Needed { name, from, .. } = *needed;
+    let text = match schedule::ask(Command::new(name).arg(argument)) {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => {
+            return absent(
+                name,
+                format!("{error}, and {}", needed.what_for),
+                format!("install {name}, or put its folder into `PATH`"),
+            );
+        }
+    };
+    let first = text.lines().next().unwrap_or_default();
+    match version(first) {
+        Some(there) if there >= from => Finding::ok(name, first.to_owned()),
+        there => Finding::warn(
+            name,
+            match there {
+                Some((major, minor)) => format!("it is {major}.{minor}; {}", needed.because),
+                None => "it does not tell its version".to_owned(),
+            },
+            format!("install {name} {}.{} or later", from.0, from.1),
+        ),
+    }
+}
+
+/// `git version 2.47.3`, `rclone v1.60.1-DEV`.
+fn version(line: &str) -> Option<(u32, u32)> {
+    let word = line.split_ascii_whitespace().find(|word| {
+        let word = word.strip_prefix('v').unwrap_or(word);
+        word.starts_with(|c: char| c.is_ascii_digit())
+    })?;
+    let mut parts = word.trim_start_matches('v').split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// What went wrong last time will go wrong again.
+pub(super) fn last_run(state: &Path) -> Finding {
+    const SUBJECT: &str = "last run";
+    let runs = match runs::last(state) {
+        Ok(runs) => runs,
+        Err(error) => {
+            return Finding::warn(SUBJECT, error.to_string(), "`rustic-hapi snapshot` by hand");
+        }
+    };
+    match runs.iter().rfind(|run| run.command == "snapshot") {
+        None => Finding::ok(SUBJECT, "there is none on record yet"),
+        Some(run) if run.exit == 0 => Finding::ok(
+            SUBJECT,
+            format!("went well, {}", run.time.format("%Y-%m-%d %H:%M")),
+        ),
+        Some(run) => Finding::warn(
+            SUBJECT,
+            format!(
+                "ended with exit code {} ({}): {}",
+                run.exit,
+                run.time.format("%Y-%m-%d %H:%M"),
+                run.line
+            ),
+            "once that is put right, `rustic-hapi snapshot` by hand",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("git version 2.47.3"), Some((2, 47)));
+        assert_eq!(version("rclone v1.60.1-DEV"), Some((1, 60)));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(version("what?"), None);
+    }
+
+    #[test]
+    fn a_clock_that_lost_its_battery_is_noticed() {
+        let old = DateTime::UNIX_EPOCH.with_timezone(&Local);
+        assert_eq!(clock(None, old)[0].verdict, super::super::Verdict::Fail);
+    }
+}

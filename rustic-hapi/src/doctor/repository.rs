@@ -1,0 +1,239 @@
+//! Where snapshots go: does it open, is it the right one, does it outlive this disk, is there room.
+
+use chrono::{DateTime, Local, TimeDelta};
+use hapi_sources::Stop;
+use rustix::fs::{Access, access};
+
+use super::{Finding, free_at};
+use crate::error::Error;
+use crate::history::{self, Snapshot};
+use crate::profile::Profile;
+use crate::recovery_key;
+use crate::report::bytes;
+use crate::repository::{Repository, chunk_size_for};
+use crate::ui::Ui;
+
+const UNOPENED: &str = "the repository did not open";
+
+/// Everything about it, in order.
+pub(super) fn look(
+    profile: &Profile,
+    database_bytes: u64,
+    now: DateTime<Local>,
+    stop: &Stop,
+) -> Vec<Finding> {
+    let location = &profile.location;
+    let opened = Repository::open_at_once(profile, stop, Ui::silent());
+    let mut findings = match &opened {
+        Ok(repository) => vec![
+            Finding::ok(
+                "repository",
+                format!(
+                    "`{location}` opens with `{}`",
+                    profile.password_file.display()
+                ),
+            ),
+            pinned(profile, repository),
+        ],
+        Err(error @ Error::OtherRepository { .. }) => vec![
+            Finding::ok("repository", format!("`{location}` opens")),
+            Finding::of_error("repository id", error, ""),
+        ],
+        Err(error) => vec![
+            Finding::of_error(
+                "repository",
+                error,
+                "look at the disk, the server or the network; `rustic-hapi snapshots` tries again",
+            ),
+            Finding::unseen("repository id", UNOPENED),
+        ],
+    };
+    findings.push(other_disk(profile));
+    let Ok(repository) = opened else {
+        let rest = ["room", "snapshots", "chunk size", "recovery key"];
+        findings.extend(rest.map(|subject| Finding::unseen(subject, UNOPENED)));
+        return findings;
+    };
+    match repository.snapshots() {
+        Ok(files) => {
+            let ours = history::ours(&files, profile);
+            findings.push(room(profile, &ours));
+            findings.push(times(&ours, now));
+        }
+        Err(error) => {
+            findings.push(Finding::unseen("room", "the snapshots cannot be listed"));
+            findings.push(Finding::of_error(
+                "snapshots",
+                &error,
+                "`rustic-hapi check` tells what is damaged",
+            ));
+        }
+    }
+    findings.push(chunk_size(&repository, database_bytes));
+    findings.push(kept_key(profile, &repository));
+    findings
+}
+
+fn pinned(profile: &Profile, repository: &Repository) -> Finding {
+    let id = repository.id();
+    match &profile.repository_id {
+        Some(_) => Finding::ok("repository id", format!("{} is the profile's", &id[..8])),
+        None => Finding::warn(
+            "repository id",
+            "the profile names none: another disk in its place would not be noticed",
+            format!("write `id = \"{id}\"` into `[repository]` of the profile"),
+        ),
+    }
+}
+
+fn other_disk(profile: &Profile) -> Finding {
+    const SUBJECT: &str = "other disk";
+    let Err(error) = crate::snapshot::off_the_disk(profile) else {
+        let shared = profile.sources.iter().find_map(|s| {
+            let reason = profile.location.shares_disk_with(&s.source.path)?;
+            Some((&s.source.path, reason))
+        });
+        return match shared {
+            None => Finding::ok(
+                SUBJECT,
+                "the repository is on another disk than the sources",
+            ),
+            Some((path, reason)) => Finding::warn(
+                SUBJECT,
+                format!("the repository dies with `{}`: {reason}", path.display()),
+                "copy it elsewhere (`restic copy`), or move it and take `allow-same-disk` out of the profile",
+            ),
+        };
+    };
+    Finding::of_error(SUBJECT, &error, "")
+}
+
+/// Room for a few runs like the last ones.
+fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
+    const SUBJECT: &str = "room";
+    const RUNS: u64 = 6;
+    const LEAST: u64 = 64 << 20;
+    let Some(folder) = profile.location.local() else {
+        return Finding::ok(SUBJECT, "not looked at: only the server knows");
+    };
+    for kind in ["snapshots", "index", "data"] {
+        let path = folder.join(kind);
+        if let Err(error) = access(&path, Access::WRITE_OK | Access::EXEC_OK) {
+            return Finding::fail(
+                SUBJECT,
+                format!("`{}` cannot be written to: {error}", path.display()),
+                "mount it for writing, or run this as the repository's owner",
+            );
+        }
+    }
+    let mut added: Vec<u64> = ours.iter().rev().take(10).filter_map(|s| s.added).collect();
+    added.sort_unstable();
+    let usual = added.get(added.len() / 2).copied().unwrap_or(0);
+    let needed = usual.saturating_mul(RUNS).max(LEAST);
+    match free_at(folder) {
+        None => Finding::warn(
+            SUBJECT,
+            format!("not looked at: `{}` does not tell", folder.display()),
+            "see what `df` says",
+        ),
+        Some(free) if free < needed => Finding::fail(
+            SUBJECT,
+            format!(
+                "{} are free at `{}`, the next {RUNS} runs may need {}",
+                bytes(free),
+                folder.display(),
+                bytes(needed)
+            ),
+            "make room there, or `rustic-hapi forget --prune` (what it marks is freed a day later)",
+        ),
+        Some(free) => Finding::ok(
+            SUBJECT,
+            format!(
+                "{} are free, a run adds about {}",
+                bytes(free),
+                bytes(usual)
+            ),
+        ),
+    }
+}
+
+/// A clock that was wrong once, or is now.
+fn times(ours: &[Snapshot], now: DateTime<Local>) -> Finding {
+    const SUBJECT: &str = "snapshots";
+    match ours.last() {
+        None => Finding::warn(
+            SUBJECT,
+            "there is none yet",
+            "`rustic-hapi snapshot` takes one",
+        ),
+        Some(newest) if newest.time > now + TimeDelta::minutes(10) => Finding::fail(
+            SUBJECT,
+            format!("the newest, {newest}, is in the future"),
+            format!(
+                "see whether the clock is right (`timedatectl`); if it is now, `restic forget {}` removes that snapshot",
+                newest.short_id()
+            ),
+        ),
+        Some(newest) => Finding::ok(SUBJECT, format!("the newest of {} is {newest}", ours.len())),
+    }
+}
+
+fn chunk_size(repository: &Repository, database_bytes: u64) -> Finding {
+    const SUBJECT: &str = "chunk size";
+    let wanted = chunk_size_for(database_bytes);
+    match repository.chunk_size().map(|size| size as u64) {
+        None => Finding::warn(
+            SUBJECT,
+            "the chunks are content-defined: each snapshot stores most of a changed database anew",
+            "make a new repository with `rustic-hapi init --repository LOCATION`, and keep this one for as long as it is wanted",
+        ),
+        Some(size) if size < wanted => Finding::warn(
+            SUBJECT,
+            format!(
+                "{} a chunk is outgrown by {} of databases: the index takes memory and time",
+                bytes(size),
+                bytes(database_bytes)
+            ),
+            format!(
+                "make a new repository with `rustic-hapi init --repository LOCATION` (it takes {}), and keep this one for as long as it is wanted",
+                bytes(wanted)
+            ),
+        ),
+        Some(size) => Finding::ok(SUBJECT, format!("{} suits the databases", bytes(size))),
+    }
+}
+
+/// The key that is kept off this machine: was it ever tried, and does it still open anything.
+fn kept_key(profile: &Profile, repository: &Repository) -> Finding {
+    const SUBJECT: &str = "recovery key";
+    const MAKE: &str = "`rustic-hapi recovery-kit --new-key --key-file FILE` makes one, to be kept off this machine; then `rustic-hapi recovery-kit --confirm --key-file FILE`";
+    const CONFIRM: &str = "try what was kept: `rustic-hapi recovery-kit --confirm`";
+    let keys = match repository.keys() {
+        Ok(keys) => keys,
+        Err(error) => {
+            return Finding::warn(
+                SUBJECT,
+                format!("not looked at: {error}"),
+                "`rustic-hapi check` tells what is damaged",
+            );
+        }
+    };
+    match recovery_key::last_confirmed(profile) {
+        Err(error) => Finding::warn(SUBJECT, error.to_string(), CONFIRM),
+        Ok(Some(kept)) if keys.iter().any(|key| key.id == kept.key_id) => Finding::ok(
+            SUBJECT,
+            format!("confirmed on {}", kept.confirmed.format("%Y-%m-%d")),
+        ),
+        Ok(Some(_)) => Finding::warn(
+            SUBJECT,
+            "the one that was confirmed does not open the repository any more",
+            MAKE,
+        ),
+        Ok(None) if recovery_key::among(keys).is_empty() => Finding::warn(
+            SUBJECT,
+            "there is none: only this machine's password opens the repository",
+            MAKE,
+        ),
+        Ok(None) => Finding::warn(SUBJECT, "nobody tried whether it was copied right", CONFIRM),
+    }
+}

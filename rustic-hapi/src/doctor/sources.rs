@@ -1,0 +1,219 @@
+//! What is to be backed up: is it there, may it be read, is it the hub's, and is it everything.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
+
+use super::{Finding, listed};
+use crate::env::quoted;
+use crate::holders;
+use crate::profile::Profile;
+use crate::schedule::databases;
+
+/// What the sources are like.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) findings: Vec<Finding>,
+    /// What they cover.
+    pub(super) paths: Vec<PathBuf>,
+    /// Bytes of the largest database with its WAL.
+    pub(super) staged: u64,
+    /// Bytes of all databases.
+    pub(super) bytes: u64,
+}
+
+/// A line for each source.
+pub(super) fn look(profile: &Profile, stop: &Stop) -> Seen {
+    let mut seen = Seen::default();
+    for source in profile.sources.iter().map(|s| &s.source) {
+        let finding = one(source, stop, &mut seen);
+        seen.findings.push(finding);
+    }
+    let skipped = profile.skipped_secrets.iter();
+    seen.paths.extend(skipped.map(|source| source.path.clone()));
+    seen
+}
+
+fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
+    let subject = format!("source {}", source.name);
+    let probe = match probe(source, stop) {
+        Ok(probe) => probe,
+        Err(error) => {
+            seen.paths.push(source.path.clone());
+            let absent = matches!(
+                error,
+                CaptureError::Missing { .. } | CaptureError::NoMatch { .. }
+            );
+            if absent && !source.required {
+                return Finding::ok(subject, format!("{error}, and need not"));
+            }
+            let remedy = error.hint().unwrap_or_else(|| {
+                format!(
+                    "run this as the user that the hub runs as, or let this one read it; `namei -l {}` shows what is in the way",
+                    quoted(&source.path.to_string_lossy())
+                )
+            });
+            return match error {
+                CaptureError::NoMatch { .. } => Finding::warn(subject, error.to_string(), remedy),
+                _ => Finding::fail(subject, error.to_string(), remedy),
+            };
+        }
+    };
+    seen.paths.extend(probe.paths.iter().cloned());
+    seen.staged = seen.staged.max(probe.staged);
+    if source.kind == Kind::Sqlite {
+        let sizes = probe
+            .paths
+            .iter()
+            .filter_map(|path| fs::metadata(path).ok());
+        seen.bytes += sizes.map(|m| m.len()).sum::<u64>();
+    }
+    if let Some(first) = probe.failures.first() {
+        let more = match probe.failures.len() {
+            1 => String::new(),
+            n => format!(", and {} more", n - 1),
+        };
+        return Finding::fail(
+            subject,
+            format!("{}{more}", first.error),
+            first.error.hint().unwrap_or_else(|| {
+                "let the user that runs this read it, or leave it out with `exclude`".into()
+            }),
+        );
+    }
+    if let Some(folder) = probe.unwritable.first() {
+        let folder = folder.display();
+        return Finding::warn(
+            subject,
+            format!("`{folder}` is not writable, so the database opens only while the hub runs"),
+            "run this as the user that the hub runs as, and with `ReadWritePaths=` in a hardened unit",
+        );
+    }
+    Finding::ok(subject, format!("`{}` is readable", source.path.display()))
+}
+
+/// A database that was left behind when HAPI's home moved looks healthy for ever.
+pub(super) fn hub(profile: &Profile) -> Finding {
+    let running = holders::running_hubs();
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let ours: BTreeSet<PathBuf> = databases(profile)
+        .filter_map(|path| real(path).parent().map(Path::to_path_buf))
+        .collect();
+    let held = databases(profile).find_map(|path| {
+        let look = holders::of(path).ok()?;
+        Some((path, look.holders.into_iter().next()?))
+    });
+    let others: Vec<&PathBuf> = running.iter().filter(|dir| !ours.contains(*dir)).collect();
+    match (held, others.first()) {
+        (Some((path, holder)), _) => {
+            Finding::ok("hub", format!("{holder} has `{}` open", path.display()))
+        }
+        (None, None) => Finding::ok("hub", "no hub is running, as far as this user can see"),
+        (None, Some(other)) => Finding::fail(
+            "hub",
+            format!(
+                "the running hub has `{}` open, and that is not in the profile",
+                other.join("hapi.db").display()
+            ),
+            format!(
+                "if that hub is meant, write `hapi-home = \"{}\"` at the top of the profile `{}`",
+                other.display(),
+                profile.file.display()
+            ),
+        ),
+    }
+}
+
+/// The same where there is nothing to compare with.
+pub(super) fn any_hub() -> Finding {
+    let running: Vec<String> = holders::running_hubs()
+        .iter()
+        .map(|dir| dir.join("hapi.db").display().to_string())
+        .collect();
+    match running.is_empty() {
+        true => Finding::ok("hub", "no hub is running, as far as this user can see"),
+        false => Finding::unseen(
+            "hub",
+            &format!(
+                "{} is open, and there is no profile to compare with",
+                listed(&running)
+            ),
+        ),
+    }
+}
+
+/// What lies in HAPI's home and is in no snapshot.
+pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
+    const SUBJECT: &str = "hapi-home";
+    let home = &profile.hapi_home;
+    let entries = match fs::read_dir(home) {
+        Ok(entries) => entries,
+        Err(error) => {
+            return Finding::warn(
+                SUBJECT,
+                format!("not looked at: `{}`: {error}", home.display()),
+                "correct `hapi-home` in the profile",
+            );
+        }
+    };
+    let own: Vec<&Path> = [
+        profile.location.local(),
+        Some(profile.state.as_path()),
+        Some(profile.staging.as_path()),
+        Some(profile.password_file.as_path()),
+        Some(profile.file.as_path()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut missed: Vec<String> = entries
+        .flatten()
+        .filter(|entry| {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let touches = |other: &Path| path.starts_with(other) || other.starts_with(&path);
+            !(comes_again(&name)
+                || covered.iter().any(|other| touches(other))
+                || own.iter().any(|other| touches(other)))
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    missed.sort();
+    match missed.first() {
+        None => Finding::ok(
+            SUBJECT,
+            format!("everything in `{}` is covered", home.display()),
+        ),
+        Some(first) => {
+            let kind = match home.join(first).is_dir() {
+                true => "dir",
+                false => "file",
+            };
+            Finding::warn(
+                SUBJECT,
+                format!(
+                    "no source covers {} in `{}`",
+                    listed(&missed),
+                    home.display()
+                ),
+                format!(
+                    "add it to the profile: `[[source]] name = {first:?}, path = \"$HAPI_HOME/{first}\", kind = \"{kind}\"` (`secret` for what opens doors)"
+                ),
+            )
+        }
+    }
+}
+
+/// What a hub makes anew, and copies that are none of its state.
+fn comes_again(name: &str) -> bool {
+    ["runtime", "bin", "logs", "locks"].contains(&name)
+        || name.ends_with(".lock")
+        || ["-wal", "-shm", "-journal"]
+            .iter()
+            .any(|suffix| name == format!("hapi.db{suffix}"))
+        || name.starts_with("hapi.db.bak")
+        || name.starts_with(".rustic-hapi")
+        || name.contains(".set-aside-")
+}
