@@ -117,7 +117,7 @@ fn a_healthy_home_has_nothing_to_say() {
 
     // The same again with cron's environment, and nothing of it differs.
     let said = doctor(&home, &["doctor", "--as-cron"]).exits(0).stdout;
-    assert!(!said.contains("FAIL as cron"), "{said}");
+    assert!(!said.contains("as cron: "), "{said}");
     let json = doctor(&home, &["doctor", "--as-cron", "--json"]).json();
     says(&json, "as cron: repository", "ok", "opens", "");
 }
@@ -366,6 +366,7 @@ fn a_broken_profile_is_a_failure_among_others() {
     let text = doctor(&home, &["doctor"]).exits(1).stdout;
     assert!(text.starts_with("FAIL profile: "), "{text}");
     assert!(text.lines().nth(1).unwrap().starts_with("     "), "{text}");
+    assert!(text.matches("look again").count() < 8, "{text}");
     fs::remove_file(home.profile()).unwrap();
     says(
         &look(&home),
@@ -415,4 +416,11 @@ fn old_programs_and_none_are_told() {
     fs::write(bin.join("git"), script).unwrap();
     fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
     says(&look(&bin), "git", "warn", "1.8", "2.32 or later");
+
+    let rclone = "#!/bin/sh\n[ \"$1\" != version ] || echo rclone v1.60.1-DEV\n";
+    fs::write(bin.join("rclone"), rclone).unwrap();
+    fs::set_permissions(bin.join("rclone"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (from, to) = (format!("{:?}", home.repository()), "\"rclone:there:\"");
+    home.edit_profile(|text| text.replace(&from, to));
+    says(&look(&bin), "rclone", "warn", "1.60", "1.63 or later");
 }

@@ -89,8 +89,12 @@ pub(super) fn identity(profile: Option<&Profile>, home: &Path) -> Finding {
         false => Finding::warn(
             SUBJECT,
             format!(
-                "{} opens the secrets, and lies on this machine",
-                listed(&found)
+                "{} {}, and lies on this machine",
+                listed(&found),
+                match names {
+                    Some(_) => "opens the secrets",
+                    None => "holds an age identity",
+                }
             ),
             "move it to where it outlives this machine and is not stolen with it; `drill --identity` takes it from a stick",
         ),

@@ -218,10 +218,10 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
     let mut findings = Vec::new();
     if profile.sources.iter().any(filters) {
         // Without git everything is taken: more, never less.
-        findings.push(program(&git, "version", Finding::warn));
+        findings.push(program(&git, Finding::warn));
     }
     if schedule::uses_rclone(profile) {
-        findings.push(program(&rclone, "version", Finding::fail));
+        findings.push(program(&rclone, Finding::fail));
     }
     if findings.is_empty() {
         findings.push(Finding::ok("programs", "none of others is needed"));
@@ -229,13 +229,9 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
     findings
 }
 
-fn program(
-    needed: &Needed,
-    argument: &str,
-    absent: fn(&'static str, String, String) -> Finding,
-) -> Finding {
+fn program(needed: &Needed, absent: fn(&'static str, String, String) -> Finding) -> Finding {
     let Needed { name, from, .. } = *needed;
-    let text = match schedule::ask(Command::new(name).arg(argument)) {
+    let text = match schedule::ask(Command::new(name).arg("version")) {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Err(error) => {
             return absent(

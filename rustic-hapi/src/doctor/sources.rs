@@ -107,8 +107,15 @@ pub(super) fn hub(profile: &Profile) -> Finding {
     });
     let others: Vec<&PathBuf> = running.iter().filter(|dir| !ours.contains(*dir)).collect();
     match (held, others.first()) {
-        (Some((path, holder)), _) => {
-            Finding::ok("hub", format!("{holder} has `{}` open", path.display()))
+        (Some((path, holder)), other) => {
+            let other = other.map_or_else(String::new, |other| {
+                format!(
+                    "; another hub has `{}` open",
+                    other.join("hapi.db").display()
+                )
+            });
+            let path = path.display();
+            Finding::ok("hub", format!("{holder} has `{path}` open{other}"))
         }
         (None, None) => Finding::ok("hub", "no hub is running, as far as this user can see"),
         (None, Some(other)) => Finding::fail(

@@ -15,18 +15,10 @@ impl Report {
     pub fn text(&self, colour: bool, quiet: bool) -> String {
         let paint = Paint(colour);
         let mut text = String::new();
-        let differs = |f: &&Finding| !self.findings.contains(f);
-        let all = self.findings.iter().map(|f| ("", f));
-        let all = all.chain(
-            self.as_cron
-                .iter()
-                .filter(differs)
-                .map(|f| ("as cron: ", f)),
-        );
-        for (prefix, finding) in all {
-            if quiet && finding.verdict == Verdict::Ok {
-                continue;
-            }
+        let mut shown: Vec<(&str, &Finding)> = self.findings.iter().map(|f| ("", f)).collect();
+        shown.extend(self.different().map(|f| ("as cron: ", f)));
+        shown.retain(|(_, f)| !quiet || f.verdict != Verdict::Ok);
+        for (nth, (prefix, finding)) in shown.iter().enumerate() {
             let word = match finding.verdict {
                 Verdict::Ok => paint.green("ok  "),
                 Verdict::Warn => paint.yellow("warn"),
@@ -40,7 +32,9 @@ impl Report {
                 .collect::<Vec<_>>()
                 .join(" ");
             _ = writeln!(text, "{word} {prefix}{}: {fact}", finding.subject);
-            if let Some(remedy) = &finding.remedy {
+            // What all of a row ask for is said once, below the last of them.
+            let next = shown.get(nth + 1).and_then(|(_, f)| f.remedy.as_ref());
+            if let Some(remedy) = finding.remedy.as_ref().filter(|r| Some(*r) != next) {
                 _ = writeln!(text, "     {}", paint.dim(remedy));
             }
         }
@@ -88,14 +82,20 @@ impl Report {
         Output::new(self.text(ui.colour, quiet), self.json()).ending(self.exit(), Vec::new())
     }
 
+    /// What cron's environment makes different: free bytes come and go, and are no news.
+    fn different(&self) -> impl Iterator<Item = &Finding> {
+        let said = |f: &Finding| {
+            self.findings.iter().any(|first| match f.verdict {
+                Verdict::Ok => first.verdict == Verdict::Ok && first.subject == f.subject,
+                _ => first == f,
+            })
+        };
+        self.as_cron.iter().filter(move |f| !said(f))
+    }
+
     /// Of what is shown: ok, warnings, failures.
     fn counts(&self) -> [u64; 3] {
-        let differs = |f: &&Finding| !self.findings.contains(f);
-        let all = || {
-            self.findings
-                .iter()
-                .chain(self.as_cron.iter().filter(differs))
-        };
+        let all = || self.findings.iter().chain(self.different());
         [Verdict::Ok, Verdict::Warn, Verdict::Fail]
             .map(|verdict| all().filter(|f| f.verdict == verdict).count() as u64)
     }
