@@ -94,6 +94,9 @@ fn other_disk(profile: &Profile) -> Finding {
             Some((&s.source.path, reason))
         });
         return match shared {
+            None if profile.location.local().is_none() => {
+                Finding::ok(SUBJECT, "the repository is behind a server or a program")
+            }
             None => Finding::ok(
                 SUBJECT,
                 "the repository is on another disk than the sources",
