@@ -34,6 +34,7 @@ use self::plan::{Plan, Text, unit_folder};
 use self::systemd::Scope;
 pub(crate) use self::systemd::databases;
 pub(crate) use self::tool::ask;
+pub(crate) use self::unit_files::lingers;
 use crate::error::Error;
 use crate::profile::{Lookup, Profile};
 

@@ -72,28 +72,34 @@ fn make_folders(report: &mut Report, units: &Units, scope: &Scope) -> Result<(),
 }
 
 fn check_linger(report: &mut Report, machine: &Machine) -> Result<(), Error> {
-    let account = Account::own()?;
+    let (name, on) = lingers(machine)?;
+    if !on {
+        report.warnings.push(format!(
+            "warning: the timer runs only while `{name}` is logged in; `sudo loginctl enable-linger {name}` changes that"
+        ));
+    }
+    Ok(())
+}
+
+/// Who this is, and whether the timers of this user run while nobody is logged in.
+///
+/// # Errors
+/// [`Error::Usage`] where the user has no name.
+pub(crate) fn lingers(machine: &Machine) -> Result<(String, bool), Error> {
+    let name = Account::own()?.name;
     let on = match machine.has_manager(Kind::UserTimer) {
         // logind need not run, and knows nobody who is not logged in.
         true => tool::output(Command::new("loginctl").args([
             "show-user",
-            &account.name,
+            &name,
             "-p",
             "Linger",
             "--value",
         ]))
         .is_ok_and(|text| text.trim() == "yes"),
-        false => Path::new("/var/lib/systemd/linger")
-            .join(&account.name)
-            .exists(),
+        false => Path::new("/var/lib/systemd/linger").join(&name).exists(),
     };
-    if !on {
-        report.warnings.push(format!(
-            "warning: the timer runs only while `{0}` is logged in; `sudo loginctl enable-linger {0}` changes that",
-            account.name
-        ));
-    }
-    Ok(())
+    Ok((name, on))
 }
 
 /// Disables the timer and removes the units of a profile, of which any part may be missing.
