@@ -424,3 +424,56 @@ fn old_programs_and_none_are_told() {
     home.edit_profile(|text| text.replace(&from, to));
     says(&look(&bin), "rclone", "warn", "1.60", "1.63 or later");
 }
+
+#[test]
+fn a_timer_that_will_not_run_is_told() {
+    let home = Home::initialised();
+    doctor(&home, &["schedule", "--install"]).exits(0);
+    let units = home.path().join(".config/systemd/user");
+    let wanted = units.join("timers.target.wants");
+    says(
+        &look(&home),
+        "schedule",
+        "fail",
+        "not enabled",
+        "schedule --install",
+    );
+    let timer = fs::read_dir(&units)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "timer"))
+        .unwrap();
+    fs::create_dir_all(&wanted).unwrap();
+    let link = wanted.join(timer.file_name().unwrap());
+    std::os::unix::fs::symlink(&timer, link).unwrap();
+    says(
+        &look(&home),
+        "schedule",
+        "fail",
+        "logged in",
+        "enable-linger",
+    );
+    doctor(&home, &["schedule", "--install", "--cron"]).exits(0);
+    says(
+        &look(&home),
+        "schedule",
+        "warn",
+        "more than once",
+        "--remove --cron",
+    );
+}
+
+#[test]
+fn a_repository_with_chunks_of_restics_is_told() {
+    let home = Home::initialised();
+    fs::remove_dir_all(home.repository()).unwrap();
+    home.restic(&["init"]);
+    home.edit_profile(|text| text.replace("\nid = ", "\n# id = "));
+    says(
+        &look(&home),
+        "chunk size",
+        "warn",
+        "content-defined",
+        "init --repository",
+    );
+}
