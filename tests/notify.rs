@@ -151,7 +151,7 @@ fn success_partial_failure_and_recovery_are_told() {
     assert_eq!(
         server.paths(),
         [
-            "/start", "", "/start", "/3", "/start", "/10", "/start", "", "/start", ""
+            "/start", "/fail", "/start", "/3", "/start", "/10", "/start", "", "/start", ""
         ]
     );
     let bodies: Vec<String> = server.asked().into_iter().map(|(_, body)| body).collect();
@@ -167,9 +167,10 @@ fn success_partial_failure_and_recovery_are_told() {
         .step_by(2)
         .map(|line| line.split(' ').next().unwrap())
         .collect();
+    // The hub of these tests has not been written to for long, which is told by the first run.
     assert_eq!(
         outcomes,
-        ["success", "partial", "failure", "recovery", "success"]
+        ["anomaly", "partial", "failure", "recovery", "success"]
     );
     let document: Value = serde_json::from_str(&lines[5]).unwrap();
     assert_eq!(
@@ -269,13 +270,16 @@ fn every_signal_ends_a_run_with_its_code_and_nothing_behind() {
 #[test]
 fn a_server_that_hangs_or_fails_changes_nothing() {
     let home = Home::initialised();
+    // That nothing is written to this hub is told here, once.
+    home.snapshot().exits(0);
     for answer in ["hang", "500"] {
         let server = Server::start(answer);
         told_by(&home, Some(&server.url()), Some("exit 7"));
         let started = Instant::now();
         let said = home.hapi_command(&["snapshot"]).exits(0);
+        // The run's second or two, on a busy machine, and no more than ten.
         assert!(
-            started.elapsed() < Duration::from_secs(30),
+            started.elapsed() < Duration::from_secs(20),
             "{:?}",
             started.elapsed()
         );

@@ -76,7 +76,8 @@ pub struct Global {
     /// Say the steps, too
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// How lines for a log look
+    /// How lines for a log look (how much is said: `-q`, `-v`, or RUSTIC_HAPI_LOG, one of error, info,
+    /// debug)
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
     /// No progress bars, even on a terminal
@@ -390,8 +391,8 @@ impl Global {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
             _ => match std::env::var("RUSTIC_HAPI_LOG").as_deref() {
-                Ok("error" | "warning") => Verbosity::Quiet,
-                Ok("debug") => Verbosity::Verbose,
+                Ok("error" | "warn" | "warning") => Verbosity::Quiet,
+                Ok("debug" | "trace") => Verbosity::Verbose,
                 _ => Verbosity::Normal,
             },
         };

@@ -100,11 +100,24 @@ fn redacted(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
-    let authority_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..authority_end].rfind('@') {
-        Some(at) => format!("{scheme}://***@{}", &rest[at + 1..]),
+    match credentials_end(rest) {
+        Some(end) => format!("{scheme}://***@{}", &rest[end..]),
         None => text.to_owned(),
     }
+}
+
+/// Where the credentials end in what stands behind `://`, the `@` included. A password with a `/` in it
+/// makes no valid address, and is one all the same.
+pub(crate) fn credentials_end(rest: &str) -> Option<usize> {
+    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
+    if let Some(at) = authority.rfind('@') {
+        return Some(at + 1);
+    }
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    let is_port = port.is_none_or(|port| {
+        authority.ends_with(']') || port.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    rest.rfind('@').filter(|_| !is_port).map(|at| at + 1)
 }
 
 fn device_of(path: &Path) -> Option<u64> {
@@ -135,6 +148,8 @@ mod tests {
         let home = Path::new("/home/u");
         let location = Location::parse("rest:http://joe:s3cret@host:8000/a@b/", home).unwrap();
         assert_eq!(location.to_string(), "rest:http://***@host:8000/a@b/");
+        let slash = Location::parse("rest:http://joe:s3/cret@host:8000/a", home).unwrap();
+        assert_eq!(slash.to_string(), "rest:http://***@host:8000/a");
         assert!(!format!("{location:?}").contains("s3cret"));
         assert!(location.with_credentials().contains("s3cret"));
     }

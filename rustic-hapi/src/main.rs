@@ -44,6 +44,10 @@ fn main() -> ExitCode {
             output
         }
     };
+    let remarks = std::mem::take(&mut output.remarks);
+    if !cli.global.quiet {
+        output.complaints.extend(remarks);
+    }
     for line in std::mem::take(&mut output.complaints) {
         ui.complain(&line);
     }

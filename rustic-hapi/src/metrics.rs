@@ -23,6 +23,8 @@ use crate::status::{Status, Verdict};
 const PREFIX: &str = "rustic_hapi_";
 const LAST_RUN: &str = "last_run_";
 const COMPLETE_TIME: &str = "snapshot_last_complete_timestamp_seconds";
+const MAX_AGE: &str = "snapshot_max_age_seconds";
+const STALE: &str = "snapshot_stale";
 const COMPLETE_AGE: &str = "snapshot_last_complete_age_seconds";
 
 /// What a status says, and the last run that it knows of.
@@ -116,7 +118,13 @@ fn of_status(profile: &str, status: &Status) -> String {
             );
         }
         families.add(
-            "snapshot_stale",
+            MAX_AGE,
+            "How old the newest complete snapshot may be.",
+            &labels,
+            series.max_age.num_seconds(),
+        );
+        families.add(
+            STALE,
             "1 where the newest complete snapshot is older than it may be, or there is none.",
             &labels,
             i64::from(series.verdict == Verdict::Stale),
@@ -244,27 +252,35 @@ fn kept(before: &str, now: DateTime<Local>) -> String {
         let (labels, value) = line.rsplit_once(' ')?;
         Some((labels[labels.find('{')?..].to_owned(), value.parse().ok()?))
     };
-    let times: Vec<(String, i64)> = before
-        .lines()
-        .filter(|line| !line.starts_with('#') && about(line, COMPLETE_TIME))
-        .filter_map(sample)
-        .collect();
+    let samples = |name: &str| -> Vec<(String, i64)> {
+        before
+            .lines()
+            .filter(|line| !line.starts_with('#') && about(line, name))
+            .filter_map(sample)
+            .collect()
+    };
+    let (times, limits) = (samples(COMPLETE_TIME), samples(MAX_AGE));
+    let of = |samples: &[(String, i64)], labels: &str| {
+        samples.iter().find(|(of, _)| of == labels).map(|(_, n)| *n)
+    };
     // What else is in the file is not ours, and may make all of it unreadable.
     let ours = before
         .lines()
         .filter(|line| about(line, "") && !about(line, LAST_RUN));
     let mut text = String::new();
     for line in ours {
-        let is_age = !line.starts_with('#') && about(line, COMPLETE_AGE);
-        let taken = sample(line)
-            .filter(|_| is_age)
-            .and_then(|(labels, _)| times.iter().find(|(of, _)| *of == labels));
-        _ = match taken {
-            Some((labels, time)) => {
-                let age = (now.timestamp() - time).max(0);
+        // What time alone changes is told as it is now, however long nothing else is known.
+        let is = |name| !line.starts_with('#') && about(line, name);
+        let labels = sample(line).map(|(labels, _)| labels).unwrap_or_default();
+        let age = of(&times, &labels).map(|time| (now.timestamp() - time).max(0));
+        _ = match (age, of(&limits, &labels)) {
+            (Some(age), _) if is(COMPLETE_AGE) => {
                 writeln!(text, "{PREFIX}{COMPLETE_AGE}{labels} {age}")
             }
-            None => writeln!(text, "{line}"),
+            (Some(age), Some(limit)) if is(STALE) => {
+                writeln!(text, "{PREFIX}{STALE}{labels} {}", i64::from(age > limit))
+            }
+            _ => writeln!(text, "{line}"),
         };
     }
     text

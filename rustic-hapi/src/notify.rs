@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::location::credentials_end;
 use crate::profile::Lookup;
 
 /// How long all that is told at one moment may take.
@@ -27,7 +28,8 @@ const BODY: usize = 2_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Notify {
-    /// Asked with POST: `URL/start`, `URL` after a success, `URL/EXITCODE` after anything else.
+    /// Asked with POST: `URL/start`, `URL` after a success, `URL/fail` after one with something odd about
+    /// it, `URL/EXITCODE` after anything else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Run by `sh -c`, with the outcome in its environment and JSON on its standard input.
@@ -45,6 +47,8 @@ pub enum Outcome {
     Success,
     /// The same, and the run before was none.
     Recovery,
+    /// Everything is in the repository, and something about it is odd: far fewer rows, or nothing new.
+    Anomaly,
     /// A snapshot was saved, and something is missing.
     Partial,
     /// There is no new snapshot, or something was found wrong.
@@ -60,6 +64,7 @@ impl Outcome {
             Self::Start => "start",
             Self::Success => "success",
             Self::Recovery => "recovery",
+            Self::Anomaly => "anomaly",
             Self::Partial => "partial",
             Self::Failure => "failure",
             Self::Stale => "stale",
@@ -94,8 +99,9 @@ impl Notify {
             .find()
             .ok()
             .flatten()
-            .and_then(|path| std::fs::read_to_string(path).ok());
-        text.as_deref().map(Self::read).unwrap_or_default()
+            .and_then(|path| std::fs::read(path).ok());
+        text.map(|text| Self::read(&String::from_utf8_lossy(&text)))
+            .unwrap_or_default()
     }
 
     fn read(text: &str) -> Self {
@@ -104,10 +110,41 @@ impl Notify {
         struct Whole {
             notify: Notify,
         }
-        toml::from_str::<Whole>(text)
-            .or_else(|_| toml::from_str(&table_of(text, "notify")))
-            .unwrap_or_default()
-            .notify
+        match toml::from_str::<Whole>(text) {
+            Ok(whole) => whole.notify,
+            Err(_) => Self::line_by_line(text),
+        }
+    }
+
+    /// Of a text that as a whole makes no sense, each line that does.
+    fn line_by_line(text: &str) -> Self {
+        let mut found = Self::default();
+        let mut inside = false;
+        for line in text.lines() {
+            let bare: String = line
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect();
+            if bare.starts_with('[') {
+                inside = bare == "[notify]";
+                continue;
+            }
+            let line = line.trim();
+            let line = match (line.strip_prefix("notify."), inside) {
+                (Some(dotted), _) => dotted,
+                (None, true) => line,
+                (None, false) => continue,
+            };
+            let Ok(table) = toml::from_str::<toml::Table>(line) else {
+                continue;
+            };
+            let text = |key: &str| table.get(key)?.as_str().map(str::to_owned);
+            found.url = text("url").or(found.url);
+            found.command = text("command").or(found.command);
+        }
+        found
     }
 
     /// Whether anybody is to be told.
@@ -129,10 +166,13 @@ impl Notify {
         let deadline = Instant::now() + LIMIT;
         let mut failures = Vec::new();
         thread::scope(|scope| {
-            let url = self
-                .url
-                .as_deref()
-                .map(|url| scope.spawn(|| twice(deadline, |left| ask(url, message, left))));
+            let url = self.url.as_deref().map(|url| {
+                scope.spawn(|| match message.outcome {
+                    // A start that comes again after the end would be taken for a new run.
+                    Outcome::Start => ask(url, message, ATTEMPT),
+                    _ => twice(deadline, |left| ask(url, message, left)),
+                })
+            });
             let command = self
                 .command
                 .as_deref()
@@ -152,23 +192,6 @@ impl Notify {
         });
         failures
     }
-}
-
-/// The lines of one table of a text that as a whole is not TOML.
-fn table_of(text: &str, name: &str) -> String {
-    let header = format!("[{name}]");
-    let mut table = String::new();
-    let mut inside = false;
-    for line in text.lines() {
-        if line.trim_start().starts_with('[') {
-            inside = line.trim().starts_with(&header);
-        }
-        if inside {
-            table += line;
-            table.push('\n');
-        }
-    }
-    table
 }
 
 /// Once more where it did not work and there is time.
@@ -192,6 +215,7 @@ fn ask(url: &str, message: &Message, left: Duration) -> Result<(), String> {
     let mut address = match message.outcome {
         Outcome::Start => format!("{bare}/start"),
         Outcome::Success | Outcome::Recovery => bare.to_owned(),
+        Outcome::Anomaly => format!("{bare}/fail"),
         Outcome::Partial | Outcome::Failure | Outcome::Stale => {
             format!("{bare}/{}", message.exit)
         }
@@ -317,12 +341,12 @@ pub(crate) fn redacted(text: &str) -> String {
         let (before, after) = rest.split_at(at + 3);
         out += before;
         let end = after
-            .find(|c: char| c.is_whitespace() || "/`'\"".contains(c))
+            .find(|c: char| c.is_whitespace() || "`'\"".contains(c))
             .unwrap_or(after.len());
         rest = after;
-        if let Some(host) = after[..end].rfind('@') {
+        if let Some(host) = credentials_end(&after[..end]) {
             out += "***@";
-            rest = &after[host + 1..];
+            rest = &after[host..];
         }
     }
     out + rest
@@ -347,13 +371,25 @@ mod tests {
         assert_eq!(Notify::read(whole).url.as_deref(), Some("http://h/x"));
         let broken = "host = = \"a\"\n[[source]\n[notify] # us\nurl = \"http://h/x\"\n[retention\n";
         assert_eq!(Notify::read(broken).url.as_deref(), Some("http://h/x"));
+        for text in [
+            "[notify]\nurl = \"http://h/x\"\ncommand = \"mail -s \"hub\" root\"\n",
+            "[notify]\nurl = \"http://h/x\"\ntimeout = 5\n",
+            "= 1\n[ notify ]\nurl = \"http://h/x\"\n",
+            "= 1\nnotify.url = \"http://h/x\"\n",
+        ] {
+            assert_eq!(
+                Notify::read(text).url.as_deref(),
+                Some("http://h/x"),
+                "{text}"
+            );
+        }
         assert!(Notify::read("nonsense").is_empty());
     }
 
     #[test]
     fn credentials_in_an_address_do_not_show() {
         assert_eq!(
-            redacted("at rest:http://u:canary@h:1/x and `s3://k:canary@h`, not a@b://c"),
+            redacted("at rest:http://u:can/ary@h:1/x and `s3://k:canary@h`, not a@b://c"),
             "at rest:http://***@h:1/x and `s3://***@h`, not a@b://c"
         );
     }

@@ -25,6 +25,10 @@ pub struct Output {
     pub shown_once: Option<RecoveryKey>,
     /// The exit code.
     pub exit: Exit,
+    /// It worked, and somebody should look at what came of it.
+    pub odd: bool,
+    /// What the operator decided and is reminded of, but not under `-q`.
+    pub remarks: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -43,6 +47,8 @@ impl Output {
             line: None,
             json,
             complaints: Vec::new(),
+            odd: false,
+            remarks: Vec::new(),
             shown_once: None,
             exit: Exit::Complete,
         }
@@ -72,9 +78,20 @@ impl Output {
         Self::done(format!("{why}\n"), json)
     }
 
+    /// With what it comes to in one line, for a log or a notification.
+    #[must_use]
+    pub fn in_short(mut self, line: String) -> Self {
+        self.line = Some(line);
+        self
+    }
+
     /// An error.
     pub fn of_error(error: &Error) -> Self {
-        let mut complaints = vec![format!("error: {error}")];
+        // A library's error may have the address in it, credentials and all.
+        let mut complaints = vec![format!(
+            "error: {}",
+            crate::notify::redacted(&error.to_string())
+        )];
         complaints.extend(error.hint().map(|hint| format!("hint: {hint}")));
         let mut json = error_json(error);
         json["version"] = json!(JSON_VERSION);
@@ -174,6 +191,8 @@ impl From<RunReport> for Output {
             line: Some(report.line()),
             json: report.json(),
             complaints: report.complaints(),
+            odd: report.is_odd(),
+            remarks: report.remarks.clone(),
             shown_once: None,
             exit: report.exit(),
             long: Long::Run(Box::new(report)),

@@ -46,6 +46,8 @@ pub struct RunReport {
     pub status: Option<Status>,
     /// What the operator should know.
     pub warnings: Vec<String>,
+    /// What the operator decided and is reminded of.
+    pub remarks: Vec<String>,
 }
 
 /// What became of one series.
@@ -75,7 +77,7 @@ impl RunReport {
         now: DateTime<Local>,
         dry_run: bool,
     ) -> Self {
-        let mut warnings = Vec::new();
+        let (mut warnings, mut remarks) = (Vec::new(), Vec::new());
         if !profile.skipped_secrets.is_empty() {
             warnings.push(format!(
                 "the secrets {} are in no snapshot: `[secrets] skip` is true in `{}`",
@@ -94,7 +96,8 @@ impl RunReport {
                 .iter()
                 .any(|s| profile.location.shares_disk_with(&s.source.path).is_some())
         {
-            warnings.push("the repository is on the disk that it should outlive".to_owned());
+            remarks
+                .push("warning: the repository is on the disk that it should outlive".to_owned());
         }
         Self {
             now,
@@ -103,9 +106,18 @@ impl RunReport {
             repository_id: repository.id(),
             series: Vec::new(),
             retention: None,
+            remarks,
             status: None,
             warnings,
         }
+    }
+
+    /// Whether something about a complete run is odd, and told now.
+    pub fn is_odd(&self) -> bool {
+        self.series
+            .iter()
+            .filter_map(|s| s.taken.as_ref().ok())
+            .any(|t| (t.shrunk.is_some() && !t.shrunk_before) || !t.quiet.is_empty())
     }
 
     /// Whether any snapshot was saved.
@@ -319,7 +331,7 @@ fn series_json(series: &SeriesReport) -> Value {
 
 /// An error for programs.
 pub fn error_json(error: &Error) -> Value {
-    json!({ "error": error.to_string(), "hint": error.hint(), "exit": error.exit() as u8 })
+    json!({ "error": crate::notify::redacted(&error.to_string()), "hint": error.hint(), "exit": error.exit() as u8 })
 }
 
 fn complain(lines: &mut Vec<String>, taken: &Taken) {

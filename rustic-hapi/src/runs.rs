@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset};
@@ -67,6 +68,16 @@ fn file(state: &Path) -> PathBuf {
 /// [`Error::State`] with the file.
 pub fn append(state: &Path, run: Run) -> Result<(), Error> {
     private_folder(state)?;
+    // Two runs that end at once write one after the other.
+    let lock = state.join("runs.lock");
+    let _lock = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock)
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| Error::State { path: lock, error })?;
     let mut runs = last(state).unwrap_or_default();
     runs.push(run);
     let first = runs.len().saturating_sub(KEPT);

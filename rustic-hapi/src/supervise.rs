@@ -149,6 +149,7 @@ impl Ending<'_> {
                     .rfind(|run| run.command == self.task.command)
             });
         let outcome = match output.exit {
+            Exit::Complete if output.odd => Outcome::Anomaly,
             Exit::Complete if before.is_some_and(|run| run.exit != 0) => Outcome::Recovery,
             Exit::Complete => Outcome::Success,
             Exit::Incomplete => Outcome::Partial,

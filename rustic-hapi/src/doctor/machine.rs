@@ -117,11 +117,11 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
             format!("each slot is called more than once: {}", all.join(", ")),
             format!(
                 "`rustic-hapi schedule --remove{}` takes one away",
-                found[1].0.flag()
+                option(found[1].0)
             ),
         );
     }
-    let (noun, flag) = (kind.noun(), kind.flag());
+    let (noun, flag) = (kind.noun(), option(kind));
     if !enabled {
         return Finding::fail(
             SUBJECT,
@@ -290,6 +290,14 @@ pub(super) fn last_run(state: &Path) -> Finding {
             ),
             "once that is put right, `rustic-hapi snapshot` by hand",
         ),
+    }
+}
+
+/// What `schedule` takes to mean it, behind another option.
+fn option(kind: Kind) -> String {
+    match kind.flag().trim() {
+        "" => String::new(),
+        flag => format!(" {flag}"),
     }
 }
 

@@ -144,7 +144,20 @@ impl Report {
             complaints.push("hint: what the command said is above; with `--keep` the copy stays to try it by hand".into());
         }
         complaints.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
-        Output::done(self.text(colour), self.json()).ending(self.exit(), complaints)
+        let verdict = match self.outcome() {
+            DrillOutcome::Proven => "proven",
+            _ => "DIFFERENT",
+        };
+        let bytes_in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
+        let line = format!(
+            "drill {verdict}: {} sources, {} restored in {:.1} s",
+            self.sources.len(),
+            bytes(bytes_in_all),
+            self.restored_after.as_secs_f64()
+        );
+        Output::done(self.text(colour), self.json())
+            .in_short(line)
+            .ending(self.exit(), complaints)
     }
 }
 

@@ -262,6 +262,21 @@ impl Status {
 
     /// What the command says in the end.
     pub fn output(&self, ui: &Ui, markdown: bool) -> Output {
+        self.said(ui, markdown).in_short(self.line())
+    }
+
+    /// The verdicts, for a notification.
+    fn line(&self) -> String {
+        let verdicts = self.series.iter().map(|series| {
+            let old = series
+                .age(self.time)
+                .map_or_else(String::new, |old| format!(" ({} old)", age(old)));
+            format!("{} {}{old}", series.name, series.verdict.in_words())
+        });
+        verdicts.collect::<Vec<_>>().join("; ")
+    }
+
+    fn said(&self, ui: &Ui, markdown: bool) -> Output {
         let mut complaints = Vec::new();
         for series in &self.series {
             if series.verdict == Verdict::Stale {

@@ -61,7 +61,7 @@ fn command(job: &Job) -> Result<String, Error> {
     // Cron makes a line's end of `%`.
     let program = words.join(" ").replace('%', "\\%");
     // Only trouble is worth a mail. The drill finds out by itself whether it is due.
-    let command = format!("{program} -q snapshot && {program} -q drill --weekly");
+    let command = format!("{program} -q snapshot; {program} -q drill --weekly");
     if command.len() > MAX_COMMAND {
         return Err(refused(
             format!(
@@ -246,8 +246,8 @@ mod tests {
         assert_eq!(
             text,
             "# rustic-hapi hapi: begin\n\
-             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot && /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
-             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot && /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
+             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot; /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
+             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot; /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
              # rustic-hapi hapi: end\n"
         );
     }

@@ -100,10 +100,14 @@ pub(crate) fn units(
         service += &format!("User={}\n", account.name);
     }
     let options: Vec<_> = job.options.iter().map(|o| argument(o)).collect();
-    // The second one after a complete run only; it finds out by itself whether it is due.
-    for command in ["snapshot", "drill --weekly"] {
+    // The drill finds out by itself whether it is due. It comes first, since nothing behind a snapshot
+    // that is partial would be run, and whatever becomes of it is no reason not to take one.
+    for (key, command) in [
+        ("ExecStartPre=-", "drill --weekly"),
+        ("ExecStart=", "snapshot"),
+    ] {
         service += &format!(
-            "ExecStart={} {} {command}\n",
+            "{key}{} {} {command}\n",
             quoted(&job.binary),
             options.join(" ")
         );
