@@ -559,3 +559,20 @@ fn sixty_snapshots_over_rest_need_neither_index_nor_packs() {
     let password = fs::read_to_string(home.password()).unwrap();
     assert!(!said.stdout.contains(password.trim()));
 }
+
+#[test]
+fn what_is_fresh_and_not_well_is_told() {
+    let home = Home::initialised();
+    home.at("2026-03-01T06:00:00Z", &["snapshot"]).exits(0);
+    let look = || home.at("2026-03-01T19:00:00Z", &["status"]).exits(0);
+    assert!(!look().stderr.contains("far fewer rows"));
+    sqlite3(&home.database(), "DELETE FROM messages");
+    home.at("2026-03-01T18:00:00Z", &["snapshot"]).exits(0);
+    assert!(look().stderr.contains("far fewer rows"));
+    let id = home.restic_snapshots().pop().unwrap()["id"]
+        .as_str()
+        .unwrap()[..8]
+        .to_owned();
+    home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{id}\"]\n"));
+    assert!(!look().stderr.contains("far fewer rows"));
+}

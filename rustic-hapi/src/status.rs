@@ -14,7 +14,7 @@ use crate::check;
 use crate::choice;
 use crate::drill_history::{self, DrillOutcome};
 use crate::error::{Error, Exit};
-use crate::history::{ONLY, Snapshot};
+use crate::history::{ONLY, SHRUNK, Snapshot};
 use crate::last_run::{self, LastRun};
 use crate::manifest::SourceSummary;
 use crate::profile::{Profile, Rhythm, Series};
@@ -249,6 +249,7 @@ pub fn of(
     };
     let id = repository.id();
     let (check, drills, run) = local_records(profile, &id, &mut warnings);
+    warnings.extend(oddities(profile, &series, drills.last()));
     let host = files
         .iter()
         .find(|file| ours.first().is_some_and(|s| s.id == file.id))
@@ -286,6 +287,28 @@ type Records = (
 
 /// What this machine wrote down. It is not what was asked about, so whatever is wrong with it is
 /// told and no more.
+/// What is fresh and all the same not well.
+fn oddities(
+    profile: &Profile,
+    series: &[SeriesStatus],
+    drill: Option<&drill_history::Record>,
+) -> Vec<String> {
+    let newest = series.iter().filter_map(|s| s.newest.as_ref());
+    let shrunk = newest
+        .filter(|s| s.has(SHRUNK) && !profile.retention.is_acknowledged(s))
+        .map(|s| {
+            format!(
+                "the newest complete snapshot of `{}`, {s}, has far fewer rows than a sound one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+                s.series,
+                s.short_id()
+            )
+        });
+    let different = drill
+        .filter(|drill| drill.outcome == DrillOutcome::Difference)
+        .map(|_| "the last drill found a difference; `rustic-hapi drill` tells which".to_owned());
+    shrunk.chain(different).collect()
+}
+
 fn local_records(profile: &Profile, id: &str, warnings: &mut Vec<String>) -> Records {
     let mut told = |error: Error| {
         warnings.push(error.to_string());
