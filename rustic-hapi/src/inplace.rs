@@ -192,7 +192,13 @@ pub fn run(
     }
     for (choice, entry, live) in folders {
         let fetch = library.fetch(&choice.snapshot, ui, stop)?;
-        make_folder(&fetch, &entry.join("x"), &live.join("x"))?;
+        // What the hub needs is in its place by now: the rest is told, and undoes nothing.
+        if let Err(error) = make_folder(&fetch, &entry.join("x"), &live.join("x")) {
+            report.warnings.push(format!(
+                "the folder `{}` was not restored: {error}",
+                live.display()
+            ));
+        }
     }
     for (target, live) in links {
         if let Err(error) = std::os::unix::fs::symlink(&target, &live) {

@@ -79,7 +79,9 @@ pub fn supervise(
         if let Some(error) = signal().filter(|_| output.exit != Exit::Complete) {
             output.ended_by(&error);
         }
+        // One that hangs is left behind: what is told at the end has its own ten seconds.
         let failures = start
+            .filter(thread::JoinHandle::is_finished)
             .and_then(|start| start.join().ok())
             .unwrap_or_default();
         ending.tell(&mut output, failures);
