@@ -176,6 +176,10 @@ fn each_source_comes_from_the_newest_snapshot_that_holds_it_whole() {
     );
     let latest = home.drill(&["latest", "--json"]).exits(21).json();
     assert_eq!(verdict(&latest, "hapi.db"), "missing");
+    assert!(
+        latest["findings"].to_string().contains("not wholly"),
+        "{latest}"
+    );
     let older = home.drill(&["--older", "--json"]).exits(0).json();
     assert_eq!(verdict(&older, "hapi.db"), "proven");
     for (name, told) in [

@@ -373,3 +373,27 @@ fn on_a_new_machine_files_belong_to_whoever_has_the_folder() {
     assert_eq!(again["files"][0]["already"], true);
     assert_eq!(set_aside(&home), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn a_source_that_no_snapshot_holds_is_told_and_the_others_stay() {
+    let home = Home::initialised();
+    home.hapi_command(&["snapshot", "--only", "hapi.db"])
+        .exits(0);
+    sqlite3(&home.database(), "CREATE TABLE since(n)");
+    let said = home
+        .hapi_command(&[
+            "restore",
+            "--in-place",
+            "--source",
+            "hapi.db",
+            "--source",
+            "driver-manifest",
+        ])
+        .exits(1);
+    assert!(
+        said.stderr
+            .contains("no snapshot holds anything of `driver-manifest`"),
+        "{said:?}"
+    );
+    assert_eq!(sqlite3(&home.database(), "SELECT count(*) FROM since"), "0");
+}

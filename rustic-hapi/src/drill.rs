@@ -576,7 +576,11 @@ impl SourceDrill {
             Some(Outcome::Complete) if unopened => Verdict::Unopened,
             Some(Outcome::Complete) => Verdict::Proven,
             // A snapshot that was named is what it is; the newest whole one should be whole.
-            Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => Verdict::Missing,
+            Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => {
+                self.findings
+                    .push("it is not, or not wholly, in this snapshot".to_owned());
+                Verdict::Missing
+            }
             Some(outcome) if *which != Which::Newest => {
                 self.findings.push(format!(
                     "it was {} when it was captured",

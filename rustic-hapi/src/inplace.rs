@@ -119,6 +119,16 @@ pub fn run(
         undo: Vec::new(),
         took: Duration::ZERO,
     };
+    let nowhere = chosen
+        .nowhere
+        .iter()
+        .find(|(name, _)| request.sources.contains(name));
+    if let Some((name, _)) = nowhere {
+        return Err(Error::NoSnapshot {
+            fact: format!("no snapshot holds anything of `{name}`"),
+            hint: "leave it away; `rustic-hapi snapshots` lists what there is".into(),
+        });
+    }
     let Coming {
         items,
         folders,
