@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -205,24 +205,41 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// A flag that ends a capture early: set it from a signal handler, say.
+/// A flag that ends a capture early: set it from a signal handler, say. Clones share it. The other way
+/// it carries signs of life, so that whoever watches can tell work from waiting.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop {
+    flag: Arc<AtomicBool>,
+    progress: Arc<AtomicU64>,
+}
 
 impl Stop {
     /// Shares a flag that something else sets.
     pub fn from_flag(flag: Arc<AtomicBool>) -> Self {
-        Self(flag)
+        Self {
+            flag,
+            progress: Arc::default(),
+        }
     }
 
     /// Asks for the end.
     pub fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.flag.store(true, Ordering::SeqCst);
     }
 
     /// Whether the end was asked for.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.flag.load(Ordering::SeqCst)
+    }
+
+    /// Something moved: bytes, or a step of SQLite's.
+    pub fn progressed(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often something moved so far.
+    pub fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
     }
 }
 
@@ -412,6 +429,14 @@ impl<'a> Capturer<'a> {
             .collect();
         captures.sort_by_key(|(i, _)| *i);
         captures
+    }
+
+    /// So many bytes more have been copied.
+    pub(crate) fn advance(&self, bytes: u64) {
+        if bytes > 0 {
+            self.stop.progressed();
+        }
+        self.observer.advance(bytes);
     }
 
     pub(crate) fn check_stop(&self) -> Result<(), CaptureError> {

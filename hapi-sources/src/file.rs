@@ -126,7 +126,7 @@ fn pass(
         let mut v = Vec::new();
         fill(file, &mut v, size).map_err(|e| read_error(path, e))?;
         if first {
-            c.observer.advance(v.len() as u64);
+            c.advance(v.len() as u64);
         }
         let hash = sha256(&v);
         return Ok((Body::Memory(v), hash.1, hash.0));
@@ -137,7 +137,7 @@ fn pass(
         out.write_all(chunk)
             .map_err(|e| c.staging.write_error(e, size))?;
         if first {
-            c.observer.advance(chunk.len() as u64);
+            c.advance(chunk.len() as u64);
         }
         Ok(())
     })?;

@@ -126,7 +126,7 @@ fn read(c: &mut Capturer<'_>, source: &Source) -> Result<Known, CaptureError> {
         file::fill(file, &mut plaintext, size).map_err(|e| file::read_error(path, e))?;
         let (hash, len) = file::sha256(&plaintext);
         if first {
-            c.observer.advance(len);
+            c.advance(len);
         }
         Ok((plaintext, len, hash))
     })?;

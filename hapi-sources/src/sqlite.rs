@@ -313,8 +313,7 @@ fn pages(
         }
         outcome = backup.step(step);
         let now = backup.progress().remaining;
-        c.observer
-            .advance(u64::from(page_size) * (left - now).max(0) as u64);
+        c.advance(u64::from(page_size) * (left - now).max(0) as u64);
         left = now;
     }
 }

@@ -5,6 +5,7 @@
 //! [`snapshot::run`] is the tour: profile → sources → captures → manifest → archive → snapshot →
 //! read back → retention → report. The program in `main.rs` only parses and prints.
 
+pub mod access;
 pub mod archive;
 pub mod boot;
 pub mod check;
@@ -62,7 +63,8 @@ pub use keys::Key;
 pub use location::Location;
 pub use output::Output;
 pub use profile::{
-    Alarms, Environment, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series, SeriesSource,
+    Alarms, Environment, Limits, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series,
+    SeriesSource,
 };
 pub use repository::{Pruned, Repository, Size, Sizes, chunk_size_for};
 pub use ui::{LogFormat, Ui, Verbosity};

@@ -8,11 +8,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta, Weekday};
 use hapi_sources::{Column, Filter, IntegrityCheck, Kind, Recipients, Source};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::error::{Error, ProfileError};
 use crate::location::Location;
 use crate::notify::Notify;
@@ -35,6 +37,12 @@ pub struct Profile {
     pub location: Location,
     /// The id that the repository there must have.
     pub repository_id: Option<String>,
+    /// What the destination's server wants to know beyond the location.
+    pub access: Access,
+    /// Whether the destination deletes nothing that we ask it to: retention is its own side's.
+    pub append_only: bool,
+    /// How long a run may take.
+    pub limits: Limits,
     /// Where the repository's password is.
     pub password_file: PathBuf,
     /// Whether a repository on the sources' disk is accepted.
@@ -63,6 +71,24 @@ pub struct Profile {
     pub state: PathBuf,
     /// Where captures are staged.
     pub staging: PathBuf,
+}
+
+/// How long a run may take before it is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Without any progress: no byte moved, no step of SQLite's.
+    pub stall: Duration,
+    /// In all, once a first complete snapshot exists.
+    pub total: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(5 * 60),
+            total: Duration::from_secs(2 * 3600),
+        }
+    }
 }
 
 /// What is told, though nothing failed.
@@ -420,6 +446,9 @@ impl Profile {
             host: String::new(),
             location,
             repository_id: None,
+            access: Access::default(),
+            append_only: false,
+            limits: Limits::default(),
             password_file: std::path::absolute(password_file)
                 .unwrap_or_else(|_| password_file.to_path_buf()),
             allow_same_disk: true,
@@ -720,6 +749,9 @@ impl RawProfile {
             host,
             location,
             repository_id: self.repository.id,
+            access: Access::default(),
+            append_only: false,
+            limits: Limits::default(),
             password_file,
             allow_same_disk: self.repository.allow_same_disk,
             other_hosts: self.repository.other_hosts,

@@ -111,7 +111,11 @@ fn open(copy: &Path, stop: &Stop) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_URI;
     let mut db = Connection::open_with_flags(immutable(copy), flags)?;
     let stop = stop.clone();
-    db.progress_handler(STEPS, Some(move || stop.is_set()))?;
+    let step = move || {
+        stop.progressed();
+        stop.is_set()
+    };
+    db.progress_handler(STEPS, Some(step))?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(db)
 }
@@ -145,6 +149,7 @@ fn hash(copy: &Path, stop: &Stop) -> io::Result<(Sha256Hash, [u8; 100], u64)> {
             header.copy_from_slice(&buffer[..100]);
         }
         hash.update(&buffer[..n]);
+        stop.progressed();
         at += n as u64;
     }
     Ok((Sha256Hash(hash.finalize().into()), header, at))
