@@ -125,6 +125,13 @@ pub enum Error {
         fact: String,
         hint: String,
     },
+    /// It cannot be reached.
+    #[error("`{location}` {fact}")]
+    Destination {
+        location: String,
+        fact: String,
+        hint: Option<String>,
+    },
     /// Another one than the profile names.
     #[error("the repository at `{location}` has the id {found}, the profile names {wanted}")]
     OtherRepository {
@@ -366,6 +373,7 @@ impl Error {
             Self::NotProven { reason } => {
                 return destination_remedy(reason).map(str::to_owned);
             }
+            Self::Destination { hint, .. } => return hint.clone(),
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
             Self::Postponed { hint, .. } => (*hint).into(),
             Self::InUse { holders, .. } => stop_them(holders),
@@ -427,6 +435,8 @@ fn destination_remedy(reason: &str) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))
+    .or_else(|| crate::rclone::remedy(reason.split_once("rclone says: ")?.1))
+    .or_else(|| crate::rest::remedy(reason))
 }
 
 /// An engine's error as one line, without its advice: its own `Display` is a page.

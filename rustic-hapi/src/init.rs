@@ -124,7 +124,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         hub.found_by = "the profile";
         request.agrees_with(&document, &profile)?;
     }
-    let there = Repository::exists(&profile)?;
+    let there = Repository::exists(&profile, stop)?;
     if let (false, Some(id)) = (there, &profile.repository_id) {
         return Err(Error::NoRepository {
             location: profile.location.to_string(),

@@ -7,6 +7,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::object_store::ObjectStore;
+use crate::sftp::Sftp;
+
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Location {
@@ -26,8 +29,10 @@ impl Location {
         if let Some((scheme, _)) = text.split_once(':') {
             return match scheme {
                 "rest" | "rclone" => Ok(Self::Remote(text.to_owned())),
-                "sftp" | "s3" | "b2" | "azure" | "gs" | "swift" => Err(format!(
-                    "`{scheme}:` is not supported yet; `rclone:` reaches the same places"
+                "sftp" => Sftp::parse(text).map(|_| Self::Remote(text.to_owned())),
+                "s3" | "b2" => ObjectStore::parse(text).map(|_| Self::Remote(text.to_owned())),
+                "azure" | "gs" | "swift" => Err(format!(
+                    "`{scheme}:` is not understood; an rclone remote reaches the same place (`rclone:remote:path`)"
                 )),
                 _ if text.starts_with('/') => Ok(Self::Local(tidy(text))),
                 _ => Err("it is neither an absolute path nor a location of restic's".to_owned()),
@@ -97,7 +102,8 @@ impl fmt::Debug for Location {
 
 /// `rest:http://user:pass@host/` without what stands before the `@`.
 fn redacted(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
+    // The user of an SFTP server is no secret, and a password is refused there.
+    let Some((scheme, rest)) = text.split_once("://").filter(|(s, _)| *s != "sftp") else {
         return text.to_owned();
     };
     match credentials_end(rest) {

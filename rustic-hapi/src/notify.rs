@@ -345,6 +345,10 @@ pub(crate) fn redacted(text: &str) -> String {
             .unwrap_or(after.len());
         rest = after;
         if let Some(host) = credentials_end(&after[..end]) {
+            // The user of an SFTP server is part of the address, and a password is refused there.
+            if before.ends_with("sftp://") && !after[..host].contains(':') {
+                continue;
+            }
             out += "***@";
             rest = &after[host..];
         }

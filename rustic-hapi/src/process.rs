@@ -35,6 +35,14 @@ pub(crate) fn end_children() {
     }
 }
 
+/// A program, looked for where the shell would.
+pub(crate) fn on_path(name: &str) -> Option<std::path::PathBuf> {
+    use rustix::fs::{Access, access};
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
+}
+
 /// Removes the staging folders of this very process, where nothing else will get to it.
 pub(crate) fn remove_own_folders(staging: &std::path::Path) {
     let ours = format!("run-{}-", std::process::id());

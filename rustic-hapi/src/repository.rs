@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
 use hapi_sources::Stop;
-use rustic_backend::BackendOptions;
 use rustic_core::repofile::{Chunker, SnapshotFile, SnapshotId};
 use rustic_core::{
     CheckOptions, ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, IndexedIdsStatus,
@@ -20,11 +19,13 @@ use rustic_core::{
 use sha2::Digest;
 use zeroize::Zeroizing;
 
+use crate::destination::{Destination, Presence};
 use crate::error::Error;
 use crate::gate::{Gate, GatedBackend};
 use crate::location::Location;
-use crate::profile::{Profile, is_absent};
+use crate::profile::Profile;
 use crate::readahead::Readahead;
+use crate::rest::Patience;
 use crate::ui::Ui;
 
 /// The engine's handle on a repository whose index is loaded.
@@ -34,7 +35,7 @@ pub(crate) type Engine = rustic_core::Repository<IndexedFullStatus>;
 pub struct Repository {
     pub(crate) inner: rustic_core::Repository<OpenStatus>,
     pub(crate) backend: Arc<dyn WriteBackend>,
-    location: Location,
+    destination: Destination,
     gate: Gate,
     ui: Ui,
 }
@@ -90,8 +91,9 @@ impl Repository {
         stop: &Stop,
         ui: Ui,
     ) -> Result<Self, Error> {
-        presence(&profile.location)?.require(&profile.location)?;
-        let (backend, gate, inner) = match unlock(profile, password, patience, stop, &ui, &[]) {
+        let destination = Destination::reach(profile, patience, stop)?;
+        destination.require()?;
+        let (backend, gate, inner) = match unlock(&destination, password, stop, &ui, &[]) {
             Ok(unlocked) => unlocked,
             Err(Locked::Error(error)) => return Err(error),
             // A damaged key opens no more than a wrong password does, and the engine tries no
@@ -101,7 +103,7 @@ impl Repository {
                     .iter()
                     .map(|id| id.to_hex().as_str()[..8].to_owned())
                     .collect();
-                match unlock(profile, password, patience, stop, &ui, &damaged) {
+                match unlock(&destination, password, stop, &ui, &damaged) {
                     Ok(unlocked) => {
                         ui.warn(format_args!(
                             "the key {} of the repository is damaged; another one opens it",
@@ -121,7 +123,7 @@ impl Repository {
         let repository = Self {
             inner,
             backend,
-            location: profile.location.clone(),
+            destination,
             gate,
             ui,
         };
@@ -142,12 +144,13 @@ impl Repository {
     /// [`Error::NotARepository`] where something else is there.
     pub fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
         let password = read_password(&profile.password_file)?;
-        match presence(&profile.location)? {
-            Presence::Absent(_) => remove_orphaned_keys(&profile.location)?,
-            Presence::Repository | Presence::Unknown => {}
+        let destination = Destination::reach(profile, Patience::Usual, stop)?;
+        match destination.presence()? {
+            Presence::Absent(_) => destination.remove_orphaned_keys()?,
+            Presence::Repository => {}
             other => other.require(&profile.location)?,
         }
-        let (backend, gate) = connect(&profile.location, Patience::Usual, stop, &[])?;
+        let (backend, gate) = gated(&destination, stop, &[]);
         let handle = engine(&backend, &profile.location, true, Ui::silent())?;
         let config = ConfigOptions::default()
             .set_version(2u32)
@@ -162,24 +165,13 @@ impl Repository {
                 &config,
             )
             .map_err(Error::engine("making the repository"))?;
-        let location = profile.location.clone();
         Ok(Self {
             inner,
             backend,
-            location,
+            destination,
             gate,
             ui: Ui::silent(),
         })
-    }
-
-    /// Makes sure that there is a repository, without opening it: an unmounted disk is told as such,
-    /// before anything else is found odd about the place.
-    ///
-    /// # Errors
-    /// [`Error::NoRepository`], [`Error::NotARepository`], or whatever keeps the answer from being
-    /// certain.
-    pub fn require(location: &Location) -> Result<(), Error> {
-        presence(location)?.require(location)
     }
 
     /// Whether there is a repository at the profile's location, or room for one.
@@ -187,10 +179,11 @@ impl Repository {
     /// # Errors
     /// [`Error::NotARepository`] where something else is there, or whatever keeps the answer from
     /// being certain.
-    pub fn exists(profile: &Profile) -> Result<bool, Error> {
-        match presence(&profile.location)? {
+    pub fn exists(profile: &Profile, stop: &Stop) -> Result<bool, Error> {
+        let destination = Destination::reach(profile, Patience::Usual, stop)?;
+        match destination.presence()? {
             Presence::Repository => Ok(true),
-            Presence::Absent(_) | Presence::Unknown => Ok(false),
+            Presence::Absent(_) => Ok(false),
             other => other.require(&profile.location).map(|()| false),
         }
     }
@@ -202,7 +195,7 @@ impl Repository {
 
     /// Where it is.
     pub fn location(&self) -> &Location {
-        &self.location
+        self.destination.location()
     }
 
     /// Bytes a chunk; `None` for content-defined chunks (a repository that restic made).
@@ -219,7 +212,7 @@ impl Repository {
     /// A handle to write a snapshot with, through the gate.
     pub(crate) fn for_writing(&self) -> Result<rustic_core::Repository<IndexedIdsStatus>, Error> {
         // The engine's handle cannot be cloned; the key spares a second key derivation.
-        engine(&self.backend, &self.location, true, self.ui.clone())?
+        engine(&self.backend, self.location(), true, self.ui.clone())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed_ids)
             .map_err(Error::engine("reading the index"))
@@ -228,8 +221,8 @@ impl Repository {
     /// A second handle that shares nothing with this one but the key: no cache, and an index read
     /// anew from the backend. What it shows is what is there.
     pub(crate) fn reopen(&self) -> Result<Engine, Error> {
-        let (backend, _) = connect(&self.location, Patience::Usual, &Stop::default(), &[])?;
-        engine(&backend, &self.location, false, Ui::silent())?
+        let (backend, _) = gated(&self.destination, &Stop::default(), &[]);
+        engine(&backend, self.location(), false, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)
             .map_err(Error::engine("reading the index back"))
@@ -239,7 +232,7 @@ impl Repository {
     pub(crate) fn for_reading(&self) -> Result<Engine, Error> {
         let backend: Arc<dyn WriteBackend> =
             Arc::new(Readahead::new(Arc::clone(&self.backend), self.packs()?));
-        engine(&backend, &self.location, true, Ui::silent())?
+        engine(&backend, self.location(), true, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)
             .map_err(Error::engine("reading the index"))
@@ -420,7 +413,7 @@ impl Repository {
         self.inner
             .prune(&options, plan)
             .map_err(Error::engine("pruning"))?;
-        if let Some(folder) = self.location.local() {
+        if let Some(folder) = self.location().local() {
             remove_torn_packs(&folder.join("data")).map_err(|error| Error::State {
                 path: folder.into(),
                 error,
@@ -478,55 +471,6 @@ pub struct Pruned {
     pub bytes_repacked: u64,
 }
 
-enum Presence {
-    Repository,
-    /// Nothing there: the path is missing, or an empty folder.
-    Absent(String),
-    /// A folder with something else in it.
-    Occupied,
-    /// A repository that lost its config file.
-    Remains,
-    /// A server that did not say clearly.
-    Unknown,
-}
-
-impl Presence {
-    fn require(self, location: &Location) -> Result<(), Error> {
-        match self {
-            Self::Repository | Self::Unknown => Ok(()),
-            Self::Absent(fact) => Err(Error::NoRepository {
-                location: location.to_string(),
-                fact,
-                hint:
-                    "is the disk mounted? If this is the first time, `rustic-hapi init` makes one"
-                        .into(),
-            }),
-            Self::Occupied => Err(not_a_repository(location)),
-            Self::Remains => Err(Error::NotARepository {
-                location: location.to_string(),
-                fact: "holds the data of a repository whose file `config` is missing".into(),
-                hint: "put `config` back, from another copy of the repository; nothing was changed"
-                    .into(),
-            }),
-        }
-    }
-}
-
-fn holds_a_file(folder: &Path) -> io::Result<bool> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() || holds_a_file(&entry.path())? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// Removes what killed runs left of packs: files with the local backend's temporary name, a day old.
 fn remove_torn_packs(data: &Path) -> io::Result<()> {
     const A_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -541,75 +485,6 @@ fn remove_torn_packs(data: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A repository whose making was cut off has a key and no config. Of two keys that one password
-/// opens, programs try whichever comes first: the leftover has to go.
-fn remove_orphaned_keys(location: &Location) -> Result<(), Error> {
-    let Some(keys) = location.local().map(|folder| folder.join("keys")) else {
-        return Ok(());
-    };
-    let entries = match fs::read_dir(&keys) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(()),
-        Err(error) => return Err(Error::State { path: keys, error }),
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
-    }
-    Ok(())
-}
-
-fn not_a_repository(location: &Location) -> Error {
-    Error::NotARepository {
-        location: location.to_string(),
-        fact: "holds something that is not a restic repository".into(),
-        hint: "choose an empty folder, or look at what is there; nothing was changed".into(),
-    }
-}
-
-/// What is at a local path. For a server only the engine's own look can tell.
-fn presence(location: &Location) -> Result<Presence, Error> {
-    let Some(folder) = location.local() else {
-        return Ok(Presence::Unknown);
-    };
-    let unsure = |error: io::Error| Error::State {
-        path: folder.into(),
-        error,
-    };
-    let metadata = match fs::metadata(folder) {
-        Ok(metadata) => metadata,
-        Err(error) if is_absent(&error) => {
-            return Ok(Presence::Absent("the folder does not exist".into()));
-        }
-        Err(error) => return Err(unsure(error)),
-    };
-    if !metadata.is_dir() {
-        return Ok(Presence::Occupied);
-    }
-    if folder.join("config").try_exists().map_err(unsure)? {
-        return Ok(Presence::Repository);
-    }
-    // A file system's own folder does not make a place occupied.
-    let mut names = fs::read_dir(folder).map_err(unsure)?.filter_map(Result::ok);
-    // A repository whose making was cut off has its folders, perhaps a key, and no config.
-    for kind in ["snapshots", "index", "data"] {
-        if holds_a_file(&folder.join(kind)).map_err(unsure)? {
-            return Ok(Presence::Remains);
-        }
-    }
-    let occupied = names.any(|entry| {
-        let name = entry.file_name();
-        !["lost+found", "data", "index", "keys", "snapshots"]
-            .iter()
-            .any(|known| name == *known)
-    });
-    Ok(if occupied {
-        Presence::Occupied
-    } else {
-        Presence::Absent("the folder is empty".into())
-    })
 }
 
 /// Why a password opens nothing.
@@ -627,16 +502,15 @@ type Unlocked = (
 
 /// Opens a repository with a password, leaving key files out.
 fn unlock(
-    profile: &Profile,
+    destination: &Destination,
     password: &str,
-    patience: Patience,
     stop: &Stop,
     ui: &Ui,
     without: &[Id],
 ) -> Result<Unlocked, Locked> {
-    let (backend, gate) =
-        connect(&profile.location, patience, stop, without).map_err(Locked::Error)?;
-    let handle = engine(&backend, &profile.location, true, ui.clone()).map_err(Locked::Error)?;
+    let location = destination.location();
+    let (backend, gate) = gated(destination, stop, without);
+    let handle = engine(&backend, location, true, ui.clone()).map_err(Locked::Error)?;
     let error = match handle.open(&Credentials::password(password)) {
         Ok(inner) => return Ok((backend, gate, inner)),
         Err(error) => error,
@@ -644,7 +518,7 @@ fn unlock(
     let wrong = error.is_incorrect_password();
     let error = match wrong {
         true => Error::WrongKey {
-            location: profile.location.to_string(),
+            location: location.to_string(),
         },
         false => Error::engine("opening the repository")(error),
     };
@@ -683,15 +557,6 @@ fn damaged_files(backend: &dyn WriteBackend, kind: FileType) -> Result<Vec<(Id, 
     Ok(damaged)
 }
 
-/// How often a server that does not answer is asked.
-#[derive(Clone, Copy)]
-enum Patience {
-    /// For what a run is for: six times, with half a minute of pauses.
-    Usual,
-    /// For what can do without.
-    Once,
-}
-
 /// The password that opens nothing is the one in the profile's file.
 fn of_the_file(profile: &Profile) -> impl FnOnce(Error) -> Error {
     let path = profile.password_file.clone();
@@ -701,29 +566,16 @@ fn of_the_file(profile: &Profile) -> impl FnOnce(Error) -> Error {
     }
 }
 
-/// The backend of a location, behind a gate of its own.
-fn connect(
-    location: &Location,
-    patience: Patience,
+/// The backend of a destination, behind a gate of its own.
+fn gated(
+    destination: &Destination,
     stop: &Stop,
     without_keys: &[Id],
-) -> Result<(Arc<dyn WriteBackend>, Gate), Error> {
-    let mut options = BackendOptions::default().repository(location.with_credentials());
-    if matches!(patience, Patience::Once) {
-        options.options.insert("retry".into(), "off".into());
-    }
-    let backends = options
-        .to_backends()
-        .map_err(Error::engine("reaching the repository"))?;
+) -> (Arc<dyn WriteBackend>, Gate) {
     let gate = Gate::new(stop.clone());
-    let local = location.local().map(Path::to_path_buf);
-    Ok((
-        Arc::new(
-            GatedBackend::new(backends.repository(), local, gate.clone())
-                .without_keys(without_keys.to_vec()),
-        ),
-        gate,
-    ))
+    let local = destination.location().local().map(Path::to_path_buf);
+    let backend = GatedBackend::new(destination.backend(), local, gate.clone());
+    (Arc::new(backend.without_keys(without_keys.to_vec())), gate)
 }
 
 fn engine(

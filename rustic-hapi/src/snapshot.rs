@@ -13,6 +13,7 @@ use hapi_sources::{
 
 use crate::archive::{Archive, Label};
 use crate::collisions;
+use crate::destination;
 use crate::error::Error;
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, write_private};
@@ -68,7 +69,7 @@ pub fn run(
     )?;
     let now = clock();
     let staging = fresh_staging(profile, ui)?;
-    Repository::require(&profile.location)?;
+    destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     let history = history::ours(&repository.snapshots()?, profile);
