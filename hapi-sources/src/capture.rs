@@ -8,9 +8,9 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +210,7 @@ impl Observer for Silent {}
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     flag: Arc<AtomicBool>,
+    deadline: Arc<OnceLock<Instant>>,
     progress: Arc<AtomicU64>,
 }
 
@@ -218,6 +219,7 @@ impl Stop {
     pub fn from_flag(flag: Arc<AtomicBool>) -> Self {
         Self {
             flag,
+            deadline: Arc::default(),
             progress: Arc::default(),
         }
     }
@@ -227,9 +229,19 @@ impl Stop {
         self.flag.store(true, Ordering::SeqCst);
     }
 
+    /// Asks for the end at a time to come. The first such time counts.
+    pub fn set_at(&self, time: Instant) {
+        _ = self.deadline.set(time);
+    }
+
+    /// Whether that time has come.
+    pub fn is_late(&self) -> bool {
+        self.deadline.get().is_some_and(|at| Instant::now() >= *at)
+    }
+
     /// Whether the end was asked for.
     pub fn is_set(&self) -> bool {
-        self.flag.load(Ordering::SeqCst)
+        self.flag.load(Ordering::SeqCst) || self.is_late()
     }
 
     /// Something moved: bytes, or a step of SQLite's.

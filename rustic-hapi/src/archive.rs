@@ -491,6 +491,7 @@ impl GatedReader {
                 .stream
                 .fail(format_args!("broke at byte {}: {error}", self.seen))),
             Ok(Piece::Chunk(chunk)) => {
+                self.stream.gate.stop().progressed();
                 self.seen += chunk.len() as u64;
                 if self.seen > declared {
                     return Err(self

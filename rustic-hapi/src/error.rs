@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hapi_sources::{CaptureError, StagingError};
 use rustic_core::RusticError;
@@ -247,6 +248,12 @@ pub enum Error {
         reason: String,
         folder: PathBuf,
     },
+    /// Nothing moved any more.
+    #[error("nothing moved for {}, so the run was ended; its repository is `{location}`", crate::report::duration(*limit))]
+    Stalled { location: String, limit: Duration },
+    /// It took longer than a run may.
+    #[error("the run took {}, so it was ended; its repository is `{location}`", crate::report::duration(*limit))]
+    TooLong { location: String, limit: Duration },
     /// A defect: the code panicked.
     #[error("internal error: {what}")]
     Internal { what: String },
@@ -382,6 +389,12 @@ impl Error {
                 "stop the hub and run the same command again, which puts this right if it can; if it cannot, put all files of `{}` back together, beside no other `-wal`",
                 folder.display()
             ),
+            Self::Stalled { .. } => {
+                "is the server hung, the link down, a disk asleep? No snapshot was written, and the next run sends only what is missing; `no-progress` in `[limits]` is how long nothing may move".into()
+            }
+            Self::TooLong { .. } => {
+                "is the link slower than it was? No snapshot was written, and the next run sends only what is missing; `total` in `[limits]` is how long a run may take".into()
+            }
             Self::Internal { .. } => {
                 "this is a defect; the repository has no half snapshot, and the next run may well work".into()
             }

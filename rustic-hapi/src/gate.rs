@@ -153,6 +153,7 @@ impl ReadBackend for GatedBackend {
     }
 
     fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        self.gate.stop.progressed();
         if tpe == FileType::Key && !self.hidden_keys.is_empty() {
             let mut keys = self.inner.list_with_size(tpe)?;
             keys.retain(|(id, _)| !self.hidden_keys.contains(id));
@@ -174,7 +175,9 @@ impl ReadBackend for GatedBackend {
     }
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
-        self.inner.read_full(tpe, id)
+        let read = self.inner.read_full(tpe, id);
+        self.gate.stop.progressed();
+        read
     }
 
     fn read_partial(
@@ -185,7 +188,9 @@ impl ReadBackend for GatedBackend {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
-        self.inner.read_partial(tpe, id, cacheable, offset, length)
+        let read = self.inner.read_partial(tpe, id, cacheable, offset, length);
+        self.gate.stop.progressed();
+        read
     }
 
     fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
@@ -220,6 +225,7 @@ impl WriteBackend for GatedBackend {
         if tpe == FileType::Snapshot {
             self.gate.verdict().map_err(|reason| refused(&reason))?;
         }
+        self.gate.stop.progressed();
         let size = u32::try_from(content.size()).unwrap_or(u32::MAX);
         let written = self
             .inner
@@ -243,7 +249,9 @@ impl WriteBackend for GatedBackend {
     }
 
     fn remove(&self, tpe: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
-        self.inner.remove(tpe, id, cacheable)
+        let removed = self.inner.remove(tpe, id, cacheable);
+        self.gate.stop.progressed();
+        removed
     }
 }
 

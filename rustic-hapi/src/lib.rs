@@ -62,6 +62,7 @@ pub mod supervise;
 pub mod swap;
 pub mod synthetic;
 mod ui;
+pub mod watch;
 
 pub use error::{Error, Exit, ProfileError};
 pub use keys::Key;

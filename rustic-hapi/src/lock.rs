@@ -71,7 +71,10 @@ impl RunLock {
                 Err(TryLockError::WouldBlock) if stop.is_set() => {
                     return Err(Error::Capture(hapi_sources::CaptureError::Stopped));
                 }
-                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(100)),
+                Err(TryLockError::WouldBlock) => {
+                    stop.progressed();
+                    thread::sleep(Duration::from_millis(100));
+                }
             }
         }
         let written = file

@@ -10,6 +10,7 @@ use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
 use rustic_hapi::supervise::{Task, supervise};
+use rustic_hapi::watch::Verdict;
 use rustic_hapi::{Error, Exit, Lookup, Output, Profile};
 
 fn main() -> ExitCode {
@@ -22,7 +23,9 @@ fn main() -> ExitCode {
     let signals = Signals::listen();
     let ui = cli.global.ui();
     let lookup = cli.global.lookup();
-    let work = || run(&cli, &lookup, &signals, &ui);
+    let verdict = Verdict::default();
+    let ended = || signals.error().or_else(|| verdict.error());
+    let work = || run(&cli, &lookup, &signals, &ended, &ui);
     let now = rustic_hapi::process::now();
     let mut output = match cli.supervised(&lookup, now) {
         Some((command, quietly)) => {
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
                 now,
                 quietly,
             };
-            supervise(task, &ui, &|| signals.error(), work)
+            supervise(task, &ui, &signals.stop, &verdict, &ended, work)
         }
         None => {
             let mut output =
@@ -102,6 +105,7 @@ fn run(
     cli: &Cli,
     lookup: &Lookup,
     signals: &Signals,
+    ended: &dyn Fn() -> Option<Error>,
     ui: &rustic_hapi::Ui,
 ) -> Result<Output, Error> {
     let stop = &signals.stop;
@@ -116,7 +120,7 @@ fn run(
                 &profile,
                 &args.request()?,
                 &rustic_hapi::process::now,
-                &|| signals.error(),
+                ended,
                 &signals.stop,
                 ui,
             )

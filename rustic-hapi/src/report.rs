@@ -660,6 +660,15 @@ pub fn grouped(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
 }
 
+/// A length of time in its largest whole unit: `4 s`, `5 min`, `2 h`.
+pub fn duration(length: std::time::Duration) -> String {
+    match length.as_secs() {
+        s if s >= 3600 && s % 3600 == 0 => format!("{} h", s / 3600),
+        s if s >= 60 && s % 60 == 0 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
 /// A length of time in its largest unit.
 pub fn age(delta: chrono::TimeDelta) -> String {
     match delta.num_seconds() {

@@ -221,7 +221,7 @@ impl Repository {
     /// A second handle that shares nothing with this one but the key: no cache, and an index read
     /// anew from the backend. What it shows is what is there.
     pub(crate) fn reopen(&self) -> Result<Engine, Error> {
-        let (backend, _) = gated(&self.destination, &Stop::default(), &[]);
+        let (backend, _) = gated(&self.destination, self.gate.stop(), &[]);
         engine(&backend, self.location(), false, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)

@@ -30,6 +30,7 @@ impl Sftp {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const FORMS: &str =
             "it is neither `sftp:user@host:/path` nor `sftp://user@host:port//path`";
+        const NO_PASSWORD: &str = "a password has no place in an SFTP location: use a key";
         let rest = text.strip_prefix("sftp:").ok_or(FORMS)?;
         let (account, port, path) = match rest.strip_prefix("//") {
             Some(rest) => {
@@ -44,12 +45,16 @@ impl Sftp {
                 (&rest[..colon], None, &rest[colon + 1..])
             }
         };
+        let first = path.split('/').next().unwrap_or("");
+        if first.contains('@') && first.contains(':') {
+            return Err(NO_PASSWORD.to_owned());
+        }
         let (user, host) = match account.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
             None => (None, account),
         };
         if user.is_some_and(|user| user.contains(':')) {
-            return Err("a password has no place in an SFTP location: use a key".to_owned());
+            return Err(NO_PASSWORD.to_owned());
         }
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let odd = |text: &str| {

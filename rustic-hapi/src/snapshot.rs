@@ -60,6 +60,7 @@ pub fn run(
     stop: &Stop,
     ui: &Ui,
 ) -> Result<RunReport, Error> {
+    let started = Instant::now();
     request.check(profile)?;
     let _lock = RunLock::take(
         &lock_folder(profile),
@@ -73,6 +74,10 @@ pub fn run(
     off_the_disk(profile)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     let history = history::ours(&repository.snapshots()?, profile);
+    // The first upload may take days; after it, much less has to go.
+    if history.iter().any(Snapshot::is_complete) {
+        stop.set_at(started + profile.limits.total);
+    }
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
     for (nth, series) in due(profile, request, &history, &now)

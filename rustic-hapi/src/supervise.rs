@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
+use hapi_sources::Stop;
 
 use crate::error::{Error, Exit};
 use crate::notify::{self, Message, Notify, Outcome};
@@ -14,6 +15,7 @@ use crate::output::Output;
 use crate::profile::{Lookup, Profile};
 use crate::runs::{self, Run};
 use crate::ui::Ui;
+use crate::watch::{Verdict, Watch};
 
 /// What is supervised.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +34,14 @@ pub struct Task<'a> {
 /// take minutes, and systemd kills after 90 s without anybody having been told.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Does the work, and sees to it that its end is known. `signal` tells whether one ended it.
+/// Does the work, and sees to it that it has an end, and that its end is known. `ended` tells what asked
+/// for it: a signal, or the watch's verdict.
 pub fn supervise(
     task: Task<'_>,
     ui: &Ui,
-    signal: &(dyn Fn() -> Option<Error> + Sync),
+    stop: &Stop,
+    verdict: &Verdict,
+    ended: &(dyn Fn() -> Option<Error> + Sync),
     work: impl FnOnce() -> Result<Output, Error>,
 ) -> Output {
     let ending = Ending {
@@ -61,8 +66,8 @@ pub fn supervise(
             );
             thread::spawn(move || notify.tell(&start))
         });
-        let watch = scope.spawn(|| ending.watch(&done, signal));
-        let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let watch = scope.spawn(|| ending.watch(&done, stop, verdict, ended));
+        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let what = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
@@ -74,9 +79,9 @@ pub fn supervise(
         });
         done.store(true, Ordering::SeqCst);
         watch.thread().unpark();
-        let mut output = ended.unwrap_or_else(|error| Output::of_error(&signal().unwrap_or(error)));
+        let mut output = result.unwrap_or_else(|error| Output::of_error(&ended().unwrap_or(error)));
         // A run that was told to stop and still has everything is complete.
-        if let Some(error) = signal().filter(|_| output.exit != Exit::Complete) {
+        if let Some(error) = ended().filter(|_| output.exit != Exit::Complete) {
             output.ended_by(&error);
         }
         // One that hangs is left behind: what is told at the end has its own ten seconds.
@@ -104,12 +109,25 @@ impl Ending<'_> {
     }
 
     /// Ends the process itself where the work does not end after a signal.
-    fn watch(&self, done: &AtomicBool, signal: &(dyn Fn() -> Option<Error> + Sync)) {
+    fn watch(
+        &self,
+        done: &AtomicBool,
+        stop: &Stop,
+        verdict: &Verdict,
+        ended: &(dyn Fn() -> Option<Error> + Sync),
+    ) {
         let is_done = || done.load(Ordering::SeqCst);
+        // A profile that cannot be read ends the work at once, too.
+        let mut limits = Profile::load_or_bare(self.task.lookup)
+            .ok()
+            .map(|profile| Watch::new(profile.limits, profile.location.to_string(), stop, verdict));
         let mut asked: Option<Instant> = None;
         while !is_done() {
             thread::park_timeout(Duration::from_millis(250));
-            let Some(error) = signal() else { continue };
+            if let Some(watch) = &mut limits {
+                watch.look();
+            }
+            let Some(error) = ended() else { continue };
             if asked.get_or_insert_with(Instant::now).elapsed() < PATIENCE || is_done() {
                 continue;
             }
