@@ -34,6 +34,9 @@ pub(crate) enum Presence {
     Repository,
     /// Nothing: the path is missing, or an empty folder.
     Absent(String),
+    /// A server that answers 404 to everything: it has nothing at this path, or is no server for
+    /// repositories at all. Only making one there can tell.
+    Nothing,
     /// Something else.
     Occupied(String),
     /// A repository that lost its config file.
@@ -160,6 +163,11 @@ impl Presence {
                 }
                 .into(),
             }),
+            Self::Nothing => Err(Error::Destination {
+                location: location.to_string(),
+                fact: "answers 404 to everything: it has nothing at this path, or is no server for restic repositories".into(),
+                hint: Some("are host, port and path right? If this is the first time, `rustic-hapi init` makes a repository".into()),
+            }),
             Self::Occupied(fact) => Err(Error::NotARepository {
                 location: location.to_string(),
                 fact,
@@ -229,8 +237,10 @@ fn at_server(server: &Rest) -> Result<Presence, Error> {
     }
     // That one file is not there is little: a place that is away looks like that through rclone, and
     // another web server like nothing else.
+    const FOLDERS: usize = 4;
     let mut missing = 0;
-    for folder in ["snapshots", "index", "data", "keys"] {
+    let folders: [&str; FOLDERS] = ["snapshots", "index", "data", "keys"];
+    for folder in folders {
         match server.look(folder)? {
             Listed::Files(0) => {}
             Listed::Files(_) if folder == "keys" => {}
@@ -244,10 +254,10 @@ fn at_server(server: &Rest) -> Result<Presence, Error> {
             }
         }
     }
-    Ok(Presence::Absent(match missing {
-        0 => "the place is empty".into(),
-        _ => "the server has nothing at this path".into(),
-    }))
+    Ok(match missing {
+        FOLDERS => Presence::Nothing,
+        _ => Presence::Absent("the place is empty".into()),
+    })
 }
 
 /// What is at a local path.

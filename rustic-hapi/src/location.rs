@@ -59,6 +59,42 @@ impl Location {
         matches!(self, Self::Remote(text) if redacted(text) != *text)
     }
 
+    /// Whether it is reached through rclone.
+    pub fn needs_rclone(&self) -> bool {
+        matches!(self, Self::Remote(text) if !text.starts_with("rest:"))
+    }
+
+    /// What whoever opens it from elsewhere has to have besides the password: what it is, and how a
+    /// shell gets it.
+    pub(crate) fn needs(&self) -> Option<(&'static str, &'static str)> {
+        let Self::Remote(text) = self else {
+            return None;
+        };
+        Some(match text.split_once(':')?.0 {
+            "rest" if self.has_credentials() => (
+                "the server's user and password",
+                "put in the server's user and password, %-encoded",
+            ),
+            "rclone" => (
+                "rclone's configuration, from `rclone config file`",
+                "rclone's configuration has to be there",
+            ),
+            "sftp" => (
+                "a key that the server lets in",
+                "`ssh-add` the key that the server lets in",
+            ),
+            "s3" => (
+                "`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`",
+                "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+            ),
+            "b2" => (
+                "`B2_ACCOUNT_ID` and `B2_ACCOUNT_KEY`",
+                "export B2_ACCOUNT_ID=… B2_ACCOUNT_KEY=…",
+            ),
+            _ => return None,
+        })
+    }
+
     /// The folder, if it is one of this machine.
     pub fn local(&self) -> Option<&Path> {
         match self {

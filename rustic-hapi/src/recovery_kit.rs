@@ -181,17 +181,8 @@ impl<'a> Kit<'a> {
     fn places(&self) -> String {
         let profile = self.profile;
         let mut rows = vec![("repository", code(&profile.location.to_string()))];
-        if profile.location.has_credentials() {
-            rows.push((
-                "the server's user and password",
-                format!("needed; kept at: {BLANK}"),
-            ));
-        }
-        if profile.location.to_string().starts_with("rclone:") {
-            rows.push((
-                "rclone's configuration",
-                format!("needed, from `rclone config file`; a copy is kept at: {BLANK}"),
-            ));
+        if let Some((what, _)) = profile.location.needs() {
+            rows.push((what, format!("needed; kept at: {BLANK}")));
         }
         rows.push((
             "its id",

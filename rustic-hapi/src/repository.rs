@@ -147,7 +147,7 @@ impl Repository {
         let destination = Destination::reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Absent(_) => destination.remove_orphaned_keys()?,
-            Presence::Repository => {}
+            Presence::Repository | Presence::Nothing => {}
             other => other.require(&profile.location)?,
         }
         let (backend, gate) = gated(&destination, stop, &[]);
@@ -183,7 +183,7 @@ impl Repository {
         let destination = Destination::reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Repository => Ok(true),
-            Presence::Absent(_) => Ok(false),
+            Presence::Absent(_) | Presence::Nothing => Ok(false),
             other => other.require(&profile.location).map(|()| false),
         }
     }

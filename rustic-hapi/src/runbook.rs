@@ -62,8 +62,8 @@ impl Runbook<'_> {
     fn open_commands(&self) -> String {
         let profile = self.profile;
         let mut text = String::new();
-        if profile.location.has_credentials() {
-            text += "# put in the server's user and password, %-encoded\n";
+        if let Some((_, how)) = profile.location.needs() {
+            text += &format!("# {how}\n");
         }
         text += &format!("export RESTIC_REPOSITORY={}\n", quoted(&self.location()));
         text += &format!(

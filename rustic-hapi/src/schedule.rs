@@ -29,7 +29,6 @@ pub use self::report::Report;
 
 pub(crate) use self::account::Account;
 use self::crontab::Crontab;
-pub(crate) use self::job::uses_rclone;
 use self::plan::{Plan, Text, unit_folder};
 use self::systemd::Scope;
 pub(crate) use self::systemd::databases;

@@ -210,7 +210,7 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
     };
     let rclone = Needed {
         name: "rclone",
-        what_for: "the repository's location begins with `rclone:`",
+        what_for: "the repository is reached through it",
         from: (1, 63),
         because: "older ones leave a torn file under its final name when an upload is cut",
     };
@@ -220,7 +220,7 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
         // Without git everything is taken: more, never less.
         findings.push(program(&git, Finding::warn));
     }
-    if schedule::uses_rclone(profile) {
+    if profile.location.needs_rclone() {
         findings.push(program(&rclone, Finding::fail));
     }
     if findings.is_empty() {

@@ -12,7 +12,6 @@ use hapi_sources::Filter;
 
 use super::Machine;
 use crate::error::Error;
-use crate::location::Location;
 use crate::profile::{Lookup, Profile};
 
 /// Where programs are looked for when nothing else says: what a login has, without its own folders.
@@ -65,7 +64,7 @@ impl Job {
         let rclone = machine
             .rclone_config
             .as_ref()
-            .filter(|_| uses_rclone(profile));
+            .filter(|_| profile.location.needs_rclone());
         let mut add = |name, value: Option<&PathBuf>| -> Result<(), Error> {
             if let Some(value) = value {
                 variables.push((name, line(value)?));
@@ -101,7 +100,7 @@ impl Machine {
     fn path_for(&self, profile: &Profile) -> Result<String, Error> {
         let by_git = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
         let needed = [
-            ("rclone", uses_rclone(profile)),
+            ("rclone", profile.location.needs_rclone()),
             ("git", profile.sources.iter().any(by_git)),
         ];
         let usual: Vec<&Path> = PATH.split(':').map(Path::new).collect();
@@ -122,11 +121,6 @@ impl Machine {
         folders.push(PATH.to_owned());
         Ok(folders.join(":"))
     }
-}
-
-/// Whether the engine starts `rclone` for it.
-pub(crate) fn uses_rclone(profile: &Profile) -> bool {
-    matches!(&profile.location, Location::Remote(text) if text.starts_with("rclone:"))
 }
 
 /// Text for one line.

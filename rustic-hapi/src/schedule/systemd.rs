@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use hapi_sources::Kind;
 
 use super::account::Account;
-use super::job::{Job, line, uses_rclone};
+use super::job::{Job, line};
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -185,7 +185,7 @@ impl Writable {
             Some(folder) => _ = paths.insert(folder.to_path_buf()),
             None => folders.push(profile.home.join(".cache/rustic")),
         }
-        if uses_rclone(profile) {
+        if profile.location.needs_rclone() {
             // It writes renewed tokens into its configuration.
             folders.push(match rclone_config.and_then(Path::parent) {
                 Some(folder) => folder.to_path_buf(),
