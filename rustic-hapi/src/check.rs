@@ -129,6 +129,7 @@ pub fn run(
 ) -> Result<Report, Error> {
     let started = Instant::now();
     let repository = Repository::open(profile, stop, ui.clone())?;
+    let _held = repository.lock_to_read()?;
     let mut report = Report {
         time: now,
         repository: repository.id(),

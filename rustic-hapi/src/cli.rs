@@ -123,7 +123,7 @@ pub enum Command {
     Forget(ForgetArgs),
     /// Print the variables with which restic and rustic open the same repository
     Env {
-        /// With the user and password that stand in the location
+        /// With what the destination's server wants to know: user and password, keys
         #[arg(long)]
         with_credentials: bool,
     },
@@ -349,6 +349,14 @@ pub enum ProfileCommand {
 }
 
 impl Cli {
+    /// Whether a prune may follow: a run that takes everything and removes what is old.
+    pub fn may_prune(&self) -> bool {
+        match &self.command {
+            Command::Snapshot(args) => !args.dry_run && !args.no_forget && args.only.is_empty(),
+            _ => false,
+        }
+    }
+
     /// What is to be on record and told of, under which name, and whether without telling anybody.
     pub fn supervised(
         &self,

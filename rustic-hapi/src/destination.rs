@@ -16,6 +16,7 @@ use crate::location::Location;
 use crate::object_store::ObjectStore;
 use crate::profile::{Profile, is_absent};
 use crate::rclone::Rclone;
+use crate::repository_lock::{LockFolder, LockStore};
 use crate::rest::{Listed, Patience, Rest};
 use crate::sftp::Sftp;
 
@@ -87,6 +88,14 @@ impl Destination {
     /// Where files are read and written.
     pub(crate) fn backend(&self) -> Arc<dyn WriteBackend> {
         Arc::clone(&self.backend)
+    }
+
+    /// Where its lock files are.
+    pub(crate) fn locks(&self) -> Arc<dyn LockStore> {
+        match (&self.server, self.location.local()) {
+            (Some(server), _) => Arc::clone(server) as Arc<dyn LockStore>,
+            (None, folder) => Arc::new(LockFolder::of(folder.unwrap_or(Path::new("/")))),
+        }
     }
 
     /// What is there.

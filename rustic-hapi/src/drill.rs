@@ -262,6 +262,7 @@ fn drill(
 ) -> Result<Report, Error> {
     let started = Instant::now();
     let repository = Repository::open(profile, stop, ui.clone())?;
+    let _held = repository.lock_to_read()?;
     let mut library = Library::open(&repository, profile, request.host.as_deref())?;
     let mut chosen = library.choose(profile, &request.which, &[], now);
     // In its first days a repository has no older snapshot.

@@ -2,32 +2,51 @@
 
 use serde_json::{Value, json};
 
-use crate::location::Location;
 use crate::profile::Profile;
 use crate::report::JSON_VERSION;
 
 /// The variables, in the order they are printed.
 ///
-/// Credentials in a location are left out unless `with_credentials`; the password is named by its
-/// file, never by its value.
-pub fn variables(profile: &Profile, with_credentials: bool) -> Vec<(&'static str, String)> {
-    let location = match &profile.location {
-        Location::Remote(_) if !with_credentials => {
-            profile.location.to_string().replace("***@", "")
-        }
-        location => location.with_credentials(),
+/// A server's user and password, and what the profile's environment file has for other programs, are
+/// left out unless `with_credentials`; the repository's password is named by its file or program, never
+/// by its value.
+pub fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, String)> {
+    let location = match with_credentials {
+        true => profile.location.with_credentials(),
+        false => profile.location.without_credentials(),
     };
-    let password = profile.password_file.to_string_lossy().into_owned();
-    vec![
-        ("RESTIC_REPOSITORY", location.clone()),
-        ("RESTIC_PASSWORD_FILE", password.clone()),
-        ("RUSTIC_REPOSITORY", location),
-        ("RUSTIC_PASSWORD_FILE", password),
-    ]
+    let password = match &profile.password_command {
+        Some(command) => ("PASSWORD_COMMAND", command.clone()),
+        None => (
+            "PASSWORD_FILE",
+            profile.password_file.to_string_lossy().into_owned(),
+        ),
+    };
+    let access = &profile.access;
+    let mut both = vec![("REPOSITORY", location), password];
+    if let Some(path) = &access.cacert {
+        both.push(("CACERT", path.to_string_lossy().into_owned()));
+    }
+    if with_credentials {
+        let user = access.rest_username.clone();
+        both.extend(user.map(|user| ("REST_USERNAME", user)));
+        let password = access.rest_password.as_ref();
+        both.extend(password.map(|password| ("REST_PASSWORD", password.to_string())));
+    }
+    let mut variables = Vec::new();
+    for program in ["RESTIC", "RUSTIC"] {
+        let named = |(name, value): &(&str, String)| (format!("{program}_{name}"), value.clone());
+        variables.extend(both.iter().map(named));
+    }
+    if with_credentials {
+        let others = access.environment.iter();
+        variables.extend(others.map(|(name, value)| (name.clone(), value.to_string())));
+    }
+    variables
 }
 
 /// Lines for a POSIX shell: `eval "$(rustic-hapi env)"`.
-pub fn text(variables: &[(&str, String)]) -> String {
+pub fn text(variables: &[(String, String)]) -> String {
     variables
         .iter()
         .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
@@ -44,10 +63,10 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// For programs.
-pub fn json(variables: &[(&str, String)]) -> Value {
+pub fn json(variables: &[(String, String)]) -> Value {
     let map: serde_json::Map<String, Value> = variables
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
     json!({ "version": JSON_VERSION, "command": "env", "variables": map })
 }

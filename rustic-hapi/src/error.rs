@@ -72,6 +72,13 @@ pub enum ProfileError {
         fact: String,
         hint: Option<String>,
     },
+    /// A variable of restic's or rustic's, or a flag, says what makes no sense.
+    #[error("`{name}` {fact}")]
+    Variable {
+        name: String,
+        fact: String,
+        hint: String,
+    },
     /// HOME is not set and `--home` not given.
     #[error("HOME is not set, so `~` means nothing")]
     NoHome,
@@ -93,9 +100,12 @@ pub enum Error {
         fact: String,
         hint: String,
     },
-    /// The password opens no key.
-    #[error("the password in `{}` does not open the repository `{location}`", path.display())]
-    WrongPassword { path: PathBuf, location: String },
+    /// The program that prints the password does not.
+    #[error("the password command {fact}")]
+    PasswordCommand { fact: String, hint: String },
+    /// The password opens no key. `origin` is a phrase: the password in this file, say.
+    #[error("{origin} does not open the repository `{location}`")]
+    WrongPassword { origin: String, location: String },
     /// No key opens, and some are damaged.
     #[error("no key of the repository `{location}` opens with the password, and it has a damaged key file, {}: its name is not its hash", keys.join(", "))]
     DamagedKeys { location: String, keys: Vec<String> },
@@ -178,6 +188,13 @@ pub enum Error {
     /// Another run of ours is under way.
     #[error("another run holds the lock `{}`", path.display())]
     Locked { path: PathBuf, holder: String },
+    /// Somebody uses the repository in a way that excludes this.
+    #[error("the repository `{location}` is locked: {holder}")]
+    RepositoryLocked {
+        location: String,
+        holder: String,
+        unreadable: bool,
+    },
     /// A folder or file of ours cannot be used.
     #[error("cannot use `{}`: {error}", path.display())]
     State {
@@ -277,12 +294,15 @@ impl Error {
     /// The exit code this failure has.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Profile(_) | Self::Usage { .. } | Self::PasswordFile { .. } => Exit::Usage,
+            Self::Profile(_)
+            | Self::Usage { .. }
+            | Self::PasswordFile { .. }
+            | Self::PasswordCommand { .. } => Exit::Usage,
             Self::WrongPassword { .. } | Self::WrongKey { .. } | Self::NotARecoveryKey { .. } => {
                 Exit::WrongPassword
             }
             Self::NoRepository { .. } => Exit::NoRepository,
-            Self::Locked { .. } => Exit::Locked,
+            Self::Locked { .. } | Self::RepositoryLocked { .. } => Exit::Locked,
             Self::Floor { .. } => Exit::Floor,
             Self::InTheWay { .. } | Self::Identity(_) => Exit::Usage,
             Self::Drill { .. } => Exit::DrillFailed,
@@ -305,7 +325,9 @@ impl Error {
             Self::Profile(ProfileError::Value { hint, .. }) | Self::Usage { hint, .. } => {
                 return hint.clone();
             }
-            Self::PasswordFile { hint, .. }
+            Self::Profile(ProfileError::Variable { hint, .. })
+            | Self::PasswordFile { hint, .. }
+            | Self::PasswordCommand { hint, .. }
             | Self::NoRepository { hint, .. }
             | Self::NotARepository { hint, .. }
             | Self::NoSnapshot { hint, .. } => hint.clone(),
@@ -353,6 +375,12 @@ impl Error {
             }
             Self::Locked { holder, .. } => {
                 format!("{holder}; wait for it, or give `--lock-wait 10m`")
+            }
+            Self::RepositoryLocked { unreadable: true, .. } => {
+                "is it a leftover of a crash? `restic unlock --remove-all` removes all locks; make sure first that nobody uses the repository".into()
+            }
+            Self::RepositoryLocked { .. } => {
+                "wait for it, or give `--lock-wait 30m`; a lock that a crash left is stale after 30 minutes, and `restic unlock` removes it".into()
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
                 "run this as its owner, or give the user that runs this the permission".into()

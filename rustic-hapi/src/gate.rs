@@ -7,6 +7,7 @@
 //! unreferenced packs aside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,10 +31,22 @@ pub struct GatedBackend {
 }
 
 /// What the gate knows; clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Gate {
     state: Arc<Mutex<GateState>>,
+    confirm: Arc<Mutex<Option<Confirm>>>,
     stop: Stop,
+}
+
+/// A last look before the snapshot is let through.
+pub(crate) type Confirm = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +71,7 @@ impl Gate {
     pub fn new(stop: Stop) -> Self {
         Self {
             state: Arc::default(),
+            confirm: Arc::default(),
             stop,
         }
     }
@@ -86,6 +100,11 @@ impl Gate {
         }
     }
 
+    /// Has this looked at, last of all, before a snapshot is let through.
+    pub(crate) fn confirm_with(&self, confirm: Option<Confirm>) {
+        *self.confirm.lock().unwrap_or_else(PoisonError::into_inner) = confirm;
+    }
+
     /// The failures on record.
     pub fn failures(&self) -> Vec<String> {
         self.state().failures.clone()
@@ -107,9 +126,15 @@ impl Gate {
             return Err(failure.clone());
         }
         match &state.open {
-            None => Err("no run is under way".to_owned()),
-            Some(open) if open.is_empty() => Ok(()),
-            Some(open) => Err(format!("{} streams did not end whole", open.len())),
+            None => return Err("no run is under way".to_owned()),
+            Some(open) if open.is_empty() => {}
+            Some(open) => return Err(format!("{} streams did not end whole", open.len())),
+        }
+        drop(state);
+        let confirm = self.confirm.lock().unwrap_or_else(PoisonError::into_inner);
+        match confirm.clone() {
+            Some(confirm) => confirm(),
+            None => Ok(()),
         }
     }
 
@@ -223,7 +248,10 @@ impl WriteBackend for GatedBackend {
             return Err(refused("the end was asked for"));
         }
         if tpe == FileType::Snapshot {
-            self.gate.verdict().map_err(|reason| refused(&reason))?;
+            self.gate.verdict().map_err(|reason| {
+                self.gate.fail(reason.clone());
+                refused(&reason)
+            })?;
         }
         self.gate.stop.progressed();
         let size = u32::try_from(content.size()).unwrap_or(u32::MAX);
@@ -249,6 +277,10 @@ impl WriteBackend for GatedBackend {
     }
 
     fn remove(&self, tpe: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
+        // A prune may end anywhere; an unproven snapshot must go all the same.
+        if self.gate.stop.is_set() && tpe != FileType::Snapshot {
+            return Err(refused("the end was asked for"));
+        }
         let removed = self.inner.remove(tpe, id, cacheable);
         self.gate.stop.progressed();
         removed

@@ -17,7 +17,7 @@ use crate::holders::running_hubs;
 use crate::keys::Key;
 use crate::location::Location;
 use crate::lock::private_folder;
-use crate::profile::{Lookup, Profile};
+use crate::profile::{Lookup, Password, Profile};
 use crate::recovery_key::{self, Made, Place};
 use crate::report::JSON_VERSION;
 use crate::repository::{Repository, chunk_size_for};
@@ -60,8 +60,8 @@ pub struct Report {
     pub adopted: bool,
     /// Bytes a chunk; `None` for content-defined ones.
     pub chunk_size: Option<usize>,
-    /// The password's file.
-    pub password_file: PathBuf,
+    /// The password's file; `None` where a program prints it.
+    pub password_file: Option<PathBuf>,
     /// Whether the password was made by this call.
     pub password_is_new: bool,
     /// Whether anybody can decrypt the secrets.
@@ -138,7 +138,8 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     }
     private_folder(&profile.state)?;
     let _lock = lock(&profile, std::time::Duration::ZERO, stop)?;
-    let password_is_new = !there && make_password(&profile.password_file)?;
+    let has_file = profile.password_command.is_none();
+    let password_is_new = !there && has_file && make_password(&profile.password_file)?;
     let repository = if there {
         Repository::open(&profile, stop, Ui::silent())?
     } else {
@@ -172,7 +173,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         repository_id: id,
         adopted: there,
         chunk_size: repository.chunk_size(),
-        password_file: profile.password_file,
+        password_file: has_file.then_some(profile.password_file),
         password_is_new,
         has_recipients: profile.recipients.is_some(),
         recovery,
@@ -360,14 +361,16 @@ fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> 
                 path: path.into(),
                 message: error.to_string(),
             })?;
-    if let Some(wanted) = &lookup.repository {
+    if let Some(wanted) = &lookup.repository()? {
         let repository = document
             .entry("repository")
             .or_insert(Item::Table(Table::new()));
         match repository.get("location").and_then(Item::as_str) {
+            // What a variable says is compared where the profile is read.
             Some(location)
-                if Location::parse(location, &lookup.home()?)
-                    != Location::parse(wanted, &lookup.home()?) =>
+                if lookup.repository.is_some()
+                    && Location::parse(location, &lookup.home()?)
+                        != Location::parse(wanted, &lookup.home()?) =>
             {
                 return Err(Error::Usage {
                     fact: format!(
@@ -385,7 +388,7 @@ fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> 
 }
 
 fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<DocumentMut, Error> {
-    let Some(location) = &lookup.repository else {
+    let Some(location) = &lookup.repository()? else {
         return Err(Error::Usage {
             fact: "there is no profile and no destination".into(),
             hint: Some(
@@ -417,12 +420,15 @@ fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<Document
         )
     };
     text.push_str(&format!("\n[repository]\nlocation = {}\n", value(location)));
-    if let Some(file) = &lookup.password_file {
-        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-        text.push_str(&format!(
+    match lookup.password()? {
+        Some(Password::File(file)) => text.push_str(&format!(
             "password-file = {}\n",
             value(file.to_string_lossy().as_ref())
-        ));
+        )),
+        Some(Password::Command(command)) => {
+            text.push_str(&format!("password-command = {}\n", value(command)));
+        }
+        None => {}
     }
     if request.allow_same_disk {
         text.push_str("allow-same-disk = true\n");
@@ -576,15 +582,18 @@ impl Report {
         } else {
             "was there"
         };
-        text += &format!(
-            "password    {} ({password})\n",
-            self.password_file.display()
-        );
+        text += &match &self.password_file {
+            Some(file) => format!("password    {} ({password})\n", file.display()),
+            None => "password    what the password command prints\n".to_owned(),
+        };
         if let Some(lines) = &self.lines_to_add {
             text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
         }
         text += "\nKeep off this machine, or the backup is lost with it:\n";
-        text += &format!("  - the password in {}\n", self.password_file.display());
+        text += &match &self.password_file {
+            Some(file) => format!("  - the password in {}\n", file.display()),
+            None => "  - the password that the password command prints\n".to_owned(),
+        };
         let missing = matches!(self.recovery, Recovery::Missing);
         if !missing {
             text += &self.recovery.text();

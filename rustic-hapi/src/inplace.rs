@@ -110,6 +110,7 @@ pub fn run(
     let started = Instant::now();
     let _lock = crate::snapshot::lock(profile, request.lock_wait, stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
+    let _held = repository.lock_to_read()?;
     let mut library = Library::open(&repository, profile, request.host.as_deref())?;
     let chosen = library.choose(profile, &request.which, &request.sources, now)?;
     let mut report = Report {

@@ -37,10 +37,12 @@ pub mod notify;
 mod object_store;
 mod output;
 mod paint;
+mod password;
 mod place;
 pub mod process;
 mod profile;
 mod prompt;
+pub mod prune;
 mod rclone;
 mod readahead;
 mod readback;
@@ -48,6 +50,7 @@ pub mod recovery_key;
 pub mod recovery_kit;
 pub mod report;
 mod repository;
+mod repository_lock;
 mod rest;
 pub mod restore;
 pub mod retention;
@@ -62,6 +65,7 @@ pub mod supervise;
 pub mod swap;
 pub mod synthetic;
 mod ui;
+mod variables;
 pub mod watch;
 
 pub use error::{Error, Exit, ProfileError};
@@ -74,6 +78,7 @@ pub use profile::{
 };
 pub use repository::{Pruned, Repository, Size, Sizes, chunk_size_for};
 pub use ui::{LogFormat, Ui, Verbosity};
+pub use variables::Variables;
 
 use std::path::Path;
 
@@ -206,18 +211,20 @@ pub fn forget(
     };
     let _lock = snapshot::lock(profile, args.lock.wait(), stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
+    // What is deleted is planned, deleted and pruned with nobody else at it.
+    let _held = match args.dry_run {
+        true => None,
+        false => {
+            let wait = args.lock.wait().max(repository_lock::exclusive_wait());
+            Some(repository.lock(repository_lock::Mode::Exclusive, wait)?)
+        }
+    };
     let applied = retention::apply(&repository, profile, &now, asked)?;
     let mut text = report::plan_text(&applied.plan, ui.colour);
     let mut json = report::plan_json(&applied.plan, !args.dry_run);
     if args.prune && !args.dry_run {
         let pruned = repository.prune()?;
-        text += &format!(
-            "pruned: {} packs marked, {} packs with {} deleted, {} rewritten\n",
-            pruned.packs_marked,
-            pruned.packs_deleted,
-            report::bytes(pruned.bytes_deleted),
-            report::bytes(pruned.bytes_repacked)
-        );
+        text += &format!("{}\n", prune::line(&pruned));
         json["pruned"] = serde_json::to_value(pruned).unwrap_or_default();
     }
     if args.dry_run {

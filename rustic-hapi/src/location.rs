@@ -54,6 +54,11 @@ impl Location {
         }
     }
 
+    /// The same place, named without the user and password of a server.
+    pub(crate) fn without_credentials(&self) -> String {
+        self.to_string().replacen("***@", "", 1)
+    }
+
     /// Whether a user or password of a server stands in it.
     pub fn has_credentials(&self) -> bool {
         matches!(self, Self::Remote(text) if redacted(text) != *text)

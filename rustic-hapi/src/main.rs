@@ -76,7 +76,46 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::Failed as u8);
         }
     }
-    ExitCode::from(output.exit as u8)
+    drop(stdout);
+    ExitCode::from(prune_when_due(&cli, &lookup, &signals, output.exit, &ui) as u8)
+}
+
+/// What a snapshot run does once everybody has heard of the snapshot; the exit code with that.
+fn prune_when_due(
+    cli: &Cli,
+    lookup: &Lookup,
+    signals: &Signals,
+    exit: Exit,
+    ui: &rustic_hapi::Ui,
+) -> Exit {
+    let now = rustic_hapi::process::now();
+    let saved = matches!(exit, Exit::Complete | Exit::Incomplete);
+    if !saved || !cli.may_prune() || signals.stop.is_set() {
+        return exit;
+    }
+    let profile = match Profile::load(lookup) {
+        Ok(profile) if rustic_hapi::prune::is_due(&profile, now) => profile,
+        _ => return exit,
+    };
+    let task = Task {
+        command: "prune",
+        lookup,
+        now,
+        quietly: false,
+    };
+    let verdict = Verdict::default();
+    let ended = || signals.error().or_else(|| verdict.error());
+    let output = supervise(task, ui, &signals.stop, &verdict, &ended, || {
+        rustic_hapi::prune::run(&profile, now, &signals.stop, ui)
+    });
+    for line in &output.complaints {
+        ui.complain(line);
+    }
+    match output.exit {
+        Exit::Complete => exit,
+        signal @ (Exit::HungUp | Exit::Interrupted | Exit::Terminated) => signal,
+        _ => Exit::Incomplete,
+    }
 }
 
 /// What clap has to say, as one document where that was asked for.

@@ -19,6 +19,7 @@ use crate::error::{Error, ProfileError};
 use crate::location::Location;
 use crate::notify::Notify;
 use crate::retention::Policy;
+use crate::variables::{self, Variables};
 
 /// What a profile means, with everything resolved.
 #[derive(Debug)]
@@ -41,10 +42,16 @@ pub struct Profile {
     pub access: Access,
     /// Whether the destination deletes nothing that we ask it to: retention is its own side's.
     pub append_only: bool,
+    /// Whether runs prune, once a week.
+    pub prune: bool,
     /// How long a run may take.
     pub limits: Limits,
     /// Where the repository's password is.
     pub password_file: PathBuf,
+    /// The program that prints it, where there is no such file.
+    pub password_command: Option<String>,
+    /// The variables of restic's or rustic's that this came from: a timer will not have them.
+    pub from_variables: Vec<&'static str>,
     /// Whether a repository on the sources' disk is accepted.
     pub allow_same_disk: bool,
     /// Other hosts that share the repository on purpose.
@@ -180,6 +187,8 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
     pub state: Option<PathBuf>,
+    /// restic's own, and rustic's.
+    pub restic: Variables,
 }
 
 impl Environment {
@@ -196,6 +205,7 @@ impl Environment {
             hapi_home: var("HAPI_HOME"),
             config: var("XDG_CONFIG_HOME"),
             state: var("XDG_STATE_HOME"),
+            restic: Variables::from_process(),
         }
     }
 }
@@ -214,6 +224,26 @@ impl Lookup {
         // `~` stands in every path of the snapshot, so it has to be absolute and tidy.
         let home = std::path::absolute(&home).map_err(|_| ProfileError::NoHome)?;
         Ok(home.components().collect())
+    }
+
+    /// The repository that a flag or a variable names.
+    ///
+    /// # Errors
+    /// Variables disagree.
+    pub(crate) fn repository(&self) -> Result<Option<String>, ProfileError> {
+        if self.repository.is_some() {
+            return Ok(self.repository.clone());
+        }
+        let said = self.env.restic.get(variables::REPOSITORY)?;
+        Ok(said.map(|said| said.text.to_owned()))
+    }
+
+    /// The password that a flag or a variable names.
+    ///
+    /// # Errors
+    /// Variables disagree.
+    pub(crate) fn password(&self) -> Result<Option<Password>, ProfileError> {
+        Named::default().the_password(self, None, None, None)
     }
 
     /// The folder for profiles and password files of this user.
@@ -286,6 +316,7 @@ struct RawProfile {
     secrets: RawSecrets,
     schedule: RawSchedule,
     retention: RawRetention,
+    limits: RawLimits,
     alarms: RawAlarms,
     notify: Notify,
     metrics: RawMetrics,
@@ -302,9 +333,23 @@ struct RawRepository {
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     password_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_command: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment_file: Option<String>,
     allow_same_disk: bool,
+    append_only: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     other_hosts: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct RawLimits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_progress: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -332,6 +377,8 @@ struct RawRetention {
     keep_weekly: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keep_monthly: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     acknowledged: Vec<String>,
 }
@@ -422,22 +469,29 @@ impl Profile {
     /// # Errors
     /// As [`Profile::load`]; [`ProfileError::Missing`] unless repository and password file are named.
     pub fn load_or_bare(lookup: &Lookup) -> Result<Self, Error> {
-        match (&lookup.repository, &lookup.password_file) {
-            (Some(repository), Some(password_file)) if lookup.find()?.is_none() => {
-                Ok(Self::bare(repository, password_file, lookup)?)
+        if lookup.find()?.is_some() {
+            return Self::load(lookup);
+        }
+        let said = Named::of(lookup, None, None, None, None)?;
+        match (said.location, said.password) {
+            (Some(location), Some(password)) => {
+                Ok(Self::bare(location, password, said.from_variables, lookup)?)
             }
             _ => Self::load(lookup),
         }
     }
 
-    fn bare(repository: &str, password_file: &Path, lookup: &Lookup) -> Result<Self, ProfileError> {
+    fn bare(
+        location: Location,
+        password: Password,
+        from_variables: Vec<&'static str>,
+        lookup: &Lookup,
+    ) -> Result<Self, ProfileError> {
         let home = lookup.home()?;
-        let location = Location::parse(repository, &home).map_err(|fact| ProfileError::Value {
-            path: "the command line".into(),
-            key: "`--repository`".into(),
-            fact,
-            hint: Some("write an absolute path".into()),
-        })?;
+        let (password_file, password_command) = match password {
+            Password::File(file) => (file, None),
+            Password::Command(command) => (PathBuf::new(), Some(command)),
+        };
         let state = lookup.state_dir(&home).join("rustic-hapi").join("hapi");
         Ok(Self {
             name: "hapi".into(),
@@ -446,11 +500,13 @@ impl Profile {
             host: String::new(),
             location,
             repository_id: None,
-            access: Access::default(),
+            access: Access::of(&lookup.env.restic, None)?,
             append_only: false,
+            prune: false,
             limits: Limits::default(),
-            password_file: std::path::absolute(password_file)
-                .unwrap_or_else(|_| password_file.to_path_buf()),
+            password_file,
+            password_command,
+            from_variables,
             allow_same_disk: true,
             other_hosts: Vec::new(),
             recipients: None,
@@ -610,7 +666,12 @@ impl RawProfile {
                 keep_within: self.retention.keep_within.or(base.retention.keep_within),
                 keep_weekly: self.retention.keep_weekly.or(base.retention.keep_weekly),
                 keep_monthly: self.retention.keep_monthly.or(base.retention.keep_monthly),
+                prune: self.retention.prune.or(base.retention.prune),
                 acknowledged: self.retention.acknowledged,
+            },
+            limits: RawLimits {
+                no_progress: self.limits.no_progress.or(base.limits.no_progress),
+                total: self.limits.total.or(base.limits.total),
             },
             alarms: RawAlarms {
                 shrink_alarm: self.alarms.shrink_alarm.or(base.alarms.shrink_alarm),
@@ -657,26 +718,41 @@ impl RawProfile {
             ));
         }
 
-        let location = match lookup
-            .repository
-            .as_ref()
-            .or(self.repository.location.as_ref())
-        {
-            Some(text) => Location::parse(text, &home).map_err(|fact| {
-                at.value(
-                    "`location` in `[repository]`",
-                    fact,
-                    Some("write an absolute path".into()),
+        let given = |key: &str, text: &Option<String>| {
+            let path = text.as_ref();
+            path.map(|text| {
+                at.path(
+                    &format!("`{key}` in `[repository]`"),
+                    text,
+                    &home,
+                    Some(&hapi_home),
                 )
-            })?,
-            None => {
-                return Err(at.value(
-                    "`location` in `[repository]`",
-                    "no destination is given".into(),
-                    Some("say where snapshots go: `location = \"/mnt/backup/hapi\"`, or `--repository`".into()),
-                ));
-            }
+            })
+            .transpose()
         };
+        let usual_file = lookup.config_dir()?.join(format!("{name}.password"));
+        let file = given("password-file", &self.repository.password_file)?.or_else(|| {
+            let counts = self.repository.password_command.is_none() && usual_file.exists();
+            counts.then(|| usual_file.clone())
+        });
+        let said = Named::of(
+            lookup,
+            Some(&at),
+            self.repository.location.as_deref(),
+            file,
+            self.repository.password_command,
+        )?;
+        let Some(location) = said.location else {
+            return Err(at.value(
+                "`location` in `[repository]`",
+                "no destination is given".into(),
+                Some(
+                    "say where snapshots go: `location = \"/mnt/backup/hapi\"`, or `--repository`"
+                        .into(),
+                ),
+            ));
+        };
+        let environment_file = given("environment-file", &self.repository.environment_file)?;
         let swallows = |s: &&SeriesSource| {
             s.source.kind == Kind::Dir
                 && location
@@ -693,15 +769,10 @@ impl RawProfile {
                 Some("a repository must not contain itself: choose another place".into()),
             ));
         }
-        let password_file = match (&lookup.password_file, &self.repository.password_file) {
-            (Some(file), _) => std::path::absolute(file).unwrap_or_else(|_| file.clone()),
-            (None, Some(text)) => at.path(
-                "`password-file` in `[repository]`",
-                text,
-                &home,
-                Some(&hapi_home),
-            )?,
-            (None, None) => lookup.config_dir()?.join(format!("{name}.password")),
+        let (password_file, password_command) = match said.password {
+            Some(Password::File(file)) => (file, None),
+            Some(Password::Command(command)) => (usual_file, Some(command)),
+            None => (usual_file, None),
         };
 
         let has_secrets = sources.iter().any(|s| s.source.kind == Kind::Secret);
@@ -749,10 +820,13 @@ impl RawProfile {
             host,
             location,
             repository_id: self.repository.id,
-            access: Access::default(),
-            append_only: false,
-            limits: Limits::default(),
+            access: Access::of(&lookup.env.restic, environment_file.as_deref())?,
+            append_only: self.repository.append_only,
+            prune: self.retention.prune.unwrap_or(true),
+            limits: resolve_limits(&at, &self.limits)?,
             password_file,
+            password_command,
+            from_variables: said.from_variables,
             allow_same_disk: self.repository.allow_same_disk,
             other_hosts: self.repository.other_hosts,
             recipients,
@@ -762,6 +836,141 @@ impl RawProfile {
             state,
             staging,
         })
+    }
+}
+
+/// What names the repository: a flag, then the profile, then restic's variables, which must not say
+/// otherwise.
+#[derive(Debug, Default)]
+struct Named {
+    location: Option<Location>,
+    password: Option<Password>,
+    from_variables: Vec<&'static str>,
+}
+
+/// Where a password comes from.
+#[derive(Debug)]
+pub(crate) enum Password {
+    File(PathBuf),
+    Command(String),
+}
+
+impl Named {
+    /// `at` and what follows are the profile's, where there is one.
+    fn of(
+        lookup: &Lookup,
+        at: Option<&Place<'_>>,
+        location: Option<&str>,
+        file: Option<PathBuf>,
+        command: Option<String>,
+    ) -> Result<Self, ProfileError> {
+        let mut named = Self::default();
+        named.location = named.the_location(lookup, at, location)?;
+        named.password = named.the_password(lookup, at, file, command)?;
+        Ok(named)
+    }
+
+    fn the_location(
+        &mut self,
+        lookup: &Lookup,
+        at: Option<&Place<'_>>,
+        written: Option<&str>,
+    ) -> Result<Option<Location>, ProfileError> {
+        let home = lookup.home()?;
+        let parse = |text: &str, by: &str| {
+            Location::parse(text, &home).map_err(|fact| {
+                let hint = "write an absolute path, or a location of restic's".to_owned();
+                match at {
+                    Some(at) if by.is_empty() => {
+                        at.value("`location` in `[repository]`", fact, Some(hint))
+                    }
+                    _ => ProfileError::Variable {
+                        name: by.to_owned(),
+                        fact: format!("names no repository: {fact}"),
+                        hint,
+                    },
+                }
+            })
+        };
+        if let Some(text) = &lookup.repository {
+            return parse(text, "--repository").map(Some);
+        }
+        let written = written.map(|text| parse(text, "")).transpose()?;
+        let Some(said) = lookup.env.restic.get(variables::REPOSITORY)? else {
+            return Ok(written);
+        };
+        let said_location = parse(said.text, said.by)?;
+        let Some(written) = written else {
+            self.from_variables.push(said.by);
+            return Ok(Some(said_location));
+        };
+        // Who has the credentials may differ.
+        let agree = match (written.has_credentials(), said_location.has_credentials()) {
+            (true, true) => written == said_location,
+            _ => written.without_credentials() == said_location.without_credentials(),
+        };
+        if !agree {
+            return Err(variables::disagree(said.by, "`location` in the profile"));
+        }
+        if said_location.has_credentials() && !written.has_credentials() {
+            self.from_variables.push(said.by);
+            return Ok(Some(said_location));
+        }
+        Ok(Some(written))
+    }
+
+    fn the_password(
+        &mut self,
+        lookup: &Lookup,
+        at: Option<&Place<'_>>,
+        file: Option<PathBuf>,
+        command: Option<String>,
+    ) -> Result<Option<Password>, ProfileError> {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        if let Some(file) = &lookup.password_file {
+            return Ok(Some(Password::File(absolute(file))));
+        }
+        if let (Some(_), Some(_), Some(at)) = (&file, &command, at) {
+            return Err(at.value(
+                "`password-command` in `[repository]`",
+                "`password-file` is given, too".into(),
+                Some("leave one of them".into()),
+            ));
+        }
+        let said_file = lookup.env.restic.get(variables::PASSWORD_FILE)?;
+        let said_command = lookup.env.restic.get(variables::PASSWORD_COMMAND)?;
+        let said = match (said_file, said_command) {
+            (Some(file), Some(command)) => {
+                return Err(variables::disagree(command.by, &format!("`{}`", file.by)));
+            }
+            (Some(file), None) => Some((file.by, Password::File(absolute(Path::new(file.text))))),
+            (None, Some(command)) => Some((command.by, Password::Command(command.text.to_owned()))),
+            (None, None) => None,
+        };
+        let written = match (file, command) {
+            (_, Some(command)) => Some(Password::Command(command)),
+            (Some(file), None) => Some(Password::File(file)),
+            (None, None) => None,
+        };
+        match (written, said) {
+            (written, None) => Ok(written),
+            (None, Some((by, said))) => {
+                self.from_variables.push(by);
+                Ok(Some(said))
+            }
+            (Some(Password::File(a)), Some((_, Password::File(b)))) if a == b => {
+                Ok(Some(Password::File(a)))
+            }
+            (Some(Password::Command(a)), Some((_, Password::Command(b)))) if a == b => {
+                Ok(Some(Password::Command(a)))
+            }
+            (Some(Password::File(_)), Some((by, _))) => {
+                Err(variables::disagree(by, "`password-file` in the profile"))
+            }
+            (Some(Password::Command(_)), Some((by, _))) => {
+                Err(variables::disagree(by, "`password-command` in the profile"))
+            }
+        }
     }
 }
 
@@ -823,6 +1032,49 @@ impl Place<'_> {
         }
         Ok(absolute.components().collect())
     }
+}
+
+fn resolve_limits(at: &Place<'_>, raw: &RawLimits) -> Result<Limits, ProfileError> {
+    let given = |key: &str, text: &Option<String>, usual: Duration, least: u64, most: u64| {
+        let Some(text) = text else { return Ok(usual) };
+        match parse_seconds(text) {
+            Some(seconds) if (least..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+            Some(_) => Err(at.value(
+                &format!("`{key}` in `[limits]`"),
+                format!("`{text}` is out of range"),
+                Some(format!(
+                    "from {} to {}",
+                    crate::report::duration(Duration::from_secs(least)),
+                    crate::report::duration(Duration::from_secs(most))
+                )),
+            )),
+            None => Err(at.value(
+                &format!("`{key}` in `[limits]`"),
+                format!("`{text}` is no length of time"),
+                Some("write it as 90s, 5m or 2h".into()),
+            )),
+        }
+    };
+    let usual = Limits::default();
+    Ok(Limits {
+        stall: given("no-progress", &raw.no_progress, usual.stall, 1, 3600)?,
+        total: given("total", &raw.total, usual.total, 10, 7 * 24 * 3600)?,
+    })
+}
+
+/// `90s`, `5m`, `2h`, `1d`.
+fn parse_seconds(text: &str) -> Option<u64> {
+    let unit = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        _ => return None,
+    };
+    text[..text.len() - 1]
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit)
 }
 
 fn resolve_alarms(at: &Place<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> {

@@ -21,9 +21,10 @@ use crate::error::Error;
 use crate::keys::Key;
 use crate::location::Location;
 use crate::lock::{private_folder, write_private};
+use crate::password;
 use crate::profile::{Profile, is_absent};
 use crate::prompt;
-use crate::repository::{Repository, read_password};
+use crate::repository::Repository;
 use crate::ui::Ui;
 
 /// The user name by which a recovery key is known among the repository's keys.
@@ -146,12 +147,12 @@ pub fn confirm(
     let (repository, password) = key.open(profile, stop)?;
     let id = repository.key_id().ok_or_else(unknown_key)?;
     // The text decides, rather than the key it opens: two keys may have one password.
-    match read_password(&profile.password_file) {
+    match password::of(profile, stop) {
         Ok(ordinary) if *ordinary == *password => {
             return Err(Error::NotARecoveryKey {
                 fact: format!(
-                    "it is the password in `{}`, and lost with this disk",
-                    profile.password_file.display()
+                    "it is {}, and lost with this disk",
+                    password::origin(profile)
                 ),
             });
         }

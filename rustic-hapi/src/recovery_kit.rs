@@ -19,6 +19,7 @@ use crate::profile::Profile;
 use crate::recovery_key::{self, Confirmed, Made, Origin, Place, RecoveryKey};
 use crate::report::JSON_VERSION;
 use crate::repository::Repository;
+use crate::repository_lock::{Mode, SHARED_WAIT};
 use crate::runbook::Runbook;
 use crate::ui::Ui;
 
@@ -49,6 +50,7 @@ pub fn run(
         Request::Page(file) => page(profile, file.as_deref(), now, stop, ui),
         Request::NewKey(place) => {
             let repository = Repository::open(profile, stop, ui.clone())?;
+            let _held = repository.lock(Mode::Shared, SHARED_WAIT)?;
             recovery_key::make(&repository, profile, place).map(made)
         }
         Request::Confirm(origin) => {

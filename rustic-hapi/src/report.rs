@@ -203,7 +203,10 @@ impl RunReport {
             }
         }
         if let Some(Ok(applied)) = &self.retention {
-            parts.push(kept_and_removed(applied));
+            parts.push(match applied.postponed {
+                None => kept_and_removed(applied),
+                Some(_) => format!("retention {}", kept_and_removed(applied)),
+            });
         }
         parts.join("; ")
     }
@@ -288,6 +291,7 @@ impl RunReport {
                 None => Value::Null,
                 Some(Ok(applied)) => json!({
                     "kept": applied.plan.decisions.iter().filter(|d| d.keep).count(),
+                    "postponed": applied.postponed,
                     "removed": applied.removed.iter().map(|s| s.id.to_hex().to_string()).collect::<Vec<_>>(),
                 }),
                 Some(Err(error)) => error_json(error),
@@ -526,7 +530,10 @@ pub(crate) fn as_time(value: &Value) -> Option<DateTime<Utc>> {
 
 fn kept_and_removed(applied: &Applied) -> String {
     let kept = applied.plan.decisions.iter().filter(|d| d.keep).count();
-    format!("{kept} kept, {} removed", applied.removed.len())
+    match &applied.postponed {
+        None => format!("{kept} kept, {} removed", applied.removed.len()),
+        Some(why) => format!("postponed: {why}"),
+    }
 }
 
 /// A retention plan for a terminal.

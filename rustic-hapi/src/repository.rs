@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +16,15 @@ use rustic_core::{
     WriteBackend,
 };
 use sha2::Digest;
-use zeroize::Zeroizing;
 
 use crate::destination::{Destination, Presence};
 use crate::error::Error;
 use crate::gate::{Gate, GatedBackend};
 use crate::location::Location;
+use crate::password;
 use crate::profile::Profile;
 use crate::readahead::Readahead;
+use crate::repository_lock::{Held, Locks, Mode, SHARED_WAIT};
 use crate::rest::Patience;
 use crate::ui::Ui;
 
@@ -58,7 +58,7 @@ impl Repository {
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
     pub fn open(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        let password = read_password(&profile.password_file)?;
+        let password = password::of(profile, stop)?;
         Self::open_as(profile, &password, Patience::Usual, stop, ui).map_err(of_the_file(profile))
     }
 
@@ -67,7 +67,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub fn open_at_once(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        let password = read_password(&profile.password_file)?;
+        let password = password::of(profile, stop)?;
         Self::open_as(profile, &password, Patience::Once, stop, ui).map_err(of_the_file(profile))
     }
 
@@ -143,7 +143,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NotARepository`] where something else is there.
     pub fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
-        let password = read_password(&profile.password_file)?;
+        let password = password::of(profile, stop)?;
         let destination = Destination::reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Absent(_) => destination.remove_orphaned_keys()?,
@@ -207,6 +207,38 @@ impl Repository {
     /// The gate its writes go through.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Takes a restic lock, waiting for at most `wait` for those in its way.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryLocked`], or what keeps locks from being listed or written.
+    pub(crate) fn lock(&self, mode: Mode, wait: Duration) -> Result<Held, Error> {
+        Locks::new(
+            self.destination.locks(),
+            &self.inner.key(),
+            self.location().to_string(),
+            self.gate.clone(),
+            self.ui.clone(),
+        )?
+        .take(mode, wait)
+    }
+
+    /// Takes a shared lock where one can be written. Who reads can do without: a medium may be read-only,
+    /// and a server may let nobody write.
+    ///
+    /// # Errors
+    /// [`Error::RepositoryLocked`] where somebody deletes for longer than a while.
+    pub(crate) fn lock_to_read(&self) -> Result<Option<Held>, Error> {
+        match self.lock(Mode::Shared, SHARED_WAIT) {
+            Ok(held) => Ok(Some(held)),
+            Err(error @ (Error::RepositoryLocked { .. } | Error::Capture(_))) => Err(error),
+            Err(error) => {
+                self.ui
+                    .step(format_args!("goes on without a lock: {error}"));
+                Ok(None)
+            }
+        }
     }
 
     /// A handle to write a snapshot with, through the gate.
@@ -559,9 +591,9 @@ fn damaged_files(backend: &dyn WriteBackend, kind: FileType) -> Result<Vec<(Id, 
 
 /// The password that opens nothing is the one in the profile's file.
 fn of_the_file(profile: &Profile) -> impl FnOnce(Error) -> Error {
-    let path = profile.password_file.clone();
+    let origin = password::origin(profile);
     move |error| match error {
-        Error::WrongKey { location } => Error::WrongPassword { path, location },
+        Error::WrongKey { location } => Error::WrongPassword { origin, location },
         other => other,
     }
 }
@@ -590,51 +622,6 @@ fn engine(
     let backends = RepositoryBackends::new(Arc::clone(backend), None);
     rustic_core::Repository::new_with_progress(&options, &backends, ui)
         .map_err(Error::engine("reaching the repository"))
-}
-
-/// Reads a password file the way restic and the engine both do: one line, no spaces at its ends.
-pub(crate) fn read_password(path: &Path) -> Result<Zeroizing<String>, Error> {
-    let wrong = |fact: String, hint: &str| Error::PasswordFile {
-        path: path.into(),
-        fact,
-        hint: hint.to_owned(),
-    };
-    let metadata = fs::metadata(path).map_err(|error| {
-        wrong(format!("cannot be read: {error}"), "for a repository that exists, put its password there, on one line (mode 0600); `rustic-hapi init` makes one for a new repository")
-    })?;
-    if !metadata.is_file() {
-        return Err(wrong(
-            "is no file".into(),
-            "name the file that holds the password",
-        ));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(wrong(
-            format!(
-                "can be read by others (mode {:04o})",
-                metadata.mode() & 0o7777
-            ),
-            &format!("`chmod 600 '{}'`", path.display()),
-        ));
-    }
-    let text = fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| wrong(format!("cannot be read: {error}"), "run this as its owner"))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.trim().is_empty() {
-        return Err(wrong(
-            "is empty".into(),
-            "put the repository's password into it, on one line",
-        ));
-    }
-    if line.contains('\n') || line.trim() != line {
-        return Err(wrong(
-            "has more than one line, or spaces at the ends of it".into(),
-            "restic and rustic would read it differently: leave just the password, on one line",
-        ));
-    }
-    Ok(Zeroizing::new(line.to_owned()))
 }
 
 fn bytesize(bytes: u64) -> bytesize::ByteSize {

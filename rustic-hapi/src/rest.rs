@@ -428,6 +428,11 @@ impl Failure {
         }
     }
 
+    /// Whether it is a 404 of a server that means it.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.status() == Some(StatusCode::NOT_FOUND) && !self.server_is("rclone")
+    }
+
     fn server_is(&self, name: &str) -> bool {
         matches!(&self.what, What::Status { server, .. } if server.starts_with(name))
     }

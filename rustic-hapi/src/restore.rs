@@ -108,6 +108,7 @@ pub fn run(
         });
     }
     let repository = Repository::open(profile, stop, ui.clone())?;
+    let _held = repository.lock_to_read()?;
     let mut library = Library::open(&repository, profile, request.host.as_deref())?;
     let chosen = library.choose(profile, &request.which, &request.sources, now)?;
     let mut warnings = library.unreadable.clone();

@@ -8,16 +8,21 @@
 //! of schema, for 90 days.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
 use rustic_core::KeepOptions;
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::history::{self, DAMAGED, ONLY, SHRUNK, Snapshot};
+use crate::lock::{private_folder, write_private};
 use crate::profile::Profile;
 use crate::repository::Repository;
+use crate::repository_lock::{Mode, exclusive_wait};
 
 /// How much is kept, for each series.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -410,9 +415,81 @@ pub struct Applied {
     pub plan: Plan,
     /// The ids that were deleted, in order.
     pub removed: Vec<Snapshot>,
+    /// Why nothing was deleted now, where something was to be.
+    pub postponed: Option<String>,
 }
 
-/// Plans, checks, lists again, and deletes.
+/// For how long retention may be postponed by others' locks before it is told as a failure.
+const PATIENCE: TimeDelta = TimeDelta::days(3);
+
+/// Applies the plan as a run does that nobody watches: with the repository to itself, for which it does
+/// not wait long.
+///
+/// # Errors
+/// As [`apply`]; [`Error::Postponed`] too where others have kept it from being applied for days.
+pub fn apply_by_itself<Tz: TimeZone>(
+    repository: &Repository,
+    profile: &Profile,
+    now: &DateTime<Tz>,
+) -> Result<Applied, Error> {
+    let mut planned = apply(repository, profile, now, Asked::DryRun)?;
+    if planned.plan.removals().is_empty() {
+        return Ok(planned);
+    }
+    let waiting = profile.state.join("retention-postponed");
+    let holder = match repository.lock(Mode::Exclusive, exclusive_wait()) {
+        Ok(_held) => {
+            // Planned anew: who held the lock may have changed anything.
+            let applied = apply(repository, profile, now, Asked::ByItself)?;
+            forget_waiting(&waiting)?;
+            return Ok(applied);
+        }
+        Err(Error::RepositoryLocked { holder, .. }) => holder,
+        Err(error) => return Err(error),
+    };
+    let since = waiting_since(&waiting, &now.to_utc())?;
+    if now.to_utc() - since > PATIENCE {
+        return Err(Error::Postponed {
+            fact: format!(
+                "others have had the repository locked at each run since {}; now {holder}",
+                since.format("%Y-%m-%d")
+            ),
+            hint: "`restic list locks` and `restic cat lock` show them; `restic unlock` removes what a crash left",
+        });
+    }
+    planned.postponed = Some(format!("the repository is locked: {holder}"));
+    Ok(planned)
+}
+
+/// Since when it is waited; from now on, if it was not.
+fn waiting_since(path: &Path, now: &DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+    let written = fs::read_to_string(path).ok();
+    let since = written.and_then(|text| DateTime::parse_from_rfc3339(text.trim()).ok());
+    // One from the future is no time to wait from.
+    match since
+        .map(|since| since.to_utc())
+        .filter(|since| since <= now)
+    {
+        Some(since) => Ok(since),
+        None => {
+            private_folder(path.parent().unwrap_or(path))?;
+            write_private(path, format!("{}\n", now.to_rfc3339()).as_bytes())?;
+            Ok(*now)
+        }
+    }
+}
+
+fn forget_waiting(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State {
+            path: path.into(),
+            error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Plans, checks, lists again, and deletes. Whoever deletes holds the exclusive lock.
 ///
 /// # Errors
 /// [`Error::Floor`] when the plan does not pass its check, [`Error::Postponed`] when the
@@ -433,6 +510,7 @@ pub fn apply<Tz: TimeZone>(
         return Ok(Applied {
             plan,
             removed: Vec::new(),
+            postponed: None,
         });
     }
     if asked == Asked::ByItself
@@ -452,5 +530,9 @@ pub fn apply<Tz: TimeZone>(
     }
     repository.delete_snapshots(&doomed)?;
     let removed = plan.removals().into_iter().cloned().collect();
-    Ok(Applied { plan, removed })
+    Ok(Applied {
+        plan,
+        removed,
+        postponed: None,
+    })
 }

@@ -22,7 +22,8 @@ use crate::profile::{Profile, Series, SeriesSource};
 use crate::readback;
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
-use crate::retention::{self, Asked};
+use crate::repository_lock::{Mode, SHARED_WAIT};
+use crate::retention;
 use crate::slots;
 use crate::status;
 use crate::ui::Ui;
@@ -73,6 +74,8 @@ pub fn run(
     destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
+    // Nobody may prune what this run relies on until it is read back.
+    let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
     let history = history::ours(&repository.snapshots()?, profile);
     // The first upload may take days; after it, much less has to go.
     if history.iter().any(Snapshot::is_complete) {
@@ -103,6 +106,7 @@ pub fn run(
             Err(error) => report.series.push(SeriesReport::of(series, Err(error))),
         }
     }
+    drop(lock);
     if report.series.is_empty() {
         return Err(Error::NothingCaptured {
             series: profile.series[0].name.clone(),
@@ -112,7 +116,7 @@ pub fn run(
     if !request.no_forget && !request.dry_run && report.saved_any() {
         report.retention = Some(match stop.is_set() {
             true => Err(CaptureError::Stopped.into()),
-            false => retention::apply(&repository, profile, &now, Asked::ByItself),
+            false => retention::apply_by_itself(&repository, profile, &now),
         });
     }
     warn_of_quotes(profile, &mut report, ui);

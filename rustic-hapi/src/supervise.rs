@@ -20,7 +20,7 @@ use crate::watch::{Verdict, Watch};
 /// What is supervised.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// `snapshot`, `drill`.
+    /// `snapshot`, `drill`, `prune`.
     pub command: &'static str,
     /// Where the profile is looked for.
     pub lookup: &'a Lookup,
@@ -105,7 +105,7 @@ struct Ending<'a> {
 
 impl Ending<'_> {
     fn looks(&self) -> bool {
-        self.task.command == "status"
+        matches!(self.task.command, "status" | "prune")
     }
 
     /// Ends the process itself where the work does not end after a signal.

@@ -29,8 +29,8 @@ pub(super) fn look(
             Finding::ok(
                 "repository",
                 format!(
-                    "`{location}` opens with `{}`",
-                    profile.password_file.display()
+                    "`{location}` opens with {}",
+                    crate::password::origin(profile)
                 ),
             ),
             pinned(profile, repository),

@@ -57,6 +57,15 @@ impl Job {
         if lookup.password_file.is_some() {
             options.extend(["--password-file".to_owned(), line(&profile.password_file)?]);
         }
+        if let Some(name) = profile.from_variables.first() {
+            return Err(Error::Usage {
+                fact: format!("the profile needs `{name}`, which no timer has"),
+                hint: Some(
+                    "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`"
+                        .into(),
+                ),
+            });
+        }
         let mut variables = vec![
             ("HOME", line(&profile.home)?),
             ("PATH", machine.path_for(profile)?),
