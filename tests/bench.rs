@@ -16,6 +16,12 @@
 //! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
 //! a change to the generator.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a table for whoever waits for it"
+)]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};

@@ -11,7 +11,7 @@ fail() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2"
 
 # A program, and the Debian package that has it.
 needs=(
-    systemd-analyze:systemd crontab:cron bwrap:bubblewrap
+    systemd-analyze:systemd crontab:cron bwrap:bubblewrap faketime:faketime
     restic:restic rclone:rclone age:age sqlite3:sqlite3 git:git ssh-keygen:openssh-client python3:python3 setpriv:util-linux
     cc:gcc # SQLite, zstd and aws-lc are built from C
 )

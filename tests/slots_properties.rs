@@ -87,6 +87,7 @@ fn slots_by_the_wall(zone: usize, at: &[NaiveTime], on: Option<Weekday>) -> Vec<
 fn snapshot(n: usize, time: DateTime<Utc>, series: &str, tags: &[&str]) -> Snapshot {
     let id: Id = format!("{n:064x}").parse().unwrap();
     Snapshot {
+        host: "hub".into(),
         id: id.into(),
         original: None,
         time: time.fixed_offset(),

@@ -530,14 +530,25 @@ impl Read for GatedReader {
 }
 
 /// Faults that a test asks for, in builds with debug assertions alone:
-/// `RUSTIC_HAPI_TEST_FAULT=break:hapi.db` (or `short`, `long`, `open`).
+/// `RUSTIC_HAPI_TEST_FAULT=break:hapi.db` (or `short`, `long`, `open`); with `pause` it waits for as long
+/// as the file `RUSTIC_HAPI_TEST_PAUSE` is there, or a minute.
 mod fault {
     use std::io;
     use std::path::Path;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     pub(super) fn on_open(path: &Path) -> io::Result<()> {
         match asked(path).as_deref() {
             Some("open") => Err(io::Error::from_raw_os_error(5)),
+            Some("pause") => {
+                let file = std::env::var_os("RUSTIC_HAPI_TEST_PAUSE").unwrap_or_default();
+                let until = Instant::now() + Duration::from_secs(60);
+                while Path::new(&file).exists() && Instant::now() < until {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

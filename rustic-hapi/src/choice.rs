@@ -79,8 +79,15 @@ pub fn readable(
             });
         }
     };
-    let mut snapshots: Vec<_> = of_this_program()
-        .filter(|file| file.hostname == host)
+    let mut snapshots = of_all_hosts(files);
+    snapshots.retain(|snapshot| snapshot.host == host);
+    Ok(snapshots)
+}
+
+/// All that this program wrote, on whatever host, oldest first.
+pub fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
+    let ours = files.iter().filter(|f| f.username == history::USERNAME);
+    let mut snapshots: Vec<_> = ours
         .filter_map(|file| {
             let series = file
                 .tags
@@ -90,7 +97,7 @@ pub fn readable(
         })
         .collect();
     snapshots.sort_by_key(|s| s.time);
-    Ok(snapshots)
+    snapshots
 }
 
 fn joined(names: &BTreeSet<&str>) -> String {

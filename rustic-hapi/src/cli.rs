@@ -97,6 +97,9 @@ pub enum Command {
         /// Another host's snapshots than the profile's
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
+        /// Those of every host that has some here
+        #[arg(long, conflicts_with = "host")]
+        all_hosts: bool,
     },
     /// Fresh or stale, slots filled and missed, from the repository itself
     Status(StatusArgs),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::history;
 use crate::init;
 use crate::output::Output;
+use crate::process::tell;
 use crate::profile::{Environment, Lookup, Profile};
 use crate::report::{JSON_VERSION, bytes, grouped};
 use crate::repository::Repository;
@@ -393,15 +394,14 @@ fn title(text: &str) {
 
 /// The demo tells its story on standard error, so that `--json` stays one document.
 fn say(text: impl fmt::Display) {
-    eprintln!("{text}");
+    tell(format_args!("{text}\n"));
 }
 
 fn progress(done: i64, total: i64) {
     if io::IsTerminal::is_terminal(&io::stderr()) {
-        eprint!(
+        tell(format_args!(
             "\r  {done}/{total}{}",
             if done == total { "\r" } else { "" }
-        );
-        _ = io::stderr().flush();
+        ));
     }
 }

@@ -98,6 +98,17 @@ impl Destination {
         }
     }
 
+    /// The engine, which has no locks, leaves their folder out of a new repository.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn make_room_for_locks(&self) -> Result<(), Error> {
+        match self.location.local() {
+            Some(folder) => crate::lock::private_folder(&folder.join("locks")),
+            None => Ok(()),
+        }
+    }
+
     /// What is there.
     ///
     /// # Errors

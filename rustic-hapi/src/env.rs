@@ -2,15 +2,31 @@
 
 use serde_json::{Value, json};
 
-use crate::profile::Profile;
+use crate::error::Error;
+use crate::output::Output;
+use crate::profile::{Lookup, Profile};
 use crate::report::JSON_VERSION;
+use crate::variables::Variables;
+
+/// Prints the variables of a profile, whatever those in the environment say now: it is asked what they
+/// should say.
+///
+/// # Errors
+/// Those of the profile.
+pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
+    let mut fresh = lookup.clone();
+    fresh.env.restic = Variables::default();
+    let profile = Profile::load(&fresh).or_else(|_| Profile::load(lookup))?;
+    let variables = variables(&profile, with_credentials);
+    Ok(Output::new(text(&variables), json(&variables)))
+}
 
 /// The variables, in the order they are printed.
 ///
 /// A server's user and password, and what the profile's environment file has for other programs, are
 /// left out unless `with_credentials`; the repository's password is named by its file or program, never
 /// by its value.
-pub fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, String)> {
+fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, String)> {
     let location = match with_credentials {
         true => profile.location.with_credentials(),
         false => profile.location.without_credentials(),
@@ -46,7 +62,7 @@ pub fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, Stri
 }
 
 /// Lines for a POSIX shell: `eval "$(rustic-hapi env)"`.
-pub fn text(variables: &[(String, String)]) -> String {
+fn text(variables: &[(String, String)]) -> String {
     variables
         .iter()
         .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
@@ -63,7 +79,7 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// For programs.
-pub fn json(variables: &[(String, String)]) -> Value {
+fn json(variables: &[(String, String)]) -> Value {
     let map: serde_json::Map<String, Value> = variables
         .iter()
         .map(|(name, value)| (name.clone(), json!(value)))

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// The id it had first.
     pub original: Option<SnapshotId>,
+    /// The host name that it carries.
+    pub host: String,
     /// When it was taken, with the offset of its machine then.
     pub time: DateTime<FixedOffset>,
     /// The series.
@@ -68,6 +70,7 @@ impl Snapshot {
         Some(Self {
             id: file.id,
             original: file.original,
+            host: file.hostname.clone(),
             time: to_chrono(&file.time)?,
             series: series.to_owned(),
             tags,

@@ -12,6 +12,7 @@ use hapi_sources::{Kind, Stop};
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
+use crate::disk::{self, Relation};
 use crate::error::{Error, ProfileError};
 use crate::holders::running_hubs;
 use crate::keys::Key;
@@ -68,6 +69,8 @@ pub struct Report {
     pub has_recipients: bool,
     /// Whether there is a key for when the password is lost with this machine.
     pub recovery: Recovery,
+    /// What the operator should know of the place.
+    pub warnings: Vec<String>,
     /// What was found of the hub.
     pub hub: Hub,
 }
@@ -164,7 +167,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     }
     // Last, so that a failure of it leaves a machine that can take snapshots.
     let recovery = Recovery::look_or_make(&repository, &profile, request)?;
+    let warnings = about_the_place(&profile);
     Ok(Report {
+        warnings,
         profile: path,
         profile_is_new: existing.is_none(),
         profile_changed: !complete && lines_to_add.is_none(),
@@ -179,6 +184,21 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         recovery,
         hub,
     })
+}
+
+/// Whether the repository outlives this machine, as far as can be told.
+fn about_the_place(profile: &Profile) -> Vec<String> {
+    let unknown = || match disk::of_profile(profile) {
+        (Relation::Unknown(by), path) => Some(format!(
+            "whether the repository is on another disk than `{}` cannot be told ({by})",
+            path.display()
+        )),
+        _ => None,
+    };
+    let fact = crate::report::dies_with_this_machine(profile).or_else(unknown);
+    fact.into_iter()
+        .map(|fact| format!("warning: {fact}"))
+        .collect()
 }
 
 impl Recovery {
@@ -618,7 +638,8 @@ impl Report {
 
     /// What is unwise, for standard error.
     pub fn complaints(&self) -> Vec<String> {
-        match &self.recovery {
+        let mut lines = self.warnings.clone();
+        lines.extend(match &self.recovery {
             Recovery::Made(made) => crate::recovery_kit::warnings(&made.warnings),
             Recovery::There {
                 unwritten: Some(file),
@@ -628,7 +649,8 @@ impl Report {
                 file.display()
             )],
             _ => Vec::new(),
-        }
+        });
+        lines
     }
 
     /// For programs.

@@ -15,6 +15,7 @@ mod collisions;
 pub mod contents;
 pub mod demo;
 mod destination;
+mod disk;
 pub mod doctor;
 pub mod drill;
 pub mod drill_history;
@@ -58,6 +59,7 @@ mod runbook;
 pub mod runs;
 pub mod schedule;
 mod sftp;
+pub mod signals;
 pub mod slots;
 pub mod snapshot;
 pub mod status;
@@ -169,24 +171,28 @@ pub fn status(
     Ok(status)
 }
 
-/// Lists the snapshots of a profile.
+/// Lists the snapshots of a profile, or those of every host that has some.
 ///
 /// # Errors
 /// Those of opening and reading the repository.
 pub fn list(
     profile: &Profile,
     host: Option<&str>,
+    all_hosts: bool,
     now: DateTime<Local>,
     stop: &Stop,
     ui: &Ui,
 ) -> Result<Output, Error> {
     let repository = Repository::open(profile, stop, ui.clone())?;
     let files = repository.snapshots()?;
-    let snapshots = choice::readable(&files, profile, host)?;
+    let snapshots = match all_hosts {
+        true => choice::of_all_hosts(&files),
+        false => choice::readable(&files, profile, host)?,
+    };
     let mut text = report::list_text(&snapshots, now, ui.colour);
     if snapshots.is_empty() && !files.is_empty() && !profile.is_bare() {
         text += &format!(
-            "{} of others are here; ours would be of the host `{}`\n",
+            "{} of others are here (`--all-hosts`); ours would be of the host `{}`\n",
             files.len(),
             profile.host
         );
@@ -209,6 +215,16 @@ pub fn forget(
         true => retention::Asked::DryRun,
         false => retention::Asked::ByHand,
     };
+    if profile.append_only && !args.dry_run {
+        return Err(Error::Usage {
+            fact: format!(
+                "`{}` deletes nothing that this machine asks it to: `append-only` is true in `{}`",
+                profile.location,
+                profile.file.display()
+            ),
+            hint: Some("apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan".into()),
+        });
+    }
     let _lock = snapshot::lock(profile, args.lock.wait(), stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     // What is deleted is planned, deleted and pruned with nobody else at it.

@@ -3,8 +3,6 @@
 //! `Display` never shows credentials.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::object_store::ObjectStore;
@@ -107,19 +105,6 @@ impl Location {
             Self::Remote(_) => None,
         }
     }
-
-    /// Why this location would die together with `source`, where the system tells.
-    ///
-    /// A path that does not exist yet is judged by its nearest ancestor.
-    pub fn shares_disk_with(&self, source: &Path) -> Option<String> {
-        let ours = device_of(self.local()?)?;
-        let theirs = device_of(source)?;
-        if ours == theirs {
-            return Some("it is the same file system".to_owned());
-        }
-        let (disk, other) = (disk_of(ours)?, disk_of(theirs)?);
-        (disk == other).then(|| format!("both are partitions of `{}`", disk.display()))
-    }
 }
 
 fn tidy(text: &str) -> PathBuf {
@@ -167,23 +152,18 @@ pub(crate) fn credentials_end(rest: &str) -> Option<usize> {
     rest.rfind('@').filter(|_| !is_port).map(|at| at + 1)
 }
 
-fn device_of(path: &Path) -> Option<u64> {
-    path.ancestors()
-        .find_map(|p| fs::metadata(p).ok())
-        .map(|m| m.dev())
-}
-
-/// The whole disk below a device number, by sysfs; `None` where there is none to see (network,
-/// memory, btrfs's and overlayfs's made-up numbers).
-fn disk_of(device: u64) -> Option<PathBuf> {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let node = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let disk = if node.join("partition").exists() {
-        node.parent()?.to_path_buf()
-    } else {
-        node
-    };
-    Some(disk)
+/// The host of a `rest:` or `sftp:` location.
+pub(crate) fn host_of(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(':')?;
+    match scheme {
+        "rest" => {
+            let url = reqwest::Url::parse(rest).ok()?;
+            let host = url.host_str()?;
+            Some(host.trim_matches(['[', ']']).to_owned())
+        }
+        "sftp" => Sftp::parse(text).ok().map(|sftp| sftp.host().to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -209,12 +189,5 @@ mod tests {
             Location::parse("~/b/", home).unwrap(),
             Location::Local(PathBuf::from("/home/u/b"))
         );
-    }
-
-    #[test]
-    fn the_same_file_system_is_recognised() {
-        let dir = tempfile::tempdir().unwrap();
-        let location = Location::Local(dir.path().join("not/yet/there"));
-        assert!(location.shares_disk_with(dir.path()).is_some());
     }
 }

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
+use rustic_hapi::signals::Signals;
 use rustic_hapi::supervise::{Task, supervise};
 use rustic_hapi::watch::Verdict;
 use rustic_hapi::{Error, Exit, Lookup, Output, Profile};
@@ -70,9 +69,10 @@ fn main() -> ExitCode {
             .write_all(key.card().as_bytes())
             .and_then(|()| stdout.flush());
         if let Err(error) = shown {
-            eprintln!(
-                "error: the recovery key could not be shown: {error}\nhint: `rustic-hapi recovery-kit --new-key` makes another"
-            );
+            ui.complain(&format!(
+                "error: the recovery key could not be shown: {error}"
+            ));
+            ui.complain("hint: `rustic-hapi recovery-kit --new-key` makes another");
             return ExitCode::from(Exit::Failed as u8);
         }
     }
@@ -94,9 +94,17 @@ fn prune_when_due(
         return exit;
     }
     let profile = match Profile::load(lookup) {
-        Ok(profile) if rustic_hapi::prune::is_due(&profile, now) => profile,
-        _ => return exit,
+        Ok(profile) => profile,
+        Err(_) => return exit,
     };
+    match rustic_hapi::prune::is_due(&profile, now) {
+        Ok(true) => {}
+        Ok(false) => return exit,
+        Err(error) => {
+            ui.warn(format_args!("nothing was pruned: {error}"));
+            return exit;
+        }
+    }
     let task = Task {
         command: "prune",
         lookup,
@@ -134,7 +142,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             fact,
             hint: Some("see `rustic-hapi --help`".into()),
         };
-        println!("{:#}", Output::of_error(&error).json);
+        _ = writeln!(std::io::stdout(), "{:#}", Output::of_error(&error).json);
     }
     _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -165,9 +173,9 @@ fn run(
             )
             .map(Output::from)
         }
-        Command::Snapshots { host } => {
+        Command::Snapshots { host, all_hosts } => {
             let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::list(&profile, host.as_deref(), now, stop, ui)
+            rustic_hapi::list(&profile, host.as_deref(), *all_hosts, now, stop, ui)
         }
         Command::Status(args) => {
             let profile = Profile::load_or_bare(lookup)?;
@@ -219,14 +227,7 @@ fn run(
             let profile = Profile::load(lookup)?;
             rustic_hapi::forget(&profile, args, now, stop, ui)
         }
-        Command::Env { with_credentials } => {
-            let profile = Profile::load(lookup)?;
-            let variables = rustic_hapi::env::variables(&profile, *with_credentials);
-            Ok(Output::new(
-                rustic_hapi::env::text(&variables),
-                rustic_hapi::env::json(&variables),
-            ))
-        }
+        Command::Env { with_credentials } => rustic_hapi::env::run(lookup, *with_credentials),
         Command::RecoveryKit(args) => {
             let request = args.request(&cli.global)?;
             let profile = Profile::load(lookup)?;
@@ -252,46 +253,4 @@ fn identities(
 ) -> Result<Option<Identities>, Error> {
     file.map(|file| rustic_hapi::identity::read(file, stop, ui))
         .transpose()
-}
-
-/// SIGHUP, SIGINT and SIGTERM ask for the end; a second one does not ask.
-struct Signals {
-    stop: Stop,
-    number: Arc<AtomicUsize>,
-}
-
-impl Signals {
-    fn listen() -> Self {
-        let flag = Arc::new(AtomicBool::new(false));
-        let number = Arc::new(AtomicUsize::new(0));
-        // Who started this with `nohup` meant it.
-        let hangup =
-            (!rustic_hapi::process::ignores_hangup()).then_some((signal_hook::consts::SIGHUP, 1));
-        for (signal, value) in [
-            (signal_hook::consts::SIGINT, 2),
-            (signal_hook::consts::SIGTERM, 15),
-        ]
-        .into_iter()
-        .chain(hangup)
-        {
-            use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
-            // Registering fails only for signals that cannot be caught.
-            _ = register_conditional_shutdown(signal, 128 + signal, Arc::clone(&flag));
-            _ = register(signal, Arc::clone(&flag));
-            _ = register_usize(signal, Arc::clone(&number), value);
-        }
-        Self {
-            stop: Stop::from_flag(flag),
-            number,
-        }
-    }
-
-    fn error(&self) -> Option<Error> {
-        match self.number.load(Ordering::SeqCst) {
-            0 => None,
-            signal => i32::try_from(signal)
-                .ok()
-                .map(|signal| Error::Signal { signal }),
-        }
-    }
 }

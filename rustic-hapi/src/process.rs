@@ -1,5 +1,8 @@
 //! What this process is allowed and able to do, set once at its start.
 
+use std::fmt;
+use std::io::Write;
+
 use chrono::{DateTime, Local};
 
 /// Files we make are ours alone, and a crash leaves no memory behind: it may hold a secret.
@@ -78,8 +81,14 @@ pub fn report_panics() {
             .location()
             .map(|at| format!(" at {}:{}", file_name(at.file()), at.line()))
             .unwrap_or_default();
-        eprintln!("internal error{place}: {message}");
+        tell(format_args!("internal error{place}: {message}\n"));
     }));
+}
+
+/// Writes to standard error. A terminal that hung up, or a log on a full disk, takes nothing, and is no
+/// reason to die of, as `eprintln!` would.
+pub fn tell(text: impl fmt::Display) {
+    _ = write!(std::io::stderr(), "{text}");
 }
 
 /// Only the last two names: where this was built is nobody's business.

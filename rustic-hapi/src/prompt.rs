@@ -11,6 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::process::tell;
 
 /// Asks on standard error and reads from standard input, which has to be a terminal.
 ///
@@ -19,11 +20,11 @@ use crate::error::Error;
 pub(crate) fn hidden_line(question: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
     let terminal = io::stdin();
     let silence = Silence::begin(&terminal).map_err(failed)?;
-    eprint!("{question}");
+    tell(question);
     let mut line = Zeroizing::new(Vec::with_capacity(MOST));
     loop {
         if stop.is_set() {
-            eprintln!();
+            tell("\n");
             return Err(Error::Capture(CaptureError::Stopped));
         }
         if !ready(&terminal).map_err(failed)? {

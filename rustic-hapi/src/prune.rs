@@ -24,31 +24,45 @@ const EVERY: TimeDelta = TimeDelta::days(7);
 /// Runs come at slots, not to the second: one that is due an hour from now is due.
 const ALMOST: TimeDelta = TimeDelta::hours(1);
 
-/// The last one that was done.
+/// When the last one was done, or the first run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct LastPrune {
     time: DateTime<FixedOffset>,
-    repository: String,
 }
 
 fn file(state: &Path) -> PathBuf {
     state.join("prune.json")
 }
 
-/// Whether a run should do one.
-pub fn is_due(profile: &Profile, now: DateTime<Local>) -> bool {
+/// Whether a run should do one. The first run has nothing to prune: the week begins with it.
+///
+/// # Errors
+/// That it begins cannot be written down.
+pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
     if profile.append_only || !profile.prune {
-        return false;
+        return Ok(false);
     }
     let last = std::fs::read(file(&profile.state))
         .ok()
         .and_then(|text| serde_json::from_slice::<LastPrune>(&text).ok());
-    last.is_none_or(|last| {
-        let age = now.fixed_offset() - last.time;
+    let age = last.map(|last| now.fixed_offset() - last.time);
+    match age {
         // One from the future says nothing.
-        age < TimeDelta::zero() || age >= EVERY - ALMOST
-    })
+        Some(age) if age >= TimeDelta::zero() => Ok(age >= EVERY - ALMOST),
+        _ => remember(profile, now).map(|()| false),
+    }
+}
+
+fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
+    private_folder(&profile.state)?;
+    let last = LastPrune {
+        time: now.fixed_offset(),
+    };
+    write_private(
+        &file(&profile.state),
+        &serde_json::to_vec(&last).unwrap_or_default(),
+    )
 }
 
 /// Prunes with the repository to itself; where others use it, the next run tries again.
@@ -70,13 +84,7 @@ pub fn run(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Res
         taken => taken?,
     };
     let pruned = repository.prune()?;
-    private_folder(&profile.state)?;
-    let last = LastPrune {
-        time: now.fixed_offset(),
-        repository: repository.id(),
-    };
-    let text = serde_json::to_vec(&last).unwrap_or_default();
-    write_private(&file(&profile.state), &text)?;
+    remember(profile, now)?;
     let line = line(&pruned);
     ui.step(&line);
     let json = json!({ "version": JSON_VERSION, "command": "prune", "exit": 0, "pruned": pruned });

@@ -17,9 +17,9 @@ use hapi_sources::Stop;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::disk::{Relation, relation};
 use crate::error::Error;
 use crate::keys::Key;
-use crate::location::Location;
 use crate::lock::{private_folder, write_private};
 use crate::password;
 use crate::profile::{Profile, is_absent};
@@ -413,12 +413,15 @@ fn there_already(path: &Path) -> Error {
 
 /// Why a file is no place for what should outlive this machine's disk, where the system tells.
 fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
-    let place = Location::Local(std::path::absolute(file).unwrap_or_else(|_| file.into()));
+    let place = std::path::absolute(file).unwrap_or_else(|_| file.into());
     let sources = profile.sources.iter().map(|s| s.source.path.as_path());
     let repository = profile.location.local().into_iter();
     sources
         .chain(repository)
-        .find_map(|lost| Some((lost, place.shares_disk_with(lost)?)))
+        .find_map(|lost| match relation(&place, lost) {
+            Relation::Same(reason) => Some((lost, reason)),
+            _ => None,
+        })
         .map(|(lost, reason)| {
             format!(
                 "the recovery key in `{}` dies with `{}` ({reason}): move it off this machine",

@@ -14,6 +14,7 @@ use chrono::{DateTime, Local, NaiveDateTime, Utc};
 use hapi_sources::{Integrity, Kind};
 use serde_json::{Value, json};
 
+use crate::disk::{self, Relation};
 use crate::error::{Error, Exit};
 use crate::history::Snapshot;
 use crate::manifest::{Outcome, SourceRecord, SourceSummary};
@@ -42,12 +43,30 @@ pub struct RunReport {
     pub series: Vec<SeriesReport>,
     /// What became of retention, if it was applied.
     pub retention: Option<Result<Applied, Error>>,
+    /// Whether it is the server's own side's.
+    pub append_only: bool,
     /// What the repository holds in the end, where metrics are asked for.
     pub status: Option<Status>,
     /// What the operator should know.
     pub warnings: Vec<String>,
     /// What the operator decided and is reminded of.
     pub remarks: Vec<String>,
+}
+
+/// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
+/// accepted.
+pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
+    if let Some(host) = disk::this_machine(&profile.location) {
+        return Some(format!(
+            "the repository is on this very machine ({host}), which it should outlive"
+        ));
+    }
+    match disk::of_profile(profile).0 {
+        Relation::Same(reason) => Some(format!(
+            "the repository is on the disk that it should outlive: {reason}"
+        )),
+        _ => None,
+    }
 }
 
 /// What became of one series.
@@ -90,15 +109,7 @@ impl RunReport {
                 profile.file.display()
             ));
         }
-        if profile.allow_same_disk
-            && profile
-                .sources
-                .iter()
-                .any(|s| profile.location.shares_disk_with(&s.source.path).is_some())
-        {
-            remarks
-                .push("warning: the repository is on the disk that it should outlive".to_owned());
-        }
+        remarks.extend(dies_with_this_machine(profile).map(|fact| format!("warning: {fact}")));
         Self {
             now,
             dry_run,
@@ -106,6 +117,7 @@ impl RunReport {
             repository_id: repository.id(),
             series: Vec::new(),
             retention: None,
+            append_only: profile.append_only,
             remarks,
             status: None,
             warnings,
@@ -208,6 +220,9 @@ impl RunReport {
                 Some(_) => format!("retention {}", kept_and_removed(applied)),
             });
         }
+        if self.append_only && self.saved_any() {
+            parts.push(format!("retention {LEFT}"));
+        }
         parts.join("; ")
     }
 
@@ -273,6 +288,9 @@ impl RunReport {
         if let Some(Ok(applied)) = &self.retention {
             _ = writeln!(text, "retention  {}", kept_and_removed(applied));
         }
+        if self.append_only && self.saved_any() {
+            _ = writeln!(text, "retention  {LEFT}");
+        }
         text
     }
 
@@ -288,6 +306,7 @@ impl RunReport {
             "repository": { "location": self.location, "id": self.repository_id },
             "series": series,
             "retention": match &self.retention {
+                None if self.append_only => json!({ "left-to-server": true }),
                 None => Value::Null,
                 Some(Ok(applied)) => json!({
                     "kept": applied.plan.decisions.iter().filter(|d| d.keep).count(),
@@ -297,6 +316,7 @@ impl RunReport {
                 Some(Err(error)) => error_json(error),
             },
             "warnings": self.warnings,
+            "remarks": self.remarks,
         })
     }
 }
@@ -528,6 +548,9 @@ pub(crate) fn as_time(value: &Value) -> Option<DateTime<Utc>> {
         })
 }
 
+/// Of an append-only destination.
+const LEFT: &str = "left to the server's side (append-only)";
+
 fn kept_and_removed(applied: &Applied) -> String {
     let kept = applied.plan.decisions.iter().filter(|d| d.keep).count();
     match &applied.postponed {
@@ -586,7 +609,13 @@ pub fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> 
         return "no snapshots of this profile yet\n".to_owned();
     }
     let width = snapshots.iter().map(|s| s.series.len()).max().unwrap_or(0);
-    let mut schemas: std::collections::BTreeMap<&str, Vec<(i32, String)>> =
+    let hosts = snapshots.iter().map(|s| s.host.chars().count());
+    // One host need not be named.
+    let host_width = match snapshots.iter().any(|s| s.host != snapshots[0].host) {
+        true => hosts.max().unwrap_or(0) + 2,
+        false => 0,
+    };
+    let mut schemas: std::collections::BTreeMap<(&str, &str), Vec<(i32, String)>> =
         std::collections::BTreeMap::new();
     for snapshot in snapshots {
         let outcome = if snapshot.is_complete() {
@@ -612,7 +641,8 @@ pub fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> 
                 if source.schema.is_empty() {
                     continue;
                 }
-                let known = schemas.insert(&snapshot.series, source.schema.clone());
+                let known =
+                    schemas.insert((&snapshot.host, &snapshot.series), source.schema.clone());
                 if known.is_some_and(|known| known != source.schema) {
                     facts.push(paint.bold("schema changed"));
                 }
@@ -628,10 +658,11 @@ pub fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> 
         );
         _ = writeln!(
             text,
-            "{}  {}  {:>8}  {:width$}  {outcome}  {}",
+            "{}  {}  {:>8}  {:host_width$}{:width$}  {outcome}  {}",
             snapshot.short_id(),
             snapshot.time.format("%Y-%m-%d %H:%M"),
             age(now.to_utc() - snapshot.time.to_utc()),
+            if host_width > 0 { &snapshot.host } else { "" },
             snapshot.series,
             facts.join(", "),
         );
@@ -647,6 +678,7 @@ pub fn list_json(snapshots: &[Snapshot]) -> Value {
         "snapshots": snapshots.iter().map(|s| json!({
             "id": s.id.to_hex().to_string(),
             "time": s.time.to_rfc3339(),
+            "host": s.host,
             "series": s.series,
             "tags": s.tags,
             "complete": s.is_complete(),

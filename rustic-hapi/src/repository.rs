@@ -165,6 +165,7 @@ impl Repository {
                 &config,
             )
             .map_err(Error::engine("making the repository"))?;
+        destination.make_room_for_locks()?;
         Ok(Self {
             inner,
             backend,

@@ -152,6 +152,7 @@ impl Plan {
         now: &DateTime<Tz>,
     ) -> Result<bool, Error> {
         let supposed = Snapshot {
+            host: String::new(),
             // No file is called so: an id is a hash.
             id: SnapshotId::default(),
             original: None,

@@ -74,6 +74,11 @@ impl Sftp {
         })
     }
 
+    /// The host, as it was written.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// What rclone takes, one for each way to log in that is worth trying: a key file each, or the
     /// agent.
     ///

@@ -14,6 +14,7 @@ use hapi_sources::{
 use crate::archive::{Archive, Label};
 use crate::collisions;
 use crate::destination;
+use crate::disk::{self, Relation};
 use crate::error::Error;
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, write_private};
@@ -113,7 +114,7 @@ pub fn run(
             failures: vec!["none of its sources exists".into()],
         });
     }
-    if !request.no_forget && !request.dry_run && report.saved_any() {
+    if !request.no_forget && !request.dry_run && !profile.append_only && report.saved_any() {
         report.retention = Some(match stop.is_set() {
             true => Err(CaptureError::Stopped.into()),
             false => retention::apply_by_itself(&repository, profile, &now),
@@ -429,16 +430,14 @@ pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
     if profile.allow_same_disk {
         return Ok(());
     }
-    for source in &profile.sources {
-        if let Some(reason) = profile.location.shares_disk_with(&source.source.path) {
-            return Err(Error::SameDisk {
-                location: profile.location.to_string(),
-                source_path: source.source.path.clone(),
-                reason,
-            });
-        }
+    match disk::of_profile(profile) {
+        (Relation::Same(reason), source_path) => Err(Error::SameDisk {
+            location: profile.location.to_string(),
+            source_path,
+            reason,
+        }),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The series to take, weekly ones first, so that `latest` is the main one.

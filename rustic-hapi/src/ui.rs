@@ -10,6 +10,8 @@ use hapi_sources::{Observer, Source};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
 
+use crate::process::tell;
+
 /// How much is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -141,8 +143,8 @@ impl Ui {
             (LogFormat::Text, false) => text.to_owned(),
         };
         match &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell(format_args!("{text}\n"))),
+            None => tell(format_args!("{text}\n")),
         }
     }
 

@@ -217,6 +217,25 @@ impl Home {
         command
     }
 
+    /// The binary called by a program that execs what follows its own arguments.
+    pub fn through(&self, program: &str, before: &[&str], args: &[&str]) -> Command {
+        let ours = self.command();
+        let mut command = Command::new(program);
+        command
+            .args(before)
+            .arg(ours.get_program())
+            .args(args)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null());
+        for (name, value) in ours.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
     pub fn hapi_command(&self, args: &[&str]) -> Said {
         self.command().args(args).output().unwrap().into()
     }

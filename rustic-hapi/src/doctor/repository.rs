@@ -5,6 +5,7 @@ use hapi_sources::Stop;
 use rustix::fs::{Access, access};
 
 use super::{Finding, free_at};
+use crate::disk::{self, Relation};
 use crate::error::Error;
 use crate::history::{self, Snapshot};
 use crate::profile::Profile;
@@ -89,19 +90,29 @@ fn pinned(profile: &Profile, repository: &Repository) -> Finding {
 fn other_disk(profile: &Profile) -> Finding {
     const SUBJECT: &str = "other disk";
     let Err(error) = crate::snapshot::off_the_disk(profile) else {
-        let shared = profile.sources.iter().find_map(|s| {
-            let reason = profile.location.shares_disk_with(&s.source.path)?;
-            Some((&s.source.path, reason))
-        });
-        return match shared {
-            None if profile.location.local().is_none() => {
+        if let Some(host) = disk::this_machine(&profile.location) {
+            return Finding::warn(
+                SUBJECT,
+                format!("the repository is on this very machine ({host})"),
+                "a loss of the machine is one of the repository: have a server elsewhere, or copy it there (`restic copy`)",
+            );
+        }
+        return match disk::of_profile(profile) {
+            (Relation::Other, _) if profile.location.local().is_none() => {
                 Finding::ok(SUBJECT, "the repository is behind a server or a program")
             }
-            None => Finding::ok(
+            (Relation::Other, _) => Finding::ok(
                 SUBJECT,
                 "the repository is on another disk than the sources",
             ),
-            Some((path, reason)) => Finding::warn(
+            (Relation::Unknown(by), path) => Finding::ok(
+                SUBJECT,
+                format!(
+                    "another file system than `{}`; whether it is another disk cannot be told ({by})",
+                    path.display()
+                ),
+            ),
+            (Relation::Same(reason), path) => Finding::warn(
                 SUBJECT,
                 format!("the repository dies with `{}`: {reason}", path.display()),
                 "copy it elsewhere (`restic copy`), or move it and take `allow-same-disk` out of the profile",
