@@ -261,6 +261,13 @@ fn a_run_waits_while_restic_has_the_repository_alone() {
     let said = Said::from(output.unwrap()).exits(11);
     assert!(said.stderr.contains("is locked: process"), "{said:?}");
     assert!(said.stderr.contains("with others"), "{said:?}");
+    // A timer has nobody to tell.
+    let output = home
+        .command()
+        .env("RUSTIC_HAPI_TEST_LOCK_WAIT", "1")
+        .args(["forget", "--unattended"])
+        .output();
+    Said::from(output.unwrap()).exits(0);
     backup.ends();
     home.hapi_command(&["forget"]).exits(0);
     home.restic(&["check", "--read-data"]);

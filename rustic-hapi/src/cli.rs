@@ -224,6 +224,9 @@ pub struct ForgetArgs {
     /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
     #[arg(long)]
     pub prune: bool,
+    /// For a timer: as a run does it, postponed while others use the repository or the clock looks wrong
+    #[arg(long, conflicts_with = "dry_run")]
+    pub unattended: bool,
     /// How long to wait for another run.
     #[command(flatten)]
     pub lock: LockArgs,

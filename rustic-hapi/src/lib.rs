@@ -32,6 +32,7 @@ mod keys;
 pub mod last_run;
 mod location;
 mod lock;
+mod loose_packs;
 pub mod manifest;
 pub mod metrics;
 pub mod notify;
@@ -89,6 +90,7 @@ use hapi_sources::Stop;
 
 use last_run::LastRun;
 use report::RunReport;
+use repository_lock::Mode;
 
 /// Takes a snapshot as [`snapshot::run`] does, and writes down how it ended, whatever that was: for
 /// `status`, and for whoever reads the metrics. Everything else that wants to know how a run ended
@@ -227,18 +229,35 @@ pub fn forget(
     }
     let _lock = snapshot::lock(profile, args.lock.wait(), stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
+    let wait = args.lock.wait().max(repository_lock::exclusive_wait());
     // What is deleted is planned, deleted and pruned with nobody else at it.
-    let _held = match args.dry_run {
-        true => None,
-        false => {
-            let wait = args.lock.wait().max(repository_lock::exclusive_wait());
-            Some(repository.lock(repository_lock::Mode::Exclusive, wait)?)
+    let alone = || repository.lock(Mode::Exclusive, wait);
+    let (applied, held) = match (args.dry_run, args.unattended) {
+        (true, _) => (retention::apply(&repository, profile, &now, asked)?, None),
+        (false, true) => (
+            retention::apply_by_itself(&repository, profile, &now)?,
+            None,
+        ),
+        (false, false) => {
+            let held = alone()?;
+            (
+                retention::apply(&repository, profile, &now, asked)?,
+                Some(held),
+            )
         }
     };
-    let applied = retention::apply(&repository, profile, &now, asked)?;
     let mut text = report::plan_text(&applied.plan, ui.colour);
-    let mut json = report::plan_json(&applied.plan, !args.dry_run);
+    let mut json = report::plan_json(&applied.plan, applied.postponed.is_none() && !args.dry_run);
+    if let Some(why) = &applied.postponed {
+        text += &format!("nothing was removed: retention is postponed, {why}\n");
+        json["postponed"] = why.as_str().into();
+        return Ok(Output::done(text, json));
+    }
     if args.prune && !args.dry_run {
+        let _held = match held {
+            Some(held) => held,
+            None => alone()?,
+        };
         let pruned = repository.prune()?;
         text += &format!("{}\n", prune::line(&pruned));
         json["pruned"] = serde_json::to_value(pruned).unwrap_or_default();

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset};
 use hapi_sources::Stop;
-use rustic_core::repofile::{Chunker, SnapshotFile, SnapshotId};
+use rustic_core::repofile::{Chunker, IndexFile, SnapshotFile, SnapshotId};
 use rustic_core::{
     CheckOptions, ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, IndexedIdsStatus,
-    KeyOptions, OpenStatus, PruneOptions, RepositoryBackends, RepositoryOptions, TreeId,
-    WriteBackend,
+    KeyOptions, OpenStatus, PruneOptions, RepairIndexOptions, RepositoryBackends,
+    RepositoryOptions, TreeId, WriteBackend,
 };
 use sha2::Digest;
 
@@ -21,6 +21,7 @@ use crate::destination::{Destination, Presence};
 use crate::error::Error;
 use crate::gate::{Gate, GatedBackend};
 use crate::location::Location;
+use crate::loose_packs::{self, WithoutTorn};
 use crate::password;
 use crate::profile::Profile;
 use crate::readahead::Readahead;
@@ -240,6 +241,36 @@ impl Repository {
                 Ok(None)
             }
         }
+    }
+
+    /// Takes up what uploads that broke off left, so that it is not sent again. Nobody else may be at
+    /// work here: what another run has just sent looks the same.
+    ///
+    /// # Errors
+    /// Those of reading and writing indexes; nothing is lost by them.
+    pub(crate) fn take_up_loose_packs(&self) -> Result<(), Error> {
+        let doing = || Error::engine("taking up what was sent before");
+        let index = self.inner.stream_files::<IndexFile>().map_err(doing())?;
+        let loose = loose_packs::among(self.packs()?, index.map(|file| file.map(|(_, file)| file)))
+            .map_err(doing())?;
+        if loose.is_empty() {
+            return Ok(());
+        }
+        let torn = loose_packs::torn(&*self.backend, &loose);
+        let whole = loose.iter().filter(|(id, _)| !torn.contains(id));
+        let size = whole.clone().map(|(_, size)| u64::from(*size)).sum();
+        self.ui.step(format_args!(
+            "takes up {} packs ({}) that were sent before; {} torn ones are left to a prune",
+            whole.count(),
+            crate::report::bytes(size),
+            torn.len()
+        ));
+        let backend: Arc<dyn WriteBackend> =
+            Arc::new(WithoutTorn::new(Arc::clone(&self.backend), torn));
+        engine(&backend, self.location(), true, Ui::silent())?
+            .open(&Credentials::Masterkey(self.inner.key()))
+            .and_then(|engine| engine.repair_index(&RepairIndexOptions::default(), false))
+            .map_err(doing())
     }
 
     /// A handle to write a snapshot with, through the gate.

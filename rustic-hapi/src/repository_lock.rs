@@ -241,6 +241,15 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Whether nobody else had one a moment ago.
+    pub(crate) fn is_alone(&self) -> bool {
+        let ours = *self.shared.id();
+        let listed = self.shared.locks.store.list();
+        listed.is_ok_and(|ids| ids.iter().all(|id| Some(*id) == ours))
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.shared.locks.gate.confirm_with(None);

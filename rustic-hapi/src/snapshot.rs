@@ -15,7 +15,7 @@ use crate::archive::{Archive, Label};
 use crate::collisions;
 use crate::destination;
 use crate::disk::{self, Relation};
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
@@ -25,6 +25,7 @@ use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
 use crate::repository_lock::{Mode, SHARED_WAIT};
 use crate::retention;
+use crate::runs;
 use crate::slots;
 use crate::status;
 use crate::ui::Ui;
@@ -81,6 +82,9 @@ pub fn run(
     // The first upload may take days; after it, much less has to go.
     if history.iter().any(Snapshot::is_complete) {
         stop.set_at(started + profile.limits.total);
+    }
+    if !request.dry_run && may_have_broken_off(profile, &history) && lock.is_alone() {
+        go_on_where_it_broke_off(&repository, stop, ui)?;
     }
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
@@ -327,6 +331,28 @@ fn capture(
         }
     }
     Ok(captured)
+}
+
+/// Whether an upload may have left something behind.
+fn may_have_broken_off(profile: &Profile, history: &[Snapshot]) -> bool {
+    let runs = runs::last(&profile.state).unwrap_or_default();
+    let failed = runs
+        .iter()
+        .rfind(|run| run.command == "snapshot")
+        .is_some_and(|run| ![Exit::Complete as u8, Exit::Incomplete as u8].contains(&run.exit));
+    failed || !history.iter().any(Snapshot::is_complete)
+}
+
+/// What cannot be taken up is sent again.
+fn go_on_where_it_broke_off(repository: &Repository, stop: &Stop, ui: &Ui) -> Result<(), Error> {
+    match repository.take_up_loose_packs() {
+        Err(_) if stop.is_set() => Err(CaptureError::Stopped.into()),
+        Err(error) => {
+            ui.step(format_args!("what was sent before is not used: {error}"));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Whether there is anything to write; that nothing could be captured is an error.

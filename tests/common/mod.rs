@@ -9,6 +9,8 @@
     reason = "a test may panic"
 )]
 
+pub mod servers;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -194,14 +196,34 @@ impl Home {
 
     pub fn init(&self) -> Said {
         let repository = self.repository();
-        self.hapi_command(&[
+        self.init_at(repository.to_str().unwrap())
+    }
+
+    /// The same with a repository elsewhere.
+    pub fn init_at(&self, location: &str) -> Said {
+        self.init_command(location).output().unwrap().into()
+    }
+
+    pub fn init_command(&self, location: &str) -> Command {
+        let mut command = self.command();
+        command.args([
             "init",
             "--repository",
-            repository.to_str().unwrap(),
+            location,
             "--allow-same-disk",
             "--recipient",
             &self.recipient,
-        ])
+        ]);
+        command
+    }
+
+    /// Has the profile name an environment file with these lines.
+    pub fn environment_file(&self, lines: &str) {
+        let file = self.profile().with_file_name("hapi.environment");
+        fs::write(&file, lines).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let line = format!("[repository]\nenvironment-file = {file:?}\n");
+        self.edit_profile(|text| text.replace("[repository]\n", &line));
     }
 
     /// The binary with a clean environment, as cron has it.
