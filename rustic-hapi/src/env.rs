@@ -17,7 +17,7 @@ pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
     let mut fresh = lookup.clone();
     fresh.env.restic = Variables::default();
     let profile = Profile::load(&fresh).or_else(|_| Profile::load(lookup))?;
-    let variables = variables(&profile, with_credentials);
+    let variables = variables(&profile, with_credentials)?;
     Ok(Output::new(text(&variables), json(&variables)))
 }
 
@@ -26,7 +26,10 @@ pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
 /// A server's user and password, and what the profile's environment file has for other programs, are
 /// left out unless `with_credentials`; the repository's password is named by its file or program, never
 /// by its value.
-fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, String)> {
+///
+/// # Errors
+/// The environment file cannot be used.
+fn variables(profile: &Profile, with_credentials: bool) -> Result<Vec<(String, String)>, Error> {
     let location = match with_credentials {
         true => profile.location.with_credentials(),
         false => profile.location.without_credentials(),
@@ -38,7 +41,7 @@ fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, String)>
             profile.password_file.to_string_lossy().into_owned(),
         ),
     };
-    let access = &profile.access;
+    let access = profile.access()?;
     let mut both = vec![("REPOSITORY", location), password];
     if let Some(path) = &access.cacert {
         both.push(("CACERT", path.to_string_lossy().into_owned()));
@@ -58,7 +61,7 @@ fn variables(profile: &Profile, with_credentials: bool) -> Vec<(String, String)>
         let others = access.environment.iter();
         variables.extend(others.map(|(name, value)| (name.clone(), value.to_string())));
     }
-    variables
+    Ok(variables)
 }
 
 /// Lines for a POSIX shell: `eval "$(rustic-hapi env)"`.

@@ -38,8 +38,10 @@ pub struct Profile {
     pub location: Location,
     /// The id that the repository there must have.
     pub repository_id: Option<String>,
-    /// What the destination's server wants to know beyond the location.
-    pub access: Access,
+    /// What restic's and rustic's variables say.
+    pub variables: Variables,
+    /// A file with what the destination's server wants to know beyond the location.
+    pub environment_file: Option<PathBuf>,
     /// Whether the destination deletes nothing that we ask it to: retention is its own side's.
     pub append_only: bool,
     /// Whether runs prune, once a week.
@@ -500,7 +502,8 @@ impl Profile {
             host: String::new(),
             location,
             repository_id: None,
-            access: Access::of(&lookup.env.restic, None)?,
+            variables: lookup.env.restic.clone(),
+            environment_file: None,
             append_only: false,
             prune: false,
             limits: Limits::default(),
@@ -555,6 +558,14 @@ impl Profile {
         RawProfile::read(text, path)?
             .merged(path)?
             .resolve(path, lookup)
+    }
+
+    /// What the destination's server wants to know beyond the location.
+    ///
+    /// # Errors
+    /// The environment file cannot be used, or variables disagree.
+    pub fn access(&self) -> Result<Access, ProfileError> {
+        Access::of(&self.variables, self.environment_file.as_deref())
     }
 
     /// Every source that is named, also those that are left out: what the others must not read.
@@ -820,7 +831,8 @@ impl RawProfile {
             host,
             location,
             repository_id: self.repository.id,
-            access: Access::of(&lookup.env.restic, environment_file.as_deref())?,
+            variables: lookup.env.restic.clone(),
+            environment_file,
             append_only: self.repository.append_only,
             prune: self.retention.prune.unwrap_or(true),
             limits: resolve_limits(&at, &self.limits)?,
@@ -905,9 +917,13 @@ impl Named {
             return Ok(Some(said_location));
         };
         // Who has the credentials may differ.
+        let same = |a: String, b: String| a.trim_end_matches('/') == b.trim_end_matches('/');
         let agree = match (written.has_credentials(), said_location.has_credentials()) {
-            (true, true) => written == said_location,
-            _ => written.without_credentials() == said_location.without_credentials(),
+            (true, true) => same(written.with_credentials(), said_location.with_credentials()),
+            _ => same(
+                written.without_credentials(),
+                said_location.without_credentials(),
+            ),
         };
         if !agree {
             return Err(variables::disagree(said.by, "`location` in the profile"));
@@ -1379,6 +1395,11 @@ mod tests {
             "location",
             "id",
             "password-file",
+            "environment-file",
+            "append-only",
+            "no-progress",
+            "total",
+            "prune",
             "allow-same-disk",
             "recipients",
             "skip",

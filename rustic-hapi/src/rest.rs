@@ -329,6 +329,7 @@ impl Rest {
     fn persist<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
         let mut pause = PAUSE;
         let mut first_failed: Option<Instant> = None;
+        let mut answered: Option<Failure> = None;
         let mut attempts = 0;
         loop {
             let begun = Instant::now();
@@ -342,7 +343,12 @@ impl Rest {
             let (most, long) = ATTEMPTS;
             let enough = attempts >= most || (attempts >= 3 && since >= long);
             if self.patience == Patience::Once || !failure.is_passing() || enough {
-                return Err(failure);
+                // A server that gives up on an upload (its disk is full, say) closes the connection,
+                // and its answer is often lost with what was still on its way.
+                return Err(match failure.status() {
+                    None => answered.unwrap_or(failure),
+                    Some(_) => failure,
+                });
             }
             let until = Instant::now() + pause;
             while Instant::now() < until {
@@ -350,6 +356,9 @@ impl Rest {
                     return Err(failure);
                 }
                 thread::sleep(Duration::from_millis(50));
+            }
+            if failure.status().is_some() {
+                answered = Some(failure);
             }
             pause *= 2;
         }
@@ -517,6 +526,7 @@ pub(crate) fn remedy(text: &str) -> Option<&'static str> {
         ("Connection refused", "is the server running, and is the port right?"),
         ("failed to lookup address", "is the name right, and the network (VPN, tailnet) up?"),
         (" cannot be reached: ", "is the machine on, and the network (VPN, tailnet) up?"),
+        (" broke (POST ", "the network or the server broke off, or it has no room left (its own log tells); the next run goes on where this one was"),
         ("the connection to `", "the network or the server broke off; the next run goes on where this one was"),
         (" answers nonsense: ", "is this a server for restic repositories (rest-server, `rclone serve restic`)?"),
     ]

@@ -339,7 +339,7 @@ fn may_have_broken_off(profile: &Profile, history: &[Snapshot]) -> bool {
     let failed = runs
         .iter()
         .rfind(|run| run.command == "snapshot")
-        .is_some_and(|run| ![Exit::Complete as u8, Exit::Incomplete as u8].contains(&run.exit));
+        .is_some_and(|run| run.exit != Exit::Complete as u8);
     failed || !history.iter().any(Snapshot::is_complete)
 }
 
