@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! cargo bench -p rustic-hapi --bench bench -- [--size 1GB] [--shape plain|search|both]
-//!     [--rounds 5] [--integrity full|quick] [--memory] [--keep] [--json FILE]
+//!     [--rounds 5] [--integrity full|quick] [--server] [--rate 10MB] [--memory] [--keep]
+//!     [--json FILE]
 //! ```
 //!
 //! Whole processes are measured: wall time here, processor time and peak memory by GNU time, growth
@@ -12,7 +13,10 @@
 //! messages one commit at a time. Nothing is asserted: what counts are the ratios, and those
 //! depend on the machine too.
 //!
-//! It needs `sqlite3`, `restic` and GNU `time`. Data lie below `$BENCH_DIR`, or `target/bench`, and
+//! With `--server` both write to one `rclone serve restic` on loopback; with `--rate` that lets so much
+//! through a second.
+//!
+//! It needs `sqlite3`, `restic`, `rclone` and GNU `time`. Data lie below `$BENCH_DIR`, or `target/bench`, and
 //! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
 //! a change to the generator.
 
@@ -25,10 +29,12 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hapi_sources::IntegrityCheck;
 use rustic_hapi::synthetic::{Hub, Shape};
@@ -83,6 +89,8 @@ struct Options {
     rounds: u32,
     /// Which of SQLite's checks our own runs include.
     integrity: IntegrityCheck,
+    /// Over a server, and how many bytes a second it lets through.
+    server: Option<Option<u64>>,
     memory: bool,
     keep: bool,
     json: Option<PathBuf>,
@@ -95,6 +103,7 @@ impl Options {
             shapes: Vec::new(),
             rounds: 5,
             integrity: IntegrityCheck::Full,
+            server: None,
             memory: false,
             keep: false,
             json: None,
@@ -117,6 +126,8 @@ impl Options {
                 "--integrity" => {
                     options.integrity = serde_json::from_value(value()?.as_str().into())?
                 }
+                "--server" => options.server = options.server.or(Some(None)),
+                "--rate" => options.server = Some(Some(parse_size(value()?)?)),
                 "--memory" => options.memory = true,
                 "--keep" => options.keep = true,
                 "--json" => options.json = Some(from_workspace(value()?)),
@@ -174,6 +185,8 @@ enum Work {
 struct Race {
     shape: Shape,
     hub: Hub,
+    /// Before the folder that it serves.
+    server: Option<Server>,
     /// Removed with everything in it at the end.
     dir: tempfile::TempDir,
 }
@@ -207,6 +220,10 @@ impl Race {
         let race = Self {
             shape,
             hub: Hub::open(&database, shape, SEED)?,
+            server: options
+                .server
+                .map(|rate| Server::start(dir.path(), rate))
+                .transpose()?,
             dir,
         };
         race.init(options.integrity)?;
@@ -217,6 +234,7 @@ impl Race {
     fn init(&self, integrity: IntegrityCheck) -> Result<()> {
         let integrity = serde_json::to_value(integrity)?;
         let dir = self.dir.path().display();
+        let location = self.location(RusticHapi);
         let password = self.dir.path().join("password");
         fs::write(&password, "correct horse battery staple\n")?;
         fs::set_permissions(&password, Permissions::from_mode(0o600))?;
@@ -225,7 +243,7 @@ impl Race {
 staging = "{dir}/ours/staging"
 
 [repository]
-location = "{dir}/ours/repo"
+location = "{location}"
 password-file = "{dir}/password"
 # Both contenders write to the disk that they read from.
 allow-same-disk = true
@@ -245,6 +263,18 @@ integrity = {integrity}
         fs::write(self.dir.path().join("profile.toml"), profile)?;
         self.finish(self.ours(&["init"]))?;
         self.finish(self.shell("restic init --quiet --repository-version 2"))
+    }
+
+    /// Where a contender's repository is.
+    fn location(&self, contender: Contender) -> String {
+        let name = match contender {
+            RusticHapi => "ours",
+            BackupAndRestic => "theirs",
+        };
+        match &self.server {
+            Some(server) => format!("rest:http://127.0.0.1:{}/{name}/repo/", server.port),
+            None => format!("{}/{name}/repo", self.dir.path().display()),
+        }
     }
 
     /// The first snapshot, then one after each half day's use.
@@ -275,6 +305,7 @@ integrity = {integrity}
         );
         Ok(json!({
             "shape": self.name(),
+            "server": self.server.as_ref().map(|server| &server.name),
             "bytes": self.hub.size()?,
             "messages": self.hub.messages(),
             "first": report("first", &first),
@@ -314,7 +345,10 @@ integrity = {integrity}
             megabytes(self.hub.size()?) / 1e3,
             self.hub.messages(),
             self.shape.half_day(),
-        ))
+        ) + match &self.server {
+            Some(server) => server.name.as_str(),
+            None => "",
+        })
     }
 
     fn name(&self) -> &'static str {
@@ -346,6 +380,9 @@ integrity = {integrity}
         timed.args(["--quiet", "-f", "%U %S %M", "-o"]).arg(&rusage);
         timed.arg(command.get_program()).args(command.get_args());
         self.settle(&mut timed);
+        if let BackupAndRestic = contender {
+            self.tell_restic(&mut timed);
+        }
 
         // What others have written is on disk before the clock starts.
         rustix::fs::sync();
@@ -390,6 +427,7 @@ integrity = {integrity}
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         self.settle(&mut command);
+        self.tell_restic(&mut command);
         command
     }
 
@@ -405,8 +443,13 @@ integrity = {integrity}
             .env("TMPDIR", dir)
             .env("XDG_CONFIG_HOME", dir.join("config"))
             .env("XDG_STATE_HOME", dir.join("state"))
-            .env("XDG_CACHE_HOME", dir.join("cache"))
-            .env("RESTIC_REPOSITORY", dir.join("theirs/repo"))
+            .env("XDG_CACHE_HOME", dir.join("cache"));
+    }
+
+    fn tell_restic(&self, command: &mut Command) {
+        let dir = self.dir.path();
+        command
+            .env("RESTIC_REPOSITORY", self.location(BackupAndRestic))
             .env("RESTIC_PASSWORD_FILE", dir.join("password"))
             .env("RESTIC_CACHE_DIR", dir.join("theirs/cache"));
     }
@@ -426,6 +469,49 @@ integrity = {integrity}
             String::from_utf8_lossy(&said)
         )
         .into())
+    }
+}
+
+/// `rclone serve restic` on loopback, ended with the value.
+struct Server {
+    child: Child,
+    port: u16,
+    name: String,
+}
+
+impl Server {
+    fn start(folder: &Path, rate: Option<u64>) -> Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let mut command = Command::new("rclone");
+        command
+            .args(["serve", "restic", "--addr", &format!("127.0.0.1:{port}")])
+            .env("RCLONE_CONFIG", "/dev/null")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut name = ", over REST on loopback".to_owned();
+        if let Some(rate) = rate {
+            // Its `b` is bytes.
+            command.args(["--bwlimit", &format!("{rate}b")]);
+            let _ = write!(name, " at {} MB/s", megabytes(rate));
+        }
+        let child = command.arg(folder).spawn()?;
+        let server = Self { child, port, name };
+        for _ in 0..500 {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Ok(server);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Err("`rclone serve restic` does not listen".into())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // By its process id; one that is gone is what was wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,0 +1,133 @@
+//! The judge knows what was reported as saved, and asks stock restic after each round whether it still is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::common::{CANARIES, Home, Said, files_with};
+
+/// See the module.
+#[derive(Default)]
+pub struct Judge {
+    /// Snapshots that were reported as saved, with the SHA-256 of their database.
+    saved: BTreeMap<String, String>,
+    /// Those that retention's plan names for removal.
+    may_go: BTreeSet<String>,
+}
+
+impl Judge {
+    /// What a run reported.
+    pub fn hear(&mut self, home: &Home, said: &Said) {
+        let Ok(report) = serde_json::from_str::<Value>(&said.stdout) else {
+            return;
+        };
+        for series in report["series"].as_array().into_iter().flatten() {
+            if let Some(id) = series["snapshot"].as_str() {
+                self.saved.insert(id.to_owned(), database_of(home, id));
+            }
+        }
+        for id in report["retention"]["removed"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            self.may_go.insert(id.as_str().unwrap().to_owned());
+        }
+    }
+
+    /// What retention would remove now.
+    pub fn expect_removals(&mut self, home: &Home, time: &str) {
+        let plan = home.at(time, &["forget", "--dry-run", "--json"]).exits(0);
+        for decision in plan.json()["snapshots"].as_array().unwrap() {
+            if decision["keep"] == false {
+                self.may_go
+                    .insert(decision["id"].as_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.saved.len()
+    }
+
+    /// After a round: everything that was reported as saved is there and is what it was, what is listed is
+    /// whole, and the repository is sound. `asked` of the saved ones are compared byte for byte.
+    pub fn judge(&mut self, home: &Home, pick: &mut dyn FnMut(u64) -> u64, asked: usize) {
+        // A killed process leaves its lock, as restic's own does.
+        home.restic(&["unlock"]);
+        home.restic(&["check", "--read-data"]);
+        let listed: BTreeSet<String> = home
+            .restic_snapshots()
+            .iter()
+            .map(|s| s["id"].as_str().unwrap().to_owned())
+            .collect();
+        for id in self.saved.keys() {
+            assert!(
+                listed.contains(id) || self.may_go.contains(id),
+                "the snapshot {id} is lost"
+            );
+        }
+        self.saved.retain(|id, _| listed.contains(id));
+        // One that was written and not reported, since the run was killed in between, is whole too.
+        for id in &listed {
+            if !self.saved.contains_key(id) {
+                self.saved.insert(id.clone(), database_of(home, id));
+            }
+        }
+        let ids: Vec<String> = self.saved.keys().cloned().collect();
+        for _ in 0..asked.min(ids.len()) {
+            let nth = usize::try_from(pick(ids.len() as u64)).unwrap();
+            let id = &ids[nth];
+            assert_eq!(database_of(home, id), self.saved[id], "{id}");
+        }
+    }
+
+    /// After the run that follows: nothing of the killed one is left.
+    pub fn clean(home: &Home) {
+        let staging = home.state().join("staging");
+        let left: Vec<_> = fs::read_dir(&staging)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        let locks = fs::read_dir(home.repository().join("locks"));
+        assert_eq!(locks.map_or(0, Iterator::count), 0);
+        for canary in CANARIES {
+            for folder in [home.state(), home.repository()] {
+                assert!(files_with(&folder, canary).is_empty(), "{canary}");
+            }
+        }
+    }
+}
+
+/// The SHA-256 of the database in a snapshot, as restic reads it; it has to be the manifest's. Of a
+/// snapshot without a database, that of its manifest.
+fn database_of(home: &Home, id: &str) -> String {
+    let dump = |path: &Path| -> Vec<u8> {
+        let output = home
+            .restic_command(&["dump", "--no-lock", id, path.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{id}: {said}");
+        output.stdout
+    };
+    let bytes = dump(&home.path().join(".hapi-manifest.json"));
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    let sources = manifest["sources"].as_array().unwrap();
+    let Some(source) = sources.iter().find(|s| s["name"] == "hapi.db") else {
+        return hex::encode(Sha256::digest(&bytes));
+    };
+    let wanted = source["entries"][0]["sha256"].as_str().unwrap();
+    let found = hex::encode(Sha256::digest(dump(&home.database())));
+    assert_eq!(
+        found, wanted,
+        "the database in {id} is not what was captured"
+    );
+    found
+}

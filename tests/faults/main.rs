@@ -1,0 +1,19 @@
+//! The fault suite: the invariants in ARCHITECTURE.md under attack through the real binary, with stock restic
+//! as the judge.
+//!
+//! In CI it is short. `just faults 500` is as long as one likes; `RUSTIC_HAPI_FAULTS_SEED` repeats what
+//! a printed seed did, up to what the machine's own timing makes of it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod dice;
+mod judge;
+
+mod kill_storm;
