@@ -11,6 +11,10 @@ check:
 test:
     bash tests/run.sh
 
+# The fault suite for so many rounds of each kind: kills, full disks, I/O errors, several at once
+faults rounds='200':
+    RUSTIC_HAPI_FAULTS_ROUNDS={{ rounds }} cargo test -p rustic-hapi --test faults -- --nocapture --test-threads 1
+
 # Side by side with `sqlite3 .backup` and restic: just bench --shape plain --rounds 3
 bench *options:
     cargo bench -p rustic-hapi --bench bench -- {{ options }}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -16,17 +16,27 @@ pub struct Judge {
     saved: BTreeMap<String, String>,
     /// Those that retention's plan names for removal.
     may_go: BTreeSet<String>,
+    /// Whose each is, where that is not the repository's own home.
+    hubs: BTreeMap<String, PathBuf>,
+    /// A host that is none of ours.
+    stranger: Option<String>,
 }
 
 impl Judge {
     /// What a run reported.
     pub fn hear(&mut self, home: &Home, said: &Said) {
+        self.hear_on(home, home, said);
+    }
+
+    /// What a run of a hub reported whose repository is another home's.
+    pub fn hear_on(&mut self, home: &Home, hub: &Home, said: &Said) {
         let Ok(report) = serde_json::from_str::<Value>(&said.stdout) else {
             return;
         };
         for series in report["series"].as_array().into_iter().flatten() {
             if let Some(id) = series["snapshot"].as_str() {
-                self.saved.insert(id.to_owned(), database_of(home, id));
+                self.saved.insert(id.to_owned(), database_of(home, hub, id));
+                self.hubs.insert(id.to_owned(), hub.path());
             }
         }
         for id in report["retention"]["removed"]
@@ -49,6 +59,16 @@ impl Judge {
         }
     }
 
+    /// The operator had all others removed.
+    pub fn forget_all_but(&mut self, left: &[&str]) {
+        self.saved.retain(|id, _| left.contains(&id.as_str()));
+    }
+
+    /// Snapshots of this host are somebody else's.
+    pub fn leave_out(&mut self, host: &str) {
+        self.stranger = Some(host.to_owned());
+    }
+
     pub fn count(&self) -> usize {
         self.saved.len()
     }
@@ -62,6 +82,7 @@ impl Judge {
         let listed: BTreeSet<String> = home
             .restic_snapshots()
             .iter()
+            .filter(|s| s["hostname"].as_str() != self.stranger.as_deref())
             .map(|s| s["id"].as_str().unwrap().to_owned())
             .collect();
         for id in self.saved.keys() {
@@ -74,14 +95,17 @@ impl Judge {
         // One that was written and not reported, since the run was killed in between, is whole too.
         for id in &listed {
             if !self.saved.contains_key(id) {
-                self.saved.insert(id.clone(), database_of(home, id));
+                self.saved
+                    .insert(id.clone(), database_at(home, &home.path(), id));
             }
         }
         let ids: Vec<String> = self.saved.keys().cloned().collect();
         for _ in 0..asked.min(ids.len()) {
             let nth = usize::try_from(pick(ids.len() as u64)).unwrap();
             let id = &ids[nth];
-            assert_eq!(database_of(home, id), self.saved[id], "{id}");
+            let own = home.path();
+            let hub = self.hubs.get(id).unwrap_or(&own);
+            assert_eq!(database_at(home, hub, id), self.saved[id], "{id}");
         }
     }
 
@@ -107,7 +131,11 @@ impl Judge {
 
 /// The SHA-256 of the database in a snapshot, as restic reads it; it has to be the manifest's. Of a
 /// snapshot without a database, that of its manifest.
-fn database_of(home: &Home, id: &str) -> String {
+fn database_of(home: &Home, hub: &Home, id: &str) -> String {
+    database_at(home, &hub.path(), id)
+}
+
+fn database_at(home: &Home, hub: &Path, id: &str) -> String {
     let dump = |path: &Path| -> Vec<u8> {
         let output = home
             .restic_command(&["dump", "--no-lock", id, path.to_str().unwrap()])
@@ -117,14 +145,15 @@ fn database_of(home: &Home, id: &str) -> String {
         assert!(output.status.success(), "{id}: {said}");
         output.stdout
     };
-    let bytes = dump(&home.path().join(".hapi-manifest.json"));
+    let bytes = dump(&hub.join(".hapi-manifest.json"));
     let manifest: Value = serde_json::from_slice(&bytes).unwrap();
     let sources = manifest["sources"].as_array().unwrap();
-    let Some(source) = sources.iter().find(|s| s["name"] == "hapi.db") else {
+    let source = sources.iter().find(|s| s["name"] == "hapi.db");
+    // A partial snapshot may be without it, too, and says so.
+    let Some(wanted) = source.and_then(|s| s["entries"][0]["sha256"].as_str()) else {
         return hex::encode(Sha256::digest(&bytes));
     };
-    let wanted = source["entries"][0]["sha256"].as_str().unwrap();
-    let found = hex::encode(Sha256::digest(dump(&home.database())));
+    let found = hex::encode(Sha256::digest(dump(&hub.join(".hapi/hapi.db"))));
     assert_eq!(
         found, wanted,
         "the database in {id} is not what was captured"

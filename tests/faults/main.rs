@@ -16,4 +16,8 @@ mod common;
 mod dice;
 mod judge;
 
+mod bad_sources;
+mod full_disk;
+mod io_errors;
 mod kill_storm;
+mod together;

@@ -1,0 +1,146 @@
+//! Disks that return EIO, before or in the middle of a file, by a shim between the program and the C
+//! library: SQLite and Rust's library both call it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::common::{Home, Said, run, sqlite3};
+use crate::dice::{Dice, rounds};
+use crate::judge::Judge;
+
+/// Fails a call on files whose path has `FAIL_PATH` in it, once `FAIL_AFTER` such calls went well.
+const SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static long calls;
+
+static int fails(const char *op, int fd) {
+    const char *wanted = getenv("FAIL_OP"), *part = getenv("FAIL_PATH"), *after = getenv("FAIL_AFTER");
+    char link[64], path[4096];
+    if (!wanted || !part || !after || strcmp(op, wanted)) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n < 0) return 0;
+    path[n] = 0;
+    if (!strstr(path, part)) return 0;
+    if (__atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST) <= atol(after)) return 0;
+    errno = EIO;
+    return 1;
+}
+
+#define REAL(name) \
+    static __typeof__(name) *real; \
+    if (!real) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+
+ssize_t read(int fd, void *b, size_t n) { REAL(read); return fails("read", fd) ? -1 : real(fd, b, n); }
+ssize_t pread(int fd, void *b, size_t n, off_t o) { REAL(pread); return fails("read", fd) ? -1 : real(fd, b, n, o); }
+ssize_t pread64(int fd, void *b, size_t n, off64_t o) { REAL(pread64); return fails("read", fd) ? -1 : real(fd, b, n, o); }
+ssize_t write(int fd, const void *b, size_t n) { REAL(write); return fails("write", fd) ? -1 : real(fd, b, n); }
+ssize_t pwrite(int fd, const void *b, size_t n, off_t o) { REAL(pwrite); return fails("write", fd) ? -1 : real(fd, b, n, o); }
+ssize_t pwrite64(int fd, const void *b, size_t n, off64_t o) { REAL(pwrite64); return fails("write", fd) ? -1 : real(fd, b, n, o); }
+int fsync(int fd) { REAL(fsync); return fails("sync", fd) ? -1 : real(fd); }
+int fdatasync(int fd) { REAL(fdatasync); return fails("sync", fd) ? -1 : real(fd); }
+"#;
+
+fn shim(home: &Home) -> PathBuf {
+    let (source, library) = (
+        home.dir.path().join("shim.c"),
+        home.dir.path().join("shim.so"),
+    );
+    fs::write(&source, SHIM).unwrap();
+    run(
+        "cc",
+        &[
+            "-shared".as_ref(),
+            "-fPIC".as_ref(),
+            "-O1".as_ref(),
+            "-o".as_ref(),
+            library.as_os_str(),
+            source.as_os_str(),
+            "-ldl".as_ref(),
+        ],
+    );
+    library
+}
+
+#[test]
+fn a_disk_that_returns_errors_makes_no_snapshot_that_is_not_whole() {
+    let mut dice = Dice::new("I/O errors");
+    let home = Home::initialised();
+    let shim = shim(&home);
+    let mut judge = Judge::default();
+    let first = home.snapshot().exits(0);
+    judge.hear(&home, &first);
+    // What fails, where, and whether anything may still be saved.
+    let repository = home.repository().to_string_lossy().into_owned();
+    let home_text = home.path().to_string_lossy().into_owned();
+    let places: Vec<(&str, String)> = vec![
+        ("read", format!("{home_text}/.hapi/hapi.db")),
+        ("read", "driver-status.json".to_owned()),
+        ("read", "hub.env".to_owned()),
+        ("read", "/staging/".to_owned()),
+        ("write", "/staging/".to_owned()),
+        ("sync", "/staging/".to_owned()),
+        ("write", format!("{repository}/data")),
+        ("sync", format!("{repository}/data")),
+        ("write", format!("{repository}/index")),
+        ("write", format!("{repository}/snapshots")),
+        ("sync", format!("{repository}/snapshots")),
+        ("write", format!("{repository}/locks")),
+        ("read", format!("{repository}/data")),
+        ("read", format!("{repository}/index")),
+        ("read", format!("{repository}/snapshots")),
+        ("write", "rustic-hapi/hapi/".to_owned()),
+    ];
+    let (mut hit, rounds) = (0, rounds(places.len() as u64));
+    for round in 0..rounds {
+        let (op, part) = &places[usize::try_from(round).unwrap() % places.len()];
+        let after = match round < places.len() as u64 {
+            true => 0,
+            false => dice.below(40),
+        };
+        sqlite3(
+            &home.database(),
+            "UPDATE sessions SET updated_at = updated_at + 1",
+        );
+        let mut command: Command = home.command();
+        command
+            .args(["snapshot", "--json"])
+            .env("LD_PRELOAD", &shim)
+            .env("FAIL_OP", op)
+            .env("FAIL_PATH", part)
+            .env("FAIL_AFTER", after.to_string());
+        let said = Said::from(command.output().unwrap());
+        println!(
+            "round {round}: {op} of {part} after {after}: exit {}",
+            said.code
+        );
+        assert!(
+            [0, 1, 3].contains(&said.code),
+            "{op} {part} {after}: {said:?}"
+        );
+        if said.code != 0 {
+            hit += 1;
+            assert!(
+                said.stderr.contains("os error 5")
+                    || said.stderr.to_lowercase().contains("i/o error"),
+                "{op} {part} {after}: {said:?}"
+            );
+        }
+        judge.hear(&home, &said);
+        judge.judge(&home, &mut |n| dice.below(n), 2);
+        let next = home.snapshot().exits(0);
+        judge.hear(&home, &next);
+        Judge::clean(&home);
+    }
+    assert!(hit >= 8, "the shim hit {hit} of {rounds} runs");
+    println!("{rounds} rounds, {hit} runs hit, nothing lost");
+}

@@ -1,0 +1,89 @@
+//! Several at once on one repository: two hosts of ours, and restic's backup, forget, prune, rebuild-index
+//! and check, each begun at a random moment.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{BusyHub, Home, Said};
+use crate::dice::{Dice, rounds};
+use crate::judge::Judge;
+
+#[test]
+fn several_at_once_harm_nobody() {
+    let mut dice = Dice::new("together");
+    let rounds = rounds(5);
+    let one = Home::initialised();
+    let two = Home::new();
+    fs::create_dir_all(two.profile().parent().unwrap()).unwrap();
+    fs::copy(one.password(), two.password()).unwrap();
+    let place = one.repository();
+    let mut init = two.init_command(place.to_str().unwrap());
+    Said::from(init.args(["--host", "second"]).output().unwrap()).exits(0);
+    let mut judge = Judge::default();
+    for home in [&one, &two] {
+        let said = home.snapshot().exits(0);
+        judge.hear_on(&one, home, &said);
+    }
+    let restic: [&[&str]; 5] = [
+        &["backup", "-q", "--host", "someone-else", "/etc"],
+        &["forget", "-q", "--host", "someone-else", "--keep-last", "1"],
+        &["prune", "-q"],
+        &["rebuild-index", "-q"],
+        &["check", "-q"],
+    ];
+    let mut refused = 0;
+    for round in 0..rounds {
+        let hubs = [&one, &two].map(|home| BusyHub::start(&home.database()));
+        let longest = Duration::from_millis(1500);
+        let mut waits: Vec<Duration> = (0..5).map(|_| dice.moment(longest)).collect();
+        waits.sort_unstable();
+        let theirs = [
+            dice.one_of(&restic),
+            dice.one_of(&restic),
+            dice.one_of(&restic),
+        ];
+        println!("round {round}: {theirs:?} at {waits:?}");
+        let mut running: Vec<(String, Child)> = Vec::new();
+        let mut slept = Duration::ZERO;
+        for (nth, wait) in waits.iter().enumerate() {
+            thread::sleep(*wait - slept);
+            slept = *wait;
+            let (name, mut command) = match nth {
+                0 => ("one".to_owned(), one.command()),
+                2 => ("two".to_owned(), two.command()),
+                n => {
+                    let args = theirs[n / 2];
+                    (args.join(" "), one.restic_command(args))
+                }
+            };
+            if nth % 2 == 0 && nth < 4 {
+                command.args(["snapshot", "--json"]);
+            }
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            running.push((name, command.spawn().unwrap()));
+        }
+        for (name, child) in running {
+            let said = Said::from(child.wait_with_output().unwrap());
+            match name.as_str() {
+                "one" => judge.hear_on(&one, &one, &said.exits(0)),
+                "two" => judge.hear_on(&one, &two, &said.exits(0)),
+                _ if said.code == 0 => {}
+                _ => {
+                    // Refused, and nothing worse.
+                    assert!(said.stderr.contains("already locked"), "{name}: {said:?}");
+                    refused += 1;
+                }
+            }
+        }
+        drop(hubs);
+        judge.leave_out("someone-else");
+        judge.judge(&one, &mut |n| dice.below(n), 3);
+        Judge::clean(&one);
+    }
+    for home in [&one, &two] {
+        home.drill(&[]).exits(0);
+    }
+    println!("{rounds} rounds, {refused} of restic's commands were refused, nothing lost");
+}
