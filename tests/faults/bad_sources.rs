@@ -9,6 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use crate::common::{Home, run, sqlite3};
 
@@ -154,14 +156,14 @@ const CASES: [Case; 23] = [
         kind: "file",
         make: |path| {
             fs::write(path, "begin\n").unwrap();
-            // Ended with the case, by its process id.
-            let script = "while :; do head -c 100000 /dev/zero >> \"$1\"; done";
-            let child = Command::new("timeout")
-                .args(["20", "sh", "-c", script, "sh"])
-                .arg(path)
-                .spawn()
-                .unwrap();
-            fs::write(side(path, ".pid"), child.id().to_string()).unwrap();
+            // Until it is removed.
+            let path = path.to_path_buf();
+            thread::spawn(move || {
+                while let Ok(mut file) = File::options().append(true).open(&path) {
+                    _ = file.write_all(&[0; 100_000]);
+                    thread::sleep(Duration::from_micros(300));
+                }
+            });
         },
     },
     Case {
@@ -250,9 +252,6 @@ fn each_broken_source_is_told_and_the_rest_is_kept() {
         let path = folder.join("it");
         (case.make)(&path);
         table += &row(&home, case, &format!("case{nth}"), &path, &good);
-        if let Ok(pid) = fs::read_to_string(side(&path, ".pid")) {
-            _ = Command::new("kill").arg(pid).status();
-        }
         fs::remove_dir_all(&folder).unwrap();
     }
     home.restic(&["check", "--read-data"]);
