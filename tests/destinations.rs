@@ -154,6 +154,14 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
         ("RUSTIC_REST_PASSWORD", password),
     ])
     .exits(0);
+    // A timer would have neither.
+    let mut schedule = home.command();
+    schedule
+        .args(["schedule", "--cron"])
+        .env("RESTIC_REST_USERNAME", user)
+        .env("RESTIC_REST_PASSWORD", password);
+    let refused = Said::from(schedule.output().unwrap()).exits(2);
+    assert!(refused.stderr.contains("which no timer has"), "{refused:?}");
     let wrong = with(&[
         ("RESTIC_REST_USERNAME", user),
         ("RESTIC_REST_PASSWORD", "another-canary"),
@@ -172,8 +180,13 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
     assert!(!odd.stderr.contains("canary"), "{odd:?}");
     let env = home.hapi_command(&["env"]).exits(0).stdout;
     assert!(!env.contains("REST_PASSWORD"), "{env}");
+    // restic 0.14 knows no variables for them.
     let env = home.hapi_command(&["env", "--with-credentials"]).stdout;
-    assert!(env.contains("RESTIC_REST_PASSWORD="), "{env}");
+    let script = format!("{env} restic --no-cache snapshots --json");
+    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    let kit = home.hapi_command(&["recovery-kit"]).exits(0).stdout;
+    assert!(kit.contains("user and password"), "{kit}");
+    assert!(kit.contains("rest:http://USER:PASSWORD@127.0.0.1"), "{kit}");
     home.restic(&["check", "--read-data"]);
 }
 
@@ -313,6 +326,35 @@ fn sftp() {
     let init = home.init_at(&location).exits(0);
     assert!(init.stderr.contains("on this very machine"), "{init:?}");
     round(&home);
+    // What is something else, or a file, or not there.
+    let foreign = home.dir.path().join("foreign");
+    fs::create_dir_all(foreign.join("photos")).unwrap();
+    fs::write(foreign.join("readme.txt"), "mine").unwrap();
+    for (path, code, fact) in [
+        (
+            foreign.clone(),
+            1,
+            "holds something that is not a restic repository",
+        ),
+        (foreign.join("readme.txt"), 1, "holds something that is not"),
+        (foreign.join("missing"), 10, "the folder does not exist"),
+        (foreign.join("photos"), 10, "the place is empty"),
+    ] {
+        let place = sshd.location(&path);
+        let args = ["--repository", &place, "snapshots"];
+        let said = home.hapi_command(&args).exits(code);
+        assert!(said.stderr.contains(fact), "{said:?}");
+        if code == 1 {
+            let other = Home::new();
+            common::copy(&home.path().join(".ssh"), &other.path().join(".ssh"));
+            other.init_at(&place).exits(1);
+        }
+    }
+    assert_eq!(
+        fs::read_dir(&foreign).unwrap().count(),
+        2,
+        "nothing was written"
+    );
     // Another key of the server's than the one that is known.
     let known = home.path().join(".ssh/known_hosts");
     let other = fs::read_to_string(home.path().join(".ssh/id_ed25519.pub")).unwrap();
@@ -362,6 +404,18 @@ fn s3() {
     ));
     round(&home);
     assert!(files_with(&home.state(), "canary/").is_empty());
+    let place = format!("s3:http://127.0.0.1:{}/nowhere/hapi", server.port);
+    let nowhere = home
+        .hapi_command(&["--repository", &place, "snapshots"])
+        .exits(1);
+    assert!(nowhere.stderr.contains("no such bucket"), "{nowhere:?}");
+    let empty = format!("s3:http://127.0.0.1:{}/bucket/elsewhere", server.port);
+    home.hapi_command(&["--repository", &empty, "snapshots"])
+        .exits(10);
+    let web = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let no_store = format!("s3:http://127.0.0.1:{}/bucket/hapi", answering(web));
+    home.hapi_command(&["--repository", &no_store, "snapshots"])
+        .exits(1);
     // restic's own S3 client.
     let env = home
         .hapi_command(&["env", "--with-credentials"])
@@ -384,6 +438,22 @@ fn a_remote_of_rclones_own_configuration() {
     assert!(missing.stderr.contains("rclone listremotes"), "{missing:?}");
     home.environment_file(&format!("RCLONE_CONFIG={}\n", config.display()));
     round(&home);
+
+    // What everybody could read among the arguments.
+    let telling = "rclone::s3,provider=Other,access_key_id=canary,secret_access_key=canary2:b/p";
+    let said = home
+        .hapi_command(&["--repository", telling, "snapshots"])
+        .exits(2);
+    assert!(said.stderr.contains("has no place in it"), "{said:?}");
+    assert!(!said.stderr.contains("canary"), "{said:?}");
+
+    // Variables of rclone's own have no say in how it speaks to us.
+    let mut odd = home.command();
+    odd.args(["snapshots"])
+        .env("RCLONE_QUIET", "true")
+        .env("RCLONE_USE_JSON_LOG", "true")
+        .env("RCLONE_LOG_FILE", "/dev/null");
+    Said::from(odd.output().unwrap()).exits(0);
 
     // Without the program.
     let mut command = home.command();

@@ -23,6 +23,8 @@ pub struct Access {
     /// A file with the certificates (PEM) of those who may vouch for a server, beside the system's
     /// (`RESTIC_CACERT`).
     pub cacert: Option<PathBuf>,
+    /// The variables of this process that it takes from: a timer will not have them.
+    pub from_process: Vec<&'static str>,
     /// What programs that reach the destination for us get into their environment, beyond what is in
     /// ours (`AWS_ACCESS_KEY_ID`, `B2_ACCOUNT_ID`, …).
     pub environment: BTreeMap<String, Zeroizing<String>>,
@@ -38,29 +40,36 @@ impl Access {
             Some(path) => read(path)?,
             None => BTreeMap::new(),
         };
+        let mut from_process = Vec::new();
         let written = Variables::from_pairs(|name| environment.get(name).map(|v| v.to_string()));
-        let both = |twins: Twins| -> Result<Option<Zeroizing<String>>, ProfileError> {
+        let mut both = |twins: Twins| -> Result<Option<Zeroizing<String>>, ProfileError> {
             let (here, there) = (variables.get(twins)?, written.get(twins)?);
             match (here, there) {
                 (Some(here), Some(there)) if here.text != there.text => Err(variables::disagree(
                     here.by,
                     "the profile's environment file",
                 )),
-                (here, there) => Ok(there
-                    .or(here)
-                    .map(|said| Zeroizing::new(said.text.to_owned()))),
+                (here, there) => {
+                    if let (Some(here), None) = (here, there) {
+                        from_process.push(here.by);
+                    }
+                    let said = there.or(here);
+                    Ok(said.map(|said| Zeroizing::new(said.text.to_owned())))
+                }
             }
         };
         let access = Self {
             rest_username: both(variables::REST_USERNAME)?.map(|user| user.to_string()),
             rest_password: both(variables::REST_PASSWORD)?,
             cacert: both(variables::CACERT)?.map(|path| PathBuf::from(path.as_str())),
+            from_process: Vec::new(),
             environment: BTreeMap::new(),
         };
         // Those are ours to use, and no business of other programs.
         environment.retain(|name, _| variables::twins_of(name).is_none());
         Ok(Self {
             environment,
+            from_process,
             ..access
         })
     }
@@ -71,11 +80,10 @@ impl Access {
 /// # Errors
 /// It can be read by others, or has a line that is none of those. Values are not told.
 fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError> {
-    let wrong = |fact: String, hint: &str| ProfileError::Value {
-        path: path.into(),
-        key: "the environment file".into(),
-        fact,
-        hint: Some(hint.into()),
+    let wrong = |fact: String, hint: &str| ProfileError::Variable {
+        name: path.display().to_string(),
+        fact: format!("(the environment file) {fact}"),
+        hint: hint.into(),
     };
     let metadata = fs::metadata(path).map_err(|error| {
         wrong(
@@ -109,16 +117,13 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
             .split_once('=')
             .filter(|(name, _)| is_name(name))
             .ok_or_else(|| wrong(format!("line {number} is no `NAME=VALUE`"), "write it so"))?;
-        let belongs_elsewhere = [
-            variables::REPOSITORY,
-            variables::PASSWORD_FILE,
-            variables::PASSWORD_COMMAND,
+        let of_restic = name.starts_with("RESTIC_") || name.starts_with("RUSTIC_");
+        let of_servers = [
+            variables::REST_USERNAME,
+            variables::REST_PASSWORD,
+            variables::CACERT,
         ];
-        if belongs_elsewhere
-            .iter()
-            .flatten()
-            .any(|known| known == &name)
-        {
+        if of_restic && !of_servers.iter().flatten().any(|known| known == &name) {
             return Err(wrong(
                 format!("line {number}: `{name}` is none for this file"),
                 "`location`, `password-file` and `password-command` stand in `[repository]`",

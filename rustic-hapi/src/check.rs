@@ -413,7 +413,7 @@ fn expectations(
                 "{number} snapshots under the series' tags are of the host `{host}`, this profile's is `{}`",
                 profile.host
             ),
-            "if the host was renamed, write its name as `host` in the profile; if two share the repository, name the other in `other-hosts` of `[repository]`; else `restic forget` them",
+            "if two share the repository, name the other in `other-hosts` of `[repository]`; if the host was renamed, write its name as `host` in the profile",
         );
     }
     Ok(())

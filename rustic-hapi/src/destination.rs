@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::object_store::ObjectStore;
 use crate::profile::{Profile, is_absent};
-use crate::rclone::Rclone;
+use crate::rclone::{Place, Rclone};
 use crate::repository_lock::{LockFolder, LockStore};
 use crate::rest::{Listed, Patience, Rest};
 use crate::sftp::Sftp;
@@ -136,7 +136,13 @@ impl Destination {
         if let Some(server) = &self.server {
             if matches!(server.look("keys")?, Listed::Files(1..)) {
                 for (name, _) in server.list("keys")? {
-                    server.remove(&format!("keys/{name}"))?;
+                    server.remove(&format!("keys/{name}")).map_err(|failure| {
+                        Error::Destination {
+                            location: self.location.to_string(),
+                            fact: format!("holds a key of an `init` that was cut off, and does not let it go: {failure}"),
+                            hint: Some("remove the files in its folder `keys` on the storage host, and run `init` again".into()),
+                        }
+                    })?;
                 }
             }
             return Ok(());
@@ -179,7 +185,7 @@ impl Presence {
                 fact,
                 hint: match location.local() {
                     Some(_) => "is the disk mounted? If this is the first time, `rustic-hapi init` makes one",
-                    None => "is the path right? If this is the first time, `rustic-hapi init` makes one",
+                    None => "is the path right, and the disk there mounted? If this is the first time, `rustic-hapi init` makes one",
                 }
                 .into(),
             }),
@@ -193,7 +199,7 @@ impl Presence {
                 fact,
                 hint: match location.local() {
                     Some(_) => "choose an empty folder, or look at what is there; nothing was changed",
-                    None => "is this a server for restic repositories (rest-server, `rclone serve restic`), and the path right? Nothing was changed",
+                    None => "is the path right? Choose an empty folder, or look at what is there; nothing was changed",
                 }
                 .into(),
             }),
@@ -250,10 +256,20 @@ fn is_refused_key(error: &Error) -> bool {
         .any(|word| text.contains(word))
 }
 
-/// What a server says is there.
+/// What a server says is there. Of a foreign folder behind a REST server that is not ours nothing can be
+/// seen: restic's protocol lists its own folders alone.
 fn at_server(server: &Rest) -> Result<Presence, Error> {
     if server.has_config()? {
         return Ok(Presence::Repository);
+    }
+    const OTHER: &str = "holds something that is not a restic repository";
+    match server.place() {
+        Some(Place::Names(names)) if names.iter().any(|name| !is_of_a_repository(name)) => {
+            return Ok(Presence::Occupied(OTHER.into()));
+        }
+        Some(Place::Missing) => return Ok(Presence::Absent("the folder does not exist".into())),
+        Some(Place::Failed(said)) => return Err(server.unlisted(said).into()),
+        Some(Place::Names(_)) | None => {}
     }
     // That one file is not there is little: a place that is away looks like that through rclone, and
     // another web server like nothing else.
@@ -278,6 +294,12 @@ fn at_server(server: &Rest) -> Result<Presence, Error> {
         FOLDERS => Presence::Nothing,
         _ => Presence::Absent("the place is empty".into()),
     })
+}
+
+/// Whether a name is one of those in a repository's folder.
+fn is_of_a_repository(name: &str) -> bool {
+    let known = ["data", "index", "keys", "locks", "snapshots"];
+    known.contains(&name.trim_end_matches('/'))
 }
 
 /// What is at a local path.

@@ -48,7 +48,10 @@ pub(crate) fn relation(repository: &Path, source: &Path) -> Relation {
         return Relation::Same("it is the same file system".to_owned());
     }
     let (below_ours, below_theirs) = match (Below::of(ours), Below::of(theirs)) {
-        (Below::Elsewhere, _) | (_, Below::Elsewhere) => return Relation::Other,
+        (Below::Memory, _) => {
+            return Relation::Unknown("it is in memory, and gone at the next start".to_owned());
+        }
+        (Below::Elsewhere, _) | (_, Below::Elsewhere | Below::Memory) => return Relation::Other,
         (Below::Disks(ours), Below::Disks(theirs)) => (ours, theirs),
         (Below::Hidden(by), _) | (_, Below::Hidden(by)) => return Relation::Unknown(by),
     };
@@ -79,8 +82,10 @@ pub(crate) fn of_profile(profile: &Profile) -> (Relation, PathBuf) {
 enum Below {
     /// Whole disks, by the kernel's names.
     Disks(BTreeSet<String>),
-    /// Another machine, or memory.
+    /// Another machine.
     Elsewhere,
+    /// Nothing that lasts.
+    Memory,
     /// Something that hides it.
     Hidden(String),
 }
@@ -92,7 +97,7 @@ impl Below {
         }
         match mounted(device) {
             Some((kind, _)) if NETWORK.contains(&kind.as_str()) => Self::Elsewhere,
-            Some((kind, _)) if ["tmpfs", "ramfs"].contains(&kind.as_str()) => Self::Elsewhere,
+            Some((kind, _)) if ["tmpfs", "ramfs"].contains(&kind.as_str()) => Self::Memory,
             Some((kind, source)) => fs::metadata(&source)
                 .ok()
                 .filter(|metadata| metadata.rdev() != 0)
@@ -121,6 +126,13 @@ fn disks_below(device: u64) -> Option<BTreeSet<String>> {
 fn collect(node: &Path, disks: &mut BTreeSet<String>, depth: u32) {
     // LUKS on LVM on RAID on a partition are four; nobody has sixteen.
     const DEEPEST: u32 = 16;
+    // An image in a file is on the disk of that file.
+    let image = fs::read_to_string(node.join("loop/backing_file")).ok();
+    let below = image.and_then(|path| disks_below(device_of(Path::new(path.trim_end()))?));
+    if let Some(below) = below.filter(|_| depth < DEEPEST) {
+        disks.extend(below);
+        return;
+    }
     let slaves: Vec<_> = fs::read_dir(node.join("slaves"))
         .into_iter()
         .flatten()
@@ -160,11 +172,11 @@ fn mounted(device: u64) -> Option<(String, PathBuf)> {
 
 /// The address by which a location names this very machine, where it does: a loss of the machine is
 /// then one of the repository.
-pub(crate) fn this_machine(location: &Location) -> Option<String> {
+pub(crate) fn this_machine(location: &Location, home: &Path) -> Option<String> {
     let Location::Remote(text) = location else {
         return None;
     };
-    let host = crate::location::host_of(text)?;
+    let host = crate::location::host_of(text, home)?;
     let addresses = (host.as_str(), 0).to_socket_addrs().ok()?;
     addresses
         .map(|address| address.ip())
@@ -189,16 +201,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("not/yet/there");
         assert!(matches!(relation(&missing, dir.path()), Relation::Same(_)));
-        assert_eq!(
-            relation(Path::new("/dev/shm"), Path::new("/")),
-            Relation::Other
-        );
+        let memory = Path::new("/dev/shm");
+        assert!(matches!(
+            relation(memory, Path::new("/")),
+            Relation::Unknown(_)
+        ));
+        assert_eq!(relation(Path::new("/"), memory), Relation::Other);
     }
 
     #[test]
     fn what_is_this_machine_is_found_by_its_address() {
         let home = Path::new("/home/u");
-        let is = |text: &str| this_machine(&Location::parse(text, home).unwrap()).is_some();
+        let is = |text: &str| this_machine(&Location::parse(text, home).unwrap(), home).is_some();
         assert!(is("rest:http://u:p@127.0.0.1:8000/x"));
         assert!(is("rest:http://[::1]:8000/x"));
         assert!(is("sftp:u@localhost:/srv"));

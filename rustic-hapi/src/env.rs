@@ -30,8 +30,9 @@ pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
 /// # Errors
 /// The environment file cannot be used.
 fn variables(profile: &Profile, with_credentials: bool) -> Result<Vec<(String, String)>, Error> {
+    let access = profile.access()?;
     let location = match with_credentials {
-        true => profile.location.with_credentials(),
+        true => profile.location.with_user(&access),
         false => profile.location.without_credentials(),
     };
     let password = match &profile.password_command {
@@ -41,16 +42,9 @@ fn variables(profile: &Profile, with_credentials: bool) -> Result<Vec<(String, S
             profile.password_file.to_string_lossy().into_owned(),
         ),
     };
-    let access = profile.access()?;
     let mut both = vec![("REPOSITORY", location), password];
     if let Some(path) = &access.cacert {
         both.push(("CACERT", path.to_string_lossy().into_owned()));
-    }
-    if with_credentials {
-        let user = access.rest_username.clone();
-        both.extend(user.map(|user| ("REST_USERNAME", user)));
-        let password = access.rest_password.as_ref();
-        both.extend(password.map(|password| ("REST_PASSWORD", password.to_string())));
     }
     let mut variables = Vec::new();
     for program in ["RESTIC", "RUSTIC"] {

@@ -347,7 +347,7 @@ impl Error {
                 return error.hint();
             }
             Self::WrongPassword { .. } => {
-                "put the password this repository was made with into the file".into()
+                "it takes the password that this repository was made with, or its recovery key".into()
             }
             Self::DamagedKeys { .. } => {
                 "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
@@ -359,9 +359,13 @@ impl Error {
                 "a recovery key is one that `rustic-hapi recovery-kit --new-key` made, kept off this machine".into()
             }
             Self::UnprovenKey { id, .. } => format!("`restic key remove {id}`"),
-            Self::OtherRepository { .. } => {
-                "is another disk mounted there? If the new repository is meant, change `id` in the profile".into()
-            }
+            Self::OtherRepository { location, .. } => format!(
+                "{} If the new repository is meant, change `id` in the profile",
+                match location.starts_with('/') {
+                    true => "is another disk mounted there?",
+                    false => "is it the right server, and the right path?",
+                }
+            ),
             Self::SameDisk { .. } => {
                 "choose a place on another machine or disk; `init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
             }

@@ -196,7 +196,15 @@ fn about_the_place(profile: &Profile) -> Vec<String> {
         _ => None,
     };
     let fact = crate::report::dies_with_this_machine(profile).or_else(unknown);
+    let shell = profile.only_in_this_shell().unwrap_or_default();
+    let shell = (!shell.is_empty()).then(|| {
+        format!(
+            "no timer has {}: write what it says into the file that `environment-file` of `[repository]` names",
+            shell.join(", ")
+        )
+    });
     fact.into_iter()
+        .chain(shell)
         .map(|fact| format!("warning: {fact}"))
         .collect()
 }

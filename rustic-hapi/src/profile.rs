@@ -568,6 +568,42 @@ impl Profile {
         Access::of(&self.variables, self.environment_file.as_deref())
     }
 
+    /// The variables of this process that reaching the repository takes from: no timer has them.
+    ///
+    /// # Errors
+    /// As [`Profile::access`].
+    pub fn only_in_this_shell(&self) -> Result<Vec<&'static str>, ProfileError> {
+        let access = self.access()?;
+        let mut names = self.from_variables.clone();
+        let scheme = self.location.scheme();
+        if scheme == "rest" {
+            names.extend(&access.from_process);
+        }
+        let keys: &[&'static str] = match scheme {
+            "s3" => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+            "b2" => &["B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"],
+            _ => &[],
+        };
+        let here = |name: &&&str| {
+            let set = std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            set && !access.environment.contains_key(**name)
+        };
+        names.extend(keys.iter().filter(here));
+        Ok(names)
+    }
+
+    /// What a server wants to know besides the location, and who opens a repository elsewhere has to
+    /// have: what it is, and how a shell gets it.
+    pub(crate) fn needs(&self) -> Option<(&'static str, &'static str)> {
+        let user = self
+            .access()
+            .is_ok_and(|access| access.rest_username.is_some());
+        match self.location.scheme() {
+            "rest" if user && !self.location.has_credentials() => Some(Location::REST_NEEDS),
+            _ => self.location.needs(),
+        }
+    }
+
     /// Every source that is named, also those that are left out: what the others must not read.
     pub fn everything_named(&self) -> Vec<Source> {
         self.sources

@@ -29,11 +29,39 @@ const END: Duration = Duration::from_secs(2);
 /// How long it has to say why a place cannot be listed.
 const EXPLAIN: Duration = Duration::from_secs(20);
 
+/// Variables of its own by which an operator's shell would have it say or serve something else.
+const OURS: [&str; 14] = [
+    "RCLONE_QUIET",
+    "RCLONE_USE_JSON_LOG",
+    "RCLONE_LOG_FILE",
+    "RCLONE_LOG_FORMAT",
+    "RCLONE_LOG_LEVEL",
+    "RCLONE_VERBOSE",
+    "RCLONE_SYSLOG",
+    "RCLONE_ADDR",
+    "RCLONE_BASEURL",
+    "RCLONE_HTPASSWD",
+    "RCLONE_CERT",
+    "RCLONE_KEY",
+    "RCLONE_STDIO",
+    "RCLONE_DRY_RUN",
+];
+
 /// What stands before the address in its output.
 const SERVING: &str = "Serving restic REST API on ";
 
 /// Where the AWS tools look for the certificates of authorities.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
+/// What is at a place.
+pub(crate) enum Place {
+    /// A folder, or a file by its own name, with these names; folders end with a `/`.
+    Names(Vec<String>),
+    /// Definitely nothing.
+    Missing,
+    /// It cannot be told, and why.
+    Failed(Option<String>),
+}
 
 /// A running rclone, ended when this is dropped.
 pub(crate) struct Rclone {
@@ -181,24 +209,69 @@ impl Rclone {
 
     /// Why the place cannot be listed, in words: what it says of that as a server is its own insides.
     pub(crate) fn explain(&self) -> Option<String> {
-        let mut command = self
-            .call
-            .command(&["lsf", "--max-depth", "1", "--retries", "1"]);
-        let mut child = command.stdout(Stdio::null()).spawn().ok()?;
-        let stderr = child.stderr.take()?;
+        match self.listed(&self.call.remote) {
+            Place::Failed(said) => said,
+            _ => None,
+        }
+    }
+
+    /// What is in the folder itself, which restic's protocol has no question for.
+    pub(crate) fn place(&self) -> Place {
+        let place = self.listed(&self.call.remote);
+        // In an object store a folder is what its files are called: without any, the bucket tells whether
+        // it is the place that was meant.
+        match (place, self.call.bucket()) {
+            (Place::Missing, Some(bucket)) => match self.listed(&bucket) {
+                Place::Names(_) => Place::Names(Vec::new()),
+                Place::Missing => Place::Failed(Some(
+                    "there is no such bucket, or it is no such server".to_owned(),
+                )),
+                failed => failed,
+            },
+            (place, _) => place,
+        }
+    }
+
+    fn listed(&self, remote: &str) -> Place {
+        /// rclone's manual, "Exit code": directory not found.
+        const NO_FOLDER: i32 = 3;
+        let call = Call {
+            remote: remote.to_owned(),
+            ..self.call.clone()
+        };
+        let mut command = call.command(&["lsf", "--max-depth", "1", "--retries", "1"]);
+        let Ok(mut child) = command.stdout(Stdio::piped()).spawn() else {
+            return Place::Failed(None);
+        };
         let log = Arc::new(Log::default());
-        let reader = {
+        let errors = child.stderr.take().map(|stderr| {
             let log = Arc::clone(&log);
             thread::spawn(move || read_lines(stderr, |line| log.add(line)))
-        };
+        });
+        let names = child.stdout.take().map(|stdout| {
+            thread::spawn(move || {
+                let mut names = Vec::new();
+                read_lines(stdout, |line| names.push(line.to_owned()));
+                names
+            })
+        });
         let deadline = Instant::now() + EXPLAIN;
-        while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(20));
-        }
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status.code(),
+                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
+                _ => break None,
+            }
+        };
         _ = child.kill();
         _ = child.wait();
-        _ = reader.join();
-        log.last_error()
+        _ = errors.map(JoinHandle::join);
+        let names = names.and_then(|names| names.join().ok());
+        match status {
+            Some(0) => Place::Names(names.unwrap_or_default()),
+            Some(NO_FOLDER) => Place::Missing,
+            _ => Place::Failed(log.last_error()),
+        }
     }
 
     /// What it complained of last, if that is lately.
@@ -216,8 +289,20 @@ struct Call {
 }
 
 impl Call {
+    /// The bucket of an object store of ours.
+    fn bucket(&self) -> Option<String> {
+        let ours = self.remote.starts_with(":s3,") || self.remote.starts_with(":b2:");
+        let (head, path) = self.remote.rsplit_once(':').filter(|_| ours)?;
+        let (bucket, _) = path.split_once('/')?;
+        Some(format!("{head}:{bucket}"))
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bound_to_us(&self.program);
+        // Its address is read from what it says, and whom it serves is ours to say.
+        for name in OURS {
+            command.env_remove(name);
+        }
         command
             .args(arguments)
             // A place that is away is told in seconds, and what is tried again is tried again by us.
@@ -233,6 +318,8 @@ impl Call {
                     .map(|(key, value)| (key, value.as_str())),
             )
             .env_remove("RESTIC_PASSWORD")
+            .env_remove("RESTIC_REST_PASSWORD")
+            .env_remove("RUSTIC_REST_PASSWORD")
             // rclone before 1.69 fails over it; it stands among the arguments instead.
             .env_remove(CA_BUNDLE)
             .stdin(Stdio::null())
@@ -338,8 +425,8 @@ fn follow(stderr: ChildStderr, log: &Log, sender: &mpsc::Sender<Said>) {
     });
 }
 
-fn read_lines(stderr: ChildStderr, mut each: impl FnMut(&str)) {
-    for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+fn read_lines(pipe: impl std::io::Read, mut each: impl FnMut(&str)) {
+    for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
         each(&String::from_utf8_lossy(&line));
     }
 }
@@ -410,7 +497,15 @@ pub(crate) fn remedy(said: &str) -> Option<&'static str> {
         ("InvalidAccessKeyId", "is `AWS_ACCESS_KEY_ID` right?"),
         ("AccessDenied", "may this key list, read and write in the bucket? `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` stand in `environment-file` of `[repository]`"),
         ("NoCredentialProviders", "give `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, in `environment-file` of `[repository]` for runs without anybody"),
-        ("permission denied", "give this user the permission to write there"),
+        ("permission denied", "give this user the permission to read and write there"),
+        ("account not found", "give `B2_ACCOUNT_ID` and `B2_ACCOUNT_KEY`, in `environment-file` of `[repository]` for runs without anybody"),
+        ("no such bucket, or", "are endpoint and bucket right? `init` makes no bucket: make it where the store is administered"),
+        ("x509: ", "is it the right server, its certificate still valid? Name the certificate authority of a private one with `RESTIC_CACERT=FILE` (in `environment-file`)"),
+        ("Forbidden", "may this key list, read and write in the bucket?"),
+        ("Unauthorized", "are the keys right?"),
+        ("InternalError", "look at the store's own state; the next run tries again"),
+        ("SlowDown", "the store asks for patience; the next run tries again"),
+        ("ServiceUnavailable", "look at the store's own state; the next run tries again"),
         ("no space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
     ]
     .into_iter()

@@ -158,7 +158,7 @@ impl<'a> Kit<'a> {
                 "checked": self.unchecked.is_none(),
                 "unchecked-because": self.unchecked,
                 "chunk-size": self.chunk_size.flatten(),
-                "needs-credentials": profile.location.has_credentials(),
+                "needs-credentials": profile.needs().is_some(),
             },
             "password-file": profile.password_file,
             "recovery-keys": self.keys,
@@ -183,7 +183,7 @@ impl<'a> Kit<'a> {
     fn places(&self) -> String {
         let profile = self.profile;
         let mut rows = vec![("repository", code(&profile.location.to_string()))];
-        if let Some((what, _)) = profile.location.needs() {
+        if let Some((what, _)) = profile.needs() {
             rows.push((what, format!("needed; kept at: {BLANK}")));
         }
         rows.push((
@@ -195,7 +195,7 @@ impl<'a> Kit<'a> {
         rows.push((
             "looked at",
             match &self.unchecked {
-                None => "yes: it has this id, and the password file opens it".to_owned(),
+                None => "yes: it has this id, and the password opens it".to_owned(),
                 Some(reason) => format!("**no, this was not checked**: {}", cell(reason)),
             },
         ));
@@ -213,11 +213,29 @@ impl<'a> Kit<'a> {
         }
         rows.push((
             "password",
-            format!(
-                "in {} on this machine, and lost with its disk; also kept at: {BLANK}",
-                code(&profile.password_file.to_string_lossy())
-            ),
+            match &profile.password_command {
+                None => format!(
+                    "in {} on this machine, and lost with its disk; also kept at: {BLANK}",
+                    code(&profile.password_file.to_string_lossy())
+                ),
+                Some(command) => format!(
+                    "what {} prints on this machine; also kept at: {BLANK}",
+                    code(command)
+                ),
+            },
         ));
+        if let Some(cacert) = profile.access().ok().and_then(|access| access.cacert) {
+            rows.push((
+                "certificate authority",
+                format!(
+                    "in {} on this machine (`restic --cacert`); also kept at: {BLANK}",
+                    code(&cacert.to_string_lossy())
+                ),
+            ));
+        }
+        if let Some(account) = profile.location.sftp_account(&profile.home) {
+            rows.push(("which is", code(&account)));
+        }
         rows.extend(self.recovery_keys());
         rows.push((
             "profile",

@@ -56,7 +56,7 @@ pub struct RunReport {
 /// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
 /// accepted.
 pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
-    if let Some(host) = disk::this_machine(&profile.location) {
+    if let Some(host) = disk::this_machine(&profile.location, &profile.home) {
         return Some(format!(
             "the repository is on this very machine ({host}), which it should outlive"
         ));

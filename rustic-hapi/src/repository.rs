@@ -580,6 +580,23 @@ fn unlock(
         Err(error) => error,
     };
     let wrong = error.is_incorrect_password();
+    if wrong && without.is_empty() {
+        match backend.list(FileType::Key) {
+            Ok(keys) if keys.is_empty() => {
+                return Err(Locked::Error(Error::NotARepository {
+                    location: location.to_string(),
+                    fact: "has a `config` and no key, so that nothing opens it".into(),
+                    hint: "is it a repository at all? If it was one, put `keys` back from another copy of it; nothing was changed".into(),
+                }));
+            }
+            Err(error) => {
+                return Err(Locked::Error(Error::engine("opening the repository")(
+                    error,
+                )));
+            }
+            Ok(_) => {}
+        }
+    }
     let error = match wrong {
         true => Error::WrongKey {
             location: location.to_string(),

@@ -105,8 +105,9 @@ impl Locks {
                 });
             }
             if blocker.text != told {
+                // Somebody who watches would think that it hangs.
                 self.ui
-                    .step(format_args!("waiting for a lock: {}", blocker.text));
+                    .note(format_args!("waiting for a lock: {}", blocker.text));
                 told = blocker.text;
             }
             // Two that began at the same moment must not do so again.

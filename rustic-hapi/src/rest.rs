@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 use crate::access::Access;
 use crate::error::Error;
-use crate::rclone::Rclone;
+use crate::rclone::{Place, Rclone};
 
 /// How long a server has to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -174,6 +174,19 @@ impl Rest {
             Err(failure) if failure.is_page() => Ok(Listed::Foreign),
             Err(_) => Ok(Listed::Missing),
         }
+    }
+
+    /// What is at the place itself, where a program of ours can tell: restic's protocol has no question
+    /// for it.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.rclone.as_ref().map(|rclone| rclone.place())
+    }
+
+    /// That the place cannot be looked at, in the words of what is behind the server.
+    pub(crate) fn unlisted(&self, said: Option<String>) -> Failure {
+        let mut failure = self.failure(What::Nonsense, "a look at the place".to_owned());
+        failure.said = said.or(failure.said);
+        failure
     }
 
     /// The files of a folder with their sizes.
@@ -413,9 +426,15 @@ impl What {
         let lower = causes.to_lowercase();
         // What a client says of certificates is final, and is a failure to connect all the same.
         if error.is_connect()
-            && ["certificate", "tls", "handshake", "unknownissuer"]
-                .iter()
-                .any(|word| lower.contains(word))
+            && [
+                "certificate",
+                "tls",
+                "handshake",
+                "unknownissuer",
+                "corrupt message",
+            ]
+            .iter()
+            .any(|word| lower.contains(word))
         {
             return Self::Tls(causes);
         }
@@ -483,6 +502,7 @@ impl fmt::Display for Failure {
                 "`{name}` takes connections and does not answer ({doing})"
             ),
             What::Broken(why) => write!(f, "the connection to `{name}` broke ({doing}): {why}"),
+            What::Nonsense if self.said.is_some() => write!(f, "`{name}` fails at {doing}"),
             What::Nonsense => write!(f, "`{name}` answers nonsense: {doing}"),
         }?;
         match &self.said {
@@ -514,7 +534,14 @@ pub(crate) fn remedy(text: &str) -> Option<&'static str> {
     [
         (" answers 401 ", CREDENTIALS),
         (" answers 403 Forbidden to DELETE ", "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"),
-        (" answers 403 ", "the server knows this user and refuses: may it write to this path? An append-only server refuses to delete: say `append-only = true` in `[repository]`"),
+        (" answers 403 ", "the server knows this user and refuses: may it read and write at this path?"),
+        (" answers 400 ", "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"),
+        (" answers 410 ", "the server says that what was here is gone for good: look at the server"),
+        (" answers 429 ", "the server asks for patience; the next run tries again"),
+        (" answers 301 ", "is the path right, without `//`? Else the server has moved: write its new address into `location`"),
+        ("corrupt message", "does the server speak TLS at all? Without it: `rest:http://…`"),
+        ("Expired", "its certificate is no longer valid, or this machine's clock is wrong: look at both"),
+        ("NotValidForName", "its certificate is for another name: write that name into `location`"),
         (" answers 404 ", "is the path of the location right? A repository's files do not go by themselves: look at the server"),
         (" answers 405 ", "is this a server for restic repositories (rest-server, `rclone serve restic`)?"),
         (" answers 413 ", "the server takes no files of this size: raise the limit of the proxy before it"),
@@ -673,6 +700,15 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
     }
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
+    }
+    if let Some(user) = &access.rest_username
+        && !base.username().is_empty()
+        && base.username() != user
+    {
+        return Err(Error::Usage {
+            fact: format!("`{name}` names another user than `RESTIC_REST_USERNAME`"),
+            hint: Some("nothing was done, because either may be meant: leave one of them".into()),
+        });
     }
     base.set_query(None);
     base.set_fragment(None);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use hapi_sources::{Kind, Source};
 
 use crate::env::quoted;
+use crate::location::Location;
 use crate::profile::{Profile, Series};
 
 /// The commands for one profile.
@@ -62,13 +63,18 @@ impl Runbook<'_> {
     fn open_commands(&self) -> String {
         let profile = self.profile;
         let mut text = String::new();
-        if let Some((_, how)) = profile.location.needs() {
+        if let Some((_, how)) = profile.needs() {
             text += &format!("# {how}\n");
         }
         text += &format!("export RESTIC_REPOSITORY={}\n", quoted(&self.location()));
+        let password = match &profile.password_command {
+            None => ("FILE", profile.password_file.to_string_lossy().into_owned()),
+            Some(command) => ("COMMAND", command.clone()),
+        };
         text += &format!(
-            "export RESTIC_PASSWORD_FILE={}\n",
-            quoted(&profile.password_file.to_string_lossy())
+            "export RESTIC_PASSWORD_{}={}\n",
+            password.0,
+            quoted(&password.1)
         );
         text += "restic cat config";
         if let Some(id) = self.id {
@@ -198,9 +204,12 @@ impl Runbook<'_> {
     /// The location as it is typed, with blanks for credentials.
     fn location(&self) -> String {
         let location = self.profile.location.to_string();
+        if self.profile.needs() != Some(Location::REST_NEEDS) {
+            return location;
+        }
         match self.profile.location.has_credentials() {
             true => location.replacen("***@", "USER:PASSWORD@", 1),
-            false => location,
+            false => location.replacen("://", "://USER:PASSWORD@", 1),
         }
     }
 

@@ -74,9 +74,15 @@ impl Sftp {
         })
     }
 
-    /// The host, as it was written.
-    pub(crate) fn host(&self) -> &str {
-        &self.host
+    /// `user@host:port` where OpenSSH's configuration makes another of it than was written.
+    pub(crate) fn account(&self, home: &Path) -> Option<String> {
+        let ssh = Ssh::of(self, home);
+        (ssh.host != self.host).then(|| format!("{}@{}:{}", ssh.user, ssh.host, ssh.port))
+    }
+
+    /// The host's address, as OpenSSH's configuration has it.
+    pub(crate) fn address(&self, home: &Path) -> String {
+        Ssh::of(self, home).host
     }
 
     /// What rclone takes, one for each way to log in that is worth trying: a key file each, or the
@@ -129,7 +135,11 @@ impl Sftp {
             let mut say = |name: &str, value: &str| {
                 _ = write!(remote, ",{name}={}", quoted(value));
             };
-            say("host", &ssh.host);
+            // rclone puts the port behind it as it is.
+            match ssh.host.contains(':') {
+                true => say("host", &format!("[{}]", ssh.host)),
+                false => say("host", &ssh.host),
+            }
             say("port", &port);
             say("user", &ssh.user);
             say("known_hosts_file", &known);

@@ -250,6 +250,9 @@ pub fn of(
     let id = repository.id();
     let (check, drills, run) = local_records(profile, &id, &mut warnings);
     warnings.extend(oddities(profile, &series, drills.last()));
+    if !profile.is_bare() {
+        warnings.extend(crate::report::dies_with_this_machine(profile));
+    }
     let host = files
         .iter()
         .find(|file| ours.first().is_some_and(|s| s.id == file.id))

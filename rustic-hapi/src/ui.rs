@@ -120,6 +120,13 @@ impl Ui {
         }
     }
 
+    /// Says what goes on where it may look like nothing.
+    pub fn note(&self, text: impl fmt::Display) {
+        if self.verbosity > Verbosity::Quiet {
+            self.line(&format!("note: {text}"));
+        }
+    }
+
     /// Says something that the operator should know, whatever the verbosity.
     pub fn warn(&self, text: impl fmt::Display) {
         self.line(&format!("warning: {text}"));

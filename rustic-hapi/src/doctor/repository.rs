@@ -50,6 +50,7 @@ pub(super) fn look(
         ],
     };
     findings.push(other_disk(profile));
+    findings.extend(only_in_this_shell(profile));
     let Ok(repository) = opened else {
         let rest = ["room", "snapshots", "chunk size", "recovery key"];
         findings.extend(rest.map(|subject| Finding::unseen(subject, UNOPENED)));
@@ -87,10 +88,21 @@ fn pinned(profile: &Profile, repository: &Repository) -> Finding {
     }
 }
 
+fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
+    let names = profile.only_in_this_shell().ok()?;
+    (!names.is_empty()).then(|| {
+        Finding::warn(
+            "variables",
+            format!("{} of this shell reach the repository, and no timer has them", names.join(", ")),
+            "write them into the profile, or into the file that `environment-file` of `[repository]` names",
+        )
+    })
+}
+
 fn other_disk(profile: &Profile) -> Finding {
     const SUBJECT: &str = "other disk";
     let Err(error) = crate::snapshot::off_the_disk(profile) else {
-        if let Some(host) = disk::this_machine(&profile.location) {
+        if let Some(host) = disk::this_machine(&profile.location, &profile.home) {
             return Finding::warn(
                 SUBJECT,
                 format!("the repository is on this very machine ({host})"),

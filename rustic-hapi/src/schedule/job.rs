@@ -57,11 +57,11 @@ impl Job {
         if lookup.password_file.is_some() {
             options.extend(["--password-file".to_owned(), line(&profile.password_file)?]);
         }
-        if let Some(name) = profile.from_variables.first() {
+        if let Some(name) = profile.only_in_this_shell()?.first() {
             return Err(Error::Usage {
                 fact: format!("the profile needs `{name}`, which no timer has"),
                 hint: Some(
-                    "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`"
+                    "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names"
                         .into(),
                 ),
             });
@@ -107,10 +107,16 @@ impl Job {
 impl Machine {
     /// The usual folders, and before them those of a program that is needed and lies elsewhere.
     fn path_for(&self, profile: &Profile) -> Result<String, Error> {
+        // One that is named by its path is found anyway.
+        let password = profile.password_command.as_deref().and_then(first_word);
+        let password = password
+            .filter(|name| !name.contains('/'))
+            .unwrap_or_default();
         let by_git = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
         let needed = [
             ("rclone", profile.location.needs_rclone()),
             ("git", profile.sources.iter().any(by_git)),
+            (&password, !password.is_empty()),
         ];
         let usual: Vec<&Path> = PATH.split(':').map(Path::new).collect();
         let mut folders: Vec<String> = Vec::new();
@@ -130,6 +136,10 @@ impl Machine {
         folders.push(PATH.to_owned());
         Ok(folders.join(":"))
     }
+}
+
+fn first_word(command: &str) -> Option<String> {
+    shell_words::split(command).ok()?.into_iter().next()
 }
 
 /// Text for one line.

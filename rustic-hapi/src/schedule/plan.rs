@@ -92,7 +92,15 @@ impl Plan {
             ..
         } = &self.text
         {
-            for file in [&self.profile.file, &self.profile.password_file] {
+            let password = self.profile.password_command.is_none();
+            let files = [
+                Some(&self.profile.file),
+                self.profile.environment_file.as_ref(),
+            ]
+            .into_iter()
+            .flatten()
+            .chain(password.then_some(&self.profile.password_file));
+            for file in files {
                 if !account.may_read(file) {
                     warnings.push(format!(
                         "warning: `{}` is not there, or the user `{}` may not read it",

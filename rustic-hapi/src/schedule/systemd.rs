@@ -187,6 +187,11 @@ impl Writable {
         }
         if profile.location.needs_rclone() {
             // It writes renewed tokens into its configuration.
+            let access = profile.access().ok();
+            let named = access
+                .as_ref()
+                .and_then(|access| access.environment.get("RCLONE_CONFIG"));
+            let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
             folders.push(match rclone_config.and_then(Path::parent) {
                 Some(folder) => folder.to_path_buf(),
                 None => profile.home.join(".config/rclone"),
@@ -209,6 +214,7 @@ impl Writable {
 
     /// What a private /tmp would hide.
     fn needed_in_tmp(&self, profile: &Profile, job: &Job) -> Option<PathBuf> {
+        let access = profile.access().ok();
         let own = [
             Path::new(&job.binary),
             &profile.file,
@@ -220,6 +226,8 @@ impl Writable {
             .iter()
             .map(PathBuf::as_path)
             .chain(own)
+            .chain(profile.environment_file.as_deref())
+            .chain(access.as_ref().and_then(|access| access.cacert.as_deref()))
             .chain(profile.sources.iter().map(|s| s.source.path.as_path()))
             .find(|path| path.starts_with("/tmp") || path.starts_with("/var/tmp"))
             .map(Path::to_path_buf)
