@@ -495,7 +495,7 @@ fn nothing_but_a_definite_absence_is_no_repository() {
         &web("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
         1,
         "answers 403",
-        "may it write to this path?",
+        "may it read and write at this path?",
     );
     told(
         &web("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),

@@ -249,6 +249,17 @@ impl Stop {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The same request for an end, with signs of life that nobody watches: for what goes on beside the
+    /// work.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            flag: Arc::clone(&self.flag),
+            deadline: Arc::clone(&self.deadline),
+            progress: Arc::default(),
+        }
+    }
+
     /// How often something moved so far.
     pub fn progress(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)

@@ -93,7 +93,8 @@ impl Destination {
     /// Where its lock files are.
     pub(crate) fn locks(&self) -> Arc<dyn LockStore> {
         match (&self.server, self.location.local()) {
-            (Some(server), _) => Arc::clone(server) as Arc<dyn LockStore>,
+            // A lock that is refreshed is no sign that the work goes on.
+            (Some(server), _) => Arc::new(server.beside()),
             (None, folder) => Arc::new(LockFolder::of(folder.unwrap_or(Path::new("/")))),
         }
     }

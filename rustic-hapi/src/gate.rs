@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hapi_sources::Stop;
@@ -55,6 +56,8 @@ struct GateState {
     open: Option<BTreeSet<usize>>,
     failures: Vec<String>,
     written: Written,
+    /// When [`Gate::may_delete`] last looked.
+    confirmed: Option<Instant>,
 }
 
 /// What a run has written to the backend.
@@ -131,11 +134,36 @@ impl Gate {
             Some(open) => return Err(format!("{} streams did not end whole", open.len())),
         }
         drop(state);
+        self.confirm()
+    }
+
+    /// Looks whether what the work relies on still holds: that nobody removed its lock.
+    pub(crate) fn confirm(&self) -> Result<(), String> {
         let confirm = self.confirm.lock().unwrap_or_else(PoisonError::into_inner);
-        match confirm.clone() {
+        let confirm = confirm.clone();
+        match confirm {
             Some(confirm) => confirm(),
             None => Ok(()),
         }
+    }
+
+    /// The same for what deletes many files, and need not look before each of them.
+    fn may_delete(&self) -> Result<(), String> {
+        const LATELY: Duration = Duration::from_secs(20);
+        if self.stop.is_set() {
+            return Err("the end was asked for".to_owned());
+        }
+        let state = self.state();
+        if let Some(failure) = state.failures.first() {
+            return Err(failure.clone());
+        }
+        if state.confirmed.is_some_and(|at| at.elapsed() < LATELY) {
+            return Ok(());
+        }
+        drop(state);
+        self.confirm()?;
+        self.state().confirmed = Some(Instant::now());
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, GateState> {
@@ -278,12 +306,16 @@ impl WriteBackend for GatedBackend {
 
     fn remove(&self, tpe: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
         // A prune may end anywhere; an unproven snapshot must go all the same.
-        if self.gate.stop.is_set() && tpe != FileType::Snapshot {
-            return Err(refused("the end was asked for"));
+        if tpe != FileType::Snapshot {
+            self.gate.may_delete().map_err(|reason| refused(&reason))?;
         }
         let removed = self.inner.remove(tpe, id, cacheable);
         self.gate.stop.progressed();
-        removed
+        match &self.local {
+            // That it is gone already is what was wanted: restic's prune deletes what ours marked.
+            Some(folder) if removed.is_err() && !path_in(folder, tpe, id).exists() => Ok(()),
+            _ => removed,
+        }
     }
 }
 
@@ -309,12 +341,19 @@ fn list_strictly(folder: &Path, files: &mut Vec<(Id, u32)>) -> io::Result<()> {
 }
 
 /// The local backend syncs a file before its rename, but not the folder that holds the new name.
+/// Where a local repository has a file.
+fn path_in(folder: &Path, tpe: FileType, id: &Id) -> PathBuf {
+    let name = id.to_hex();
+    match tpe {
+        FileType::Config => folder.join("config"),
+        FileType::Pack => folder.join("data").join(&name[..2]).join(name.as_str()),
+        _ => folder.join(tpe.dirname()).join(name.as_str()),
+    }
+}
+
 fn sync_parent(folder: &Path, tpe: FileType, id: &Id) -> RusticResult<()> {
-    let parent = match tpe {
-        FileType::Config => folder.to_path_buf(),
-        FileType::Pack => folder.join("data").join(&id.to_hex()[..2]),
-        _ => folder.join(tpe.dirname()),
-    };
+    let file = path_in(folder, tpe, id);
+    let parent = file.parent().unwrap_or(folder).to_path_buf();
     File::open(&parent)
         .and_then(|dir| dir.sync_all())
         .map_err(|error| {

@@ -1,8 +1,8 @@
 //! A loose pack is in no index: an upload that broke off left it. Taken up into an index, what it holds
 //! need not be sent again.
 //!
-//! Only packs whose content has the hash they are called by are taken up, and no index file is changed
-//! or removed: one that lists a pack which is gone is damage, and for `check` to tell.
+//! Only packs whose content has the hash they are called by are taken up. An index file that an upload left
+//! torn goes once the packs it may have listed are in another.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,13 +14,26 @@ use rustic_core::{
 };
 use sha2::{Digest, Sha256};
 
-/// The packs of `packs` that no index lists.
+/// The index files that can be read, and those that are not what they are called.
+pub(crate) fn indexes(backend: &dyn WriteBackend) -> RusticResult<(Vec<Id>, Vec<Id>)> {
+    let (mut sound, mut torn) = (Vec::new(), Vec::new());
+    for id in backend.list(FileType::Index)? {
+        let content = backend.read_full(FileType::Index, &id)?;
+        match hex::encode(Sha256::digest(&content)) == id.to_hex().as_str() {
+            true => sound.push(id),
+            false => torn.push(id),
+        }
+    }
+    Ok((sound, torn))
+}
+
+/// The packs of `packs` that none of these indexes lists.
 pub(crate) fn among(
     packs: Vec<(Id, u32)>,
-    index: impl Iterator<Item = RusticResult<IndexFile>>,
+    indexes: impl Iterator<Item = RusticResult<IndexFile>>,
 ) -> RusticResult<Vec<(Id, u32)>> {
     let mut listed = BTreeSet::new();
-    for file in index {
+    for file in indexes {
         let file = file?;
         let all = file.packs.iter().chain(&file.packs_to_delete);
         listed.extend(all.map(|pack| *pack.id));
@@ -39,31 +52,32 @@ pub(crate) fn torn(backend: &dyn WriteBackend, loose: &[(Id, u32)]) -> BTreeSet<
     ids.filter(|id| !is_whole(id)).copied().collect()
 }
 
-/// A backend to make an index anew through, which shows no torn pack and keeps each index file.
+/// A backend to make an index through: it shows these packs and no index, so that the engine, which would
+/// change indexes that it finds fault with, writes one for these packs and touches none.
 #[derive(Debug)]
-pub(crate) struct WithoutTorn {
+pub(crate) struct OnlyThese {
     inner: Arc<dyn WriteBackend>,
-    torn: BTreeSet<Id>,
+    packs: Vec<(Id, u32)>,
 }
 
-impl WithoutTorn {
+impl OnlyThese {
     /// Before a backend.
-    pub(crate) fn new(inner: Arc<dyn WriteBackend>, torn: BTreeSet<Id>) -> Self {
-        Self { inner, torn }
+    pub(crate) fn new(inner: Arc<dyn WriteBackend>, packs: Vec<(Id, u32)>) -> Self {
+        Self { inner, packs }
     }
 }
 
-impl ReadBackend for WithoutTorn {
+impl ReadBackend for OnlyThese {
     fn location(&self) -> String {
         self.inner.location()
     }
 
     fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
-        let mut files = self.inner.list_with_size(tpe)?;
-        if tpe == FileType::Pack {
-            files.retain(|(id, _)| !self.torn.contains(id));
+        match tpe {
+            FileType::Pack => Ok(self.packs.clone()),
+            FileType::Index => Ok(Vec::new()),
+            _ => self.inner.list_with_size(tpe),
         }
-        Ok(files)
     }
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
@@ -86,7 +100,7 @@ impl ReadBackend for WithoutTorn {
     }
 }
 
-impl WriteBackend for WithoutTorn {
+impl WriteBackend for OnlyThese {
     fn create(&self) -> RusticResult<()> {
         self.inner.create()
     }
@@ -104,7 +118,7 @@ impl WriteBackend for WithoutTorn {
     fn remove(&self, tpe: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
         Err(RusticError::new(
             ErrorKind::Backend,
-            "the index file {id} lists what is not there; {kind} files are not removed here",
+            "the file {id} is not to be removed here; it is one of {kind}",
         )
         .attach_context("id", id.to_hex().to_string())
         .attach_context("kind", tpe.to_string()))

@@ -34,7 +34,10 @@ pub fn prove(
     archive: &Archive,
     written: &Written,
 ) -> Result<(), Error> {
-    let Err(reason) = compare(repository, snapshot, archive, written) else {
+    // Who had the lock removed may prune what was just found.
+    let proven =
+        compare(repository, snapshot, archive, written).and_then(|()| repository.gate().confirm());
+    let Err(reason) = proven else {
         return Ok(());
     };
     match repository.delete_snapshots(&[snapshot.id]) {

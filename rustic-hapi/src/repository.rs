@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::destination::{Destination, Presence};
 use crate::error::Error;
 use crate::gate::{Gate, GatedBackend};
 use crate::location::Location;
-use crate::loose_packs::{self, WithoutTorn};
+use crate::loose_packs::{self, OnlyThese};
 use crate::password;
 use crate::profile::Profile;
 use crate::readahead::Readahead;
@@ -37,6 +37,8 @@ pub struct Repository {
     pub(crate) inner: rustic_core::Repository<OpenStatus>,
     pub(crate) backend: Arc<dyn WriteBackend>,
     destination: Destination,
+    /// The profile's folder, which notes our locks.
+    state: PathBuf,
     gate: Gate,
     ui: Ui,
 }
@@ -125,6 +127,7 @@ impl Repository {
             inner,
             backend,
             destination,
+            state: profile.state.clone(),
             gate,
             ui,
         };
@@ -171,6 +174,7 @@ impl Repository {
             inner,
             backend,
             destination,
+            state: profile.state.clone(),
             gate,
             ui: Ui::silent(),
         })
@@ -218,6 +222,7 @@ impl Repository {
     pub(crate) fn lock(&self, mode: Mode, wait: Duration) -> Result<Held, Error> {
         Locks::new(
             self.destination.locks(),
+            self.state.clone(),
             &self.inner.key(),
             self.location().to_string(),
             self.gate.clone(),
@@ -250,27 +255,40 @@ impl Repository {
     /// Those of reading and writing indexes; nothing is lost by them.
     pub(crate) fn take_up_loose_packs(&self) -> Result<(), Error> {
         let doing = || Error::engine("taking up what was sent before");
-        let index = self.inner.stream_files::<IndexFile>().map_err(doing())?;
-        let loose = loose_packs::among(self.packs()?, index.map(|file| file.map(|(_, file)| file)))
-            .map_err(doing())?;
-        if loose.is_empty() {
+        let (sound, torn_indexes) = loose_packs::indexes(&*self.backend).map_err(doing())?;
+        let files = sound
+            .into_iter()
+            .map(|id| self.inner.get_file::<IndexFile>(&id.into()));
+        let mut loose = loose_packs::among(self.packs()?, files).map_err(doing())?;
+        if loose.is_empty() && torn_indexes.is_empty() {
             return Ok(());
         }
         let torn = loose_packs::torn(&*self.backend, &loose);
-        let whole = loose.iter().filter(|(id, _)| !torn.contains(id));
-        let size = whole.clone().map(|(_, size)| u64::from(*size)).sum();
+        loose.retain(|(id, _)| !torn.contains(id));
+        let size = loose.iter().map(|(_, size)| u64::from(*size)).sum();
         self.ui.step(format_args!(
             "takes up {} packs ({}) that were sent before; {} torn ones are left to a prune",
-            whole.count(),
+            loose.len(),
             crate::report::bytes(size),
             torn.len()
         ));
         let backend: Arc<dyn WriteBackend> =
-            Arc::new(WithoutTorn::new(Arc::clone(&self.backend), torn));
-        engine(&backend, self.location(), true, Ui::silent())?
+            Arc::new(OnlyThese::new(Arc::clone(&self.backend), loose));
+        // Without a cache, which would take the indexes that it is not shown for gone.
+        engine(&backend, self.location(), false, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(|engine| engine.repair_index(&RepairIndexOptions::default(), false))
-            .map_err(doing())
+            .map_err(doing())?;
+        for id in torn_indexes {
+            self.backend
+                .remove(FileType::Index, &id, true)
+                .map_err(doing())?;
+            self.ui.warn(format_args!(
+                "removed the index file {}, which an upload left torn: what it listed is in another",
+                &id.to_hex()[..8]
+            ));
+        }
+        Ok(())
     }
 
     /// A handle to write a snapshot with, through the gate.
@@ -345,10 +363,20 @@ impl Repository {
     /// # Errors
     /// Any that cannot be listed or read: half a list is no list.
     pub fn snapshots(&self) -> Result<Vec<SnapshotFile>, Error> {
-        let mut snapshots = self
-            .inner
-            .get_all_snapshots()
-            .map_err(Error::engine("reading the snapshots"))?;
+        let mut snapshots = match self.inner.get_all_snapshots() {
+            Ok(snapshots) => snapshots,
+            Err(error) => {
+                // Which one it is has to be known to whoever puts it right.
+                return Err(match self.readable_snapshots()?.1.as_slice() {
+                    [] => Error::engine("reading the snapshots")(error),
+                    unreadable => Error::Destination {
+                        location: self.location().to_string(),
+                        fact: unreadable.join("; "),
+                        hint: Some("an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into()),
+                    },
+                });
+            }
+        };
         snapshots.sort_by_key(|snapshot| snapshot.time.timestamp());
         Ok(snapshots)
     }
@@ -412,6 +440,11 @@ impl Repository {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         for (level, finding) in results.0 {
             let line = crate::error::shortened(&finding.to_string());
+            // What a prune of ours marked, and restic's, which knows no marks, deleted.
+            if line.contains("marked to-delete: true") && line.contains("not present") {
+                warnings.push(line);
+                continue;
+            }
             // The engine keeps the name of its level to itself.
             match format!("{level:?}").as_str() {
                 "Error" => errors.push(line),

@@ -4,14 +4,19 @@
 //!
 //! Shared locks go together; an exclusive one goes with none. Whoever wants one looks, puts his own
 //! down, waits a moment and looks again. A lock is refreshed every five minutes, and is stale after
-//! thirty, or at once where its process was one of this machine's and is gone.
+//! thirty; one of our own at once where its process is gone. restic says that of any lock that has this
+//! machine's name, when it is asked to (`restic unlock`). We clear locks with nobody watching, and two
+//! containers may have one name and never see each other's processes.
 
 mod lock_file;
 mod store;
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::Utc;
 use hapi_sources::{CaptureError, Stop};
@@ -24,6 +29,7 @@ use self::lock_file::{LockFile, LockKey, lives};
 pub(crate) use self::store::{LockFolder, LockStore};
 use crate::error::Error;
 use crate::gate::Gate;
+use crate::lock::{private_folder, write_private};
 use crate::ui::Ui;
 
 /// How often a lock is refreshed (restic, `refreshInterval`).
@@ -56,6 +62,8 @@ pub fn exclusive_wait() -> Duration {
 #[derive(Clone)]
 pub(crate) struct Locks {
     store: Arc<dyn LockStore>,
+    /// Where locks of ours are noted, so that a later run knows what a crash of ours left.
+    notes: PathBuf,
     key: Arc<LockKey>,
     location: String,
     gate: Gate,
@@ -66,6 +74,7 @@ impl Locks {
     /// Those in `store`. A lock that is lost shuts the gate.
     pub(crate) fn new(
         store: Arc<dyn LockStore>,
+        state: PathBuf,
         master: &MasterKey,
         location: String,
         gate: Gate,
@@ -76,6 +85,7 @@ impl Locks {
         })?;
         Ok(Self {
             store,
+            notes: state.join("own-locks"),
             key: Arc::new(key),
             location,
             gate,
@@ -141,24 +151,33 @@ impl Locks {
     /// Who is in the way. What is stale is removed on the way.
     fn blocker(&self, mode: Mode, ours: Option<&Id>) -> Result<Option<Blocker>, Error> {
         let (now, host) = (Utc::now(), crate::host_name());
+        let noted = self.noted();
         let mut found = None;
         for id in self.store.list()? {
             if Some(&id) == ours {
                 continue;
             }
-            let Some(stored) = self.store.read(&id)? else {
-                continue;
-            };
             let name = &id.to_hex()[..8];
-            let Some(file) = LockFile::open(&stored, &self.key) else {
-                let text = format!("the lock {name} cannot be read");
-                found = Some(Blocker {
-                    text,
-                    unreadable: true,
-                });
-                continue;
+            let file = match self.read(&id)? {
+                Read::Gone => continue,
+                Read::Torn => {
+                    self.remove_torn(&id);
+                    continue;
+                }
+                Read::Lock(file) => file,
+                Read::Unreadable => {
+                    let text = format!("the lock {name} cannot be read");
+                    found = Some(Blocker {
+                        text,
+                        unreadable: true,
+                    });
+                    continue;
+                }
             };
-            if file.is_stale(now, &host, lives) {
+            // Another machine may have this one's name, and another container its processes: only of a lock
+            // of our own a process that is gone says that it is.
+            let is_ours = noted.contains(&id);
+            if file.is_stale(now, &host, |pid| !is_ours || lives(pid)) {
                 let left = format!(
                     "process {} on {} ({})",
                     file.pid,
@@ -166,9 +185,12 @@ impl Locks {
                     file.time.format("%Y-%m-%d %H:%M")
                 );
                 match self.store.remove(&id) {
-                    Ok(()) => self.ui.step(format_args!(
-                        "removed the stale lock {name}, left by {left}"
-                    )),
+                    Ok(()) => {
+                        self.forget(&id);
+                        self.ui.step(format_args!(
+                            "removed the stale lock {name}, left by {left}"
+                        ))
+                    }
                     Err(error) => self.ui.step(format_args!(
                         "the stale lock {name}, left by {left}, cannot be removed: {error}"
                     )),
@@ -193,9 +215,95 @@ impl Locks {
             .map_err(|_| Error::Internal {
                 what: "a hash is no id".into(),
             })?;
-        self.store.write(&id, sealed)?;
+        self.note(&id);
+        if let Err(error) = self.store.write(&id, sealed) {
+            // It may be there all the same: only the answer was lost.
+            if self.store.remove(&id).is_ok() {
+                self.forget(&id);
+            }
+            return Err(error);
+        }
         Ok(id)
     }
+
+    /// Reads a lock that is listed.
+    fn read(&self, id: &Id) -> Result<Read, Error> {
+        /// A file so small is sent in far less, also over a slow link.
+        const SENT: Duration = Duration::from_secs(5);
+        let begun = Instant::now();
+        loop {
+            let stored = self.store.read(id)?;
+            let is_whole = stored
+                .as_ref()
+                .is_some_and(|stored| hex::encode(Sha256::digest(stored)) == id.to_hex().as_str());
+            if let Some(stored) = stored.as_ref().filter(|_| is_whole) {
+                return Ok(LockFile::open(stored, &self.key).map_or(Read::Unreadable, Read::Lock));
+            }
+            // "Not there" is what some servers say of anything that goes wrong behind them.
+            if !self.store.list()?.contains(id) {
+                return Ok(Read::Gone);
+            }
+            if begun.elapsed() > SENT {
+                return Ok(match stored {
+                    Some(_) => Read::Torn,
+                    None => Read::Unreadable,
+                });
+            }
+            self.gate.stop().progressed();
+            thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    /// What a crash left of a lock before it was one; whoever had it never got to his work.
+    fn remove_torn(&self, id: &Id) {
+        let name = &id.to_hex()[..8];
+        match self.store.remove(id) {
+            Ok(()) => self.ui.step(format_args!("removed the torn lock {name}")),
+            Err(error) => self.ui.step(format_args!(
+                "the torn lock {name} cannot be removed: {error}"
+            )),
+        }
+    }
+
+    /// Locks of ours that are not known to be removed. What cannot be read or written of it costs a
+    /// wait for half an hour at most.
+    fn noted(&self) -> BTreeSet<Id> {
+        let text = fs::read_to_string(&self.notes).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn note(&self, id: &Id) {
+        let mut noted = self.noted();
+        noted.insert(*id);
+        self.write_notes(&noted);
+    }
+
+    fn forget(&self, id: &Id) {
+        let mut noted = self.noted();
+        if noted.remove(id) {
+            self.write_notes(&noted);
+        }
+    }
+
+    fn write_notes(&self, noted: &BTreeSet<Id>) {
+        let lines: String = noted
+            .iter()
+            .map(|id| format!("{}\n", id.to_hex().as_str()))
+            .collect();
+        let folder = self.notes.parent().unwrap_or(&self.notes);
+        _ = private_folder(folder).and_then(|()| write_private(&self.notes, lines.as_bytes()));
+    }
+}
+
+/// What is behind the name of a lock.
+enum Read {
+    Lock(LockFile),
+    /// Removed meanwhile.
+    Gone,
+    /// Never written whole.
+    Torn,
+    /// Not to be read, or not with this key.
+    Unreadable,
 }
 
 struct Blocker {
@@ -274,7 +382,11 @@ impl Shared {
 
     fn release(&self) {
         let Some(id) = self.id().take() else { return };
-        if let Err(error) = self.locks.store.remove(&id) {
+        let removed = self.locks.store.remove(&id);
+        if removed.is_ok() {
+            self.locks.forget(&id);
+        }
+        if let Err(error) = removed {
             self.locks.ui.warn(format_args!(
                 "the lock {} could not be removed, and is stale in 30 minutes (`restic unlock` removes it): {error}",
                 &id.to_hex()[..8]
@@ -289,7 +401,7 @@ impl Shared {
             let Some(id) = *self.id() else { break };
             let listed = self.locks.store.list().map_err(|error| error.to_string())?;
             if listed.contains(&id) {
-                return Ok(());
+                return self.is_honoured(&id);
             }
         }
         Err(
@@ -298,10 +410,25 @@ impl Shared {
         )
     }
 
+    /// Whether nobody has a lock that excludes it: after a sleep of this machine, others may have taken it
+    /// for stale, and begun.
+    fn is_honoured(&self, id: &Id) -> Result<(), String> {
+        for _ in 0..2 {
+            match self.locks.blocker(self.mode, Some(id)) {
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            // One who saw ours only after he had put down his own takes it away again.
+            thread::sleep(SETTLE * 5);
+        }
+        Err("somebody uses the repository alone beside the lock of this run, so that its data may have been pruned".to_owned())
+    }
+
     /// Refreshes until it is released.
     fn refresh(&self) {
-        let mut refreshed = Instant::now();
-        let mut next = refreshed + REFRESH;
+        let mut refreshed = SystemTime::now();
+        let mut next = Instant::now() + REFRESH;
         let mut stopped: Option<Instant> = None;
         loop {
             thread::park_timeout(Duration::from_millis(250));
@@ -317,8 +444,21 @@ impl Shared {
                 }
                 continue;
             }
-            if Instant::now() < next {
+            // The wall's clock goes on while the machine sleeps, and so does everybody else's.
+            let age = refreshed.elapsed().unwrap_or_default();
+            if Instant::now() < next && age < REFRESH + REFRESH / 2 {
                 continue;
+            }
+            if age > LOST {
+                let fact = "the lock of this run was not refreshed for 25 minutes, so that others may have taken it for stale";
+                self.locks.gate.fail(fact.to_owned());
+                return;
+            }
+            // One that somebody removed is not put down again: he may be at work by now.
+            if let Err(fact) = self.is_there() {
+                self.locks.ui.step(&fact);
+                self.locks.gate.fail(fact);
+                return;
             }
             match self.locks.put(self.mode) {
                 Ok(fresh) => {
@@ -330,24 +470,24 @@ impl Shared {
                             None => Some(fresh),
                         }
                     };
-                    if let Some(Err(error)) = old.map(|old| self.locks.store.remove(&old)) {
+                    let removed = old.map(|old| {
+                        self.locks.store.remove(&old)?;
+                        self.locks.forget(&old);
+                        Ok::<(), Error>(())
+                    });
+                    if let Some(Err(error)) = removed {
                         self.locks
                             .ui
                             .step(format_args!("an old lock could not be removed: {error}"));
                     }
-                    refreshed = Instant::now();
-                    next = refreshed + REFRESH;
+                    refreshed = SystemTime::now();
+                    next = Instant::now() + REFRESH;
                 }
                 Err(error) => {
                     self.locks
                         .ui
                         .step(format_args!("the lock could not be refreshed: {error}"));
                     next = Instant::now() + REFRESH / 5;
-                    if refreshed.elapsed() > LOST {
-                        self.locks.gate.fail(format!(
-                            "the lock could not be refreshed for 25 minutes: {error}"
-                        ));
-                    }
                 }
             }
         }

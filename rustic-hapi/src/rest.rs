@@ -97,11 +97,13 @@ impl Rest {
         stop: &Stop,
     ) -> Result<Self, Error> {
         let base = address(&name, url, access)?;
-        let client = |timeout| -> Result<Client, Error> {
+        let client = |timeout: Duration| -> Result<Client, Error> {
             let mut builder = Client::builder()
                 .user_agent(concat!("rustic-hapi/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT)
                 .timeout(timeout)
+                // Else 30 s without an acknowledgement end a transfer, whatever the limits say.
+                .tcp_user_timeout(timeout)
                 .tcp_keepalive(Duration::from_secs(30))
                 .redirect(Policy::none())
                 .no_proxy();
@@ -125,6 +127,19 @@ impl Rest {
         })
     }
 
+    /// The same server for what goes on beside the work: what moves there is no sign of life.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            base: self.base.clone(),
+            quick: self.quick.clone(),
+            bulk: self.bulk.clone(),
+            patience: self.patience,
+            stop: self.stop.beside(),
+            rclone: self.rclone.clone(),
+        }
+    }
+
     /// The server that a program of ours is, which lives as long as this does.
     pub(crate) fn of_rclone(
         name: String,
@@ -140,6 +155,11 @@ impl Rest {
         let mut rest = Self::new(name, rclone.url(), &access, patience, stop)?;
         rest.rclone = Some(Arc::new(rclone));
         Ok(rest)
+    }
+
+    /// Whether a 404 may be anything that goes wrong behind it.
+    pub(crate) fn is_through_rclone(&self) -> bool {
+        self.rclone.is_some()
     }
 
     /// Whether the repository's config is there.

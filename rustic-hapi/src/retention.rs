@@ -420,6 +420,9 @@ pub struct Applied {
     pub postponed: Option<String>,
 }
 
+/// Notes since when retention waits for others.
+const WAITING: &str = "retention-postponed";
+
 /// For how long retention may be postponed by others' locks before it is told as a failure.
 const PATIENCE: TimeDelta = TimeDelta::days(3);
 
@@ -433,11 +436,12 @@ pub fn apply_by_itself<Tz: TimeZone>(
     profile: &Profile,
     now: &DateTime<Tz>,
 ) -> Result<Applied, Error> {
+    let waiting = profile.state.join(WAITING);
     let mut planned = apply(repository, profile, now, Asked::DryRun)?;
     if planned.plan.removals().is_empty() {
+        forget_waiting(&waiting)?;
         return Ok(planned);
     }
-    let waiting = profile.state.join("retention-postponed");
     let holder = match repository.lock(Mode::Exclusive, exclusive_wait()) {
         Ok(_held) => {
             // Planned anew: who held the lock may have changed anything.
@@ -529,7 +533,23 @@ pub fn apply<Tz: TimeZone>(
             hint: "the next run tries again",
         });
     }
+    // Somebody may have had our lock removed, and be at work.
+    repository
+        .gate()
+        .confirm()
+        .map_err(|fact| Error::Postponed {
+            fact,
+            hint: "the next run tries again",
+        })?;
     repository.delete_snapshots(&doomed)?;
+    forget_waiting(&profile.state.join(WAITING))?;
+    let left = repository.snapshot_ids()?;
+    if let Some(stayed) = doomed.iter().find(|id| left.contains(id)) {
+        return Err(Error::Engine {
+            doing: "removing snapshots",
+            reason: format!("{} is still listed", &stayed.to_hex()[..8]),
+        });
+    }
     let removed = plan.removals().into_iter().cloned().collect();
     Ok(Applied {
         plan,

@@ -72,22 +72,31 @@ pub fn run(
         stop,
     )?;
     let now = clock();
-    let staging = fresh_staging(profile, ui)?;
+    let (staging, was_killed) = fresh_staging(profile, ui)?;
     destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     // Nobody may prune what this run relies on until it is read back.
     let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
-    let history = history::ours(&repository.snapshots()?, profile);
+    let (files, unreadable) = match repository.snapshots() {
+        Ok(files) => (files, None),
+        // One that cannot be read keeps nothing from being added; retention does not go on with half a list.
+        Err(error) => (repository.readable_snapshots()?.0, Some(error)),
+    };
+    let history = history::ours(&files, profile);
     // The first upload may take days; after it, much less has to go.
     if history.iter().any(Snapshot::is_complete) {
         stop.set_at(started + profile.limits.total);
     }
-    if !request.dry_run && may_have_broken_off(profile, &history) && lock.is_alone() {
+    let broke_off = was_killed || may_have_broken_off(profile, &history);
+    if !request.dry_run && broke_off && lock.is_alone() {
         go_on_where_it_broke_off(&repository, stop, ui)?;
     }
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
+    report
+        .warnings
+        .extend(unreadable.map(|error| error.to_string()));
     for (nth, series) in due(profile, request, &history, &now)
         .into_iter()
         .enumerate()
@@ -440,15 +449,17 @@ pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<Run
     RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
 }
 
-fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<Staging, Error> {
+/// An empty folder to stage in, and whether a killed run left another.
+fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
     private_folder(&profile.state)?;
-    for left in Staging::sweep(&profile.staging)? {
+    let left = Staging::sweep(&profile.staging)?;
+    for left in &left {
         ui.step(format_args!(
             "removed `{}`, left by a killed run",
             left.display()
         ));
     }
-    Ok(Staging::create(&profile.staging)?)
+    Ok((Staging::create(&profile.staging)?, !left.is_empty()))
 }
 
 /// Refuses a repository that would die with what it is to outlive.

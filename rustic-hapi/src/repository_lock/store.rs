@@ -112,7 +112,15 @@ impl LockStore for Rest {
     }
 
     fn remove(&self, id: &Id) -> Result<(), Error> {
-        Ok(Self::remove(self, &path(id))?)
+        Self::remove(self, &path(id))?;
+        // "Not there" is also what rclone says of anything that goes wrong behind it.
+        match self.is_through_rclone() && LockStore::list(self)?.contains(id) {
+            true => Err(Error::Engine {
+                doing: "removing a lock",
+                reason: "it is still listed".to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 }
 
