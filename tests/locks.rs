@@ -552,3 +552,118 @@ fn two_hosts_use_one_repository_at_once() {
     assert_eq!(snapshots(&one).len(), 4);
     one.restic(&["check", "--read-data"]);
 }
+
+#[test]
+fn a_lock_that_was_removed_is_not_put_down_again() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let before = snapshots(&home);
+    let mut command = home.command();
+    command
+        .args(["snapshot"])
+        .env("RUSTIC_HAPI_TEST_LOCK_REFRESH", "1");
+    let held = Held::of(&home, command);
+    // It is refreshed for as long as it is there.
+    let first = locks(&home);
+    wait_for(|| locks(&home).len() == 1 && locks(&home) != first);
+    // As while this machine sleeps.
+    held.signal("-STOP");
+    home.restic(&["unlock", "--remove-all"]);
+    held.signal("-CONT");
+    thread::sleep(Duration::from_secs(4));
+    assert!(locks(&home).is_empty(), "it is put down again");
+    home.restic(&["prune"]);
+    held.ends().exits(1);
+    assert_eq!(snapshots(&home), before);
+    home.restic(&["check", "--read-data"]);
+}
+
+#[test]
+fn a_process_of_another_container_is_not_taken_for_gone() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    // It has this machine's name, and a process id that means nothing here.
+    let restic = home.restic_command(&["backup", "--stdin", "--host", "someone-else", "-q"]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--kill-child", "sh", "-c"])
+        .arg("for n in $(seq 300); do true & wait; done; exec \"$@\"")
+        .arg("sh")
+        .arg(restic.get_program())
+        .args(restic.get_args())
+        .stdin(Stdio::piped());
+    for (name, value) in restic.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"something\n").unwrap();
+    wait_for(|| !locks(&home).is_empty());
+    let output = home
+        .command()
+        .env("RUSTIC_HAPI_TEST_LOCK_WAIT", "1")
+        .args(["forget", "--prune"])
+        .output();
+    let said = Said::from(output.unwrap()).exits(11);
+    assert!(!said.stderr.contains("removed the stale lock"), "{said:?}");
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    home.hapi_command(&["forget", "--prune"]).exits(0);
+    home.restic(&["check", "--read-data"]);
+}
+
+#[test]
+fn what_a_prune_of_ours_marked_and_restics_deleted_is_no_damage() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let waste = home.dir.path().join("waste");
+    fs::write(&waste, waste_of(3 << 20)).unwrap();
+    home.restic(&["backup", "--host", "someone-else", waste.to_str().unwrap()]);
+    home.restic(&["forget", "--host", "someone-else", "--keep-tag", "none"]);
+    home.hapi_command(&["forget", "--prune"]).exits(0);
+    home.restic(&["prune"]);
+    home.hapi_command(&["check"]).exits(0);
+    let mut later = home.through("faketime", &["30 hours"], &["forget", "--prune"]);
+    Said::from(later.output().unwrap()).exits(0);
+    home.hapi_command(&["check", "--read-data"]).exits(0);
+    home.snapshot().exits(0);
+    home.restic(&["check", "--read-data"]);
+}
+
+#[test]
+fn what_an_upload_left_torn_is_healed_by_the_next_run() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    Held::start(&home, &["snapshot", "-q"]).killed(&home);
+    // Some destinations give an upload that is cut its final name: an index, and a lock.
+    let folder = home.repository().join("index");
+    for entry in fs::read_dir(&folder).unwrap().flatten() {
+        let bytes = fs::read(entry.path()).unwrap();
+        fs::set_permissions(
+            entry.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )
+        .unwrap();
+        fs::write(entry.path(), &bytes[..bytes.len() / 2]).unwrap();
+    }
+    let torn = home.repository().join("locks").join("ab".repeat(32));
+    fs::write(&torn, "").unwrap();
+    let said = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(said.stderr.contains("removed the index file"), "{said:?}");
+    assert!(!torn.exists());
+    home.restic(&["check", "--read-data"]);
+    home.drill(&[]).exits(0);
+
+    // A snapshot file: nothing is deleted with half a list, and everything else goes on.
+    let name = home.repository().join("snapshots").join("cd".repeat(32));
+    fs::write(&name, "torn").unwrap();
+    let said = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(said.stderr.contains("cdcdcdcd cannot be read"), "{said:?}");
+    assert!(
+        said.stderr.contains("remove it from its folder"),
+        "{said:?}"
+    );
+    fs::remove_file(&name).unwrap();
+    home.snapshot().exits(0);
+    home.restic(&["check", "--read-data"]);
+}

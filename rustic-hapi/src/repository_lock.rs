@@ -32,8 +32,11 @@ use crate::gate::Gate;
 use crate::lock::{private_folder, write_private};
 use crate::ui::Ui;
 
-/// How often a lock is refreshed (restic, `refreshInterval`).
-const REFRESH: Duration = Duration::from_secs(5 * 60);
+/// How often a lock is refreshed (restic, `refreshInterval`). A build with debug assertions takes seconds
+/// from `RUSTIC_HAPI_TEST_LOCK_REFRESH`.
+fn refresh_interval() -> Duration {
+    test_seconds("RUSTIC_HAPI_TEST_LOCK_REFRESH").unwrap_or(Duration::from_secs(5 * 60))
+}
 
 /// How long a lock may go without before it counts as lost: others will soon call it stale.
 const LOST: Duration = Duration::from_secs(25 * 60);
@@ -50,12 +53,12 @@ pub const SHARED_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// How long what deletes waits for everybody else.
 pub fn exclusive_wait() -> Duration {
-    let asked = cfg!(debug_assertions)
-        .then(|| std::env::var("RUSTIC_HAPI_TEST_LOCK_WAIT").ok())
-        .flatten();
-    asked
-        .and_then(|seconds| seconds.parse().ok())
-        .map_or(Duration::from_secs(60), Duration::from_secs)
+    test_seconds("RUSTIC_HAPI_TEST_LOCK_WAIT").unwrap_or(Duration::from_secs(60))
+}
+
+fn test_seconds(name: &str) -> Option<Duration> {
+    let asked = cfg!(debug_assertions).then(|| std::env::var(name).ok())??;
+    asked.parse().ok().map(Duration::from_secs)
 }
 
 /// The locks of one repository.
@@ -428,7 +431,8 @@ impl Shared {
     /// Refreshes until it is released.
     fn refresh(&self) {
         let mut refreshed = SystemTime::now();
-        let mut next = Instant::now() + REFRESH;
+        let interval = refresh_interval();
+        let mut next = Instant::now() + interval;
         let mut stopped: Option<Instant> = None;
         loop {
             thread::park_timeout(Duration::from_millis(250));
@@ -446,7 +450,7 @@ impl Shared {
             }
             // The wall's clock goes on while the machine sleeps, and so does everybody else's.
             let age = refreshed.elapsed().unwrap_or_default();
-            if Instant::now() < next && age < REFRESH + REFRESH / 2 {
+            if Instant::now() < next && age < interval + interval / 2 {
                 continue;
             }
             if age > LOST {
@@ -481,13 +485,13 @@ impl Shared {
                             .step(format_args!("an old lock could not be removed: {error}"));
                     }
                     refreshed = SystemTime::now();
-                    next = Instant::now() + REFRESH;
+                    next = Instant::now() + interval;
                 }
                 Err(error) => {
                     self.locks
                         .ui
                         .step(format_args!("the lock could not be refreshed: {error}"));
-                    next = Instant::now() + REFRESH / 5;
+                    next = Instant::now() + interval / 5;
                 }
             }
         }
