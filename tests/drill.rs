@@ -457,7 +457,7 @@ fn what_keeps_a_drill_from_running_is_told_as_such() {
     fs::write(home.password(), "wrong\n").unwrap();
     told(
         home.drill(&[]),
-        &["does not open", "hint: put the password"],
+        &["does not open", "hint: put the password there"],
     );
     fs::write(home.password(), password).unwrap();
 

@@ -200,7 +200,7 @@ impl Presence {
                 fact,
                 hint: match location.local() {
                     Some(_) => "choose an empty folder, or look at what is there; nothing was changed",
-                    None => "is the path right? Choose an empty folder, or look at what is there; nothing was changed",
+                    None => "is the path right, and is this an empty folder or a server for restic repositories (rest-server, `rclone serve restic`)? Nothing was changed",
                 }
                 .into(),
             }),

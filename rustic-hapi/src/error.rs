@@ -347,7 +347,7 @@ impl Error {
                 return error.hint();
             }
             Self::WrongPassword { .. } => {
-                "it takes the password that this repository was made with, or its recovery key".into()
+                "put the password there that this repository was made with, or its recovery key".into()
             }
             Self::DamagedKeys { .. } => {
                 "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()

@@ -34,6 +34,9 @@ pub struct Task<'a> {
 /// take minutes, and systemd kills after 90 s without anybody having been told.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the end of a short run waits for its start to have been told.
+const START: Duration = Duration::from_secs(2);
+
 /// Does the work, and sees to it that it has an end, and that its end is known. `ended` tells what asked
 /// for it: a signal, or the watch's verdict.
 pub fn supervise(
@@ -84,7 +87,12 @@ pub fn supervise(
         if let Some(error) = ended().filter(|_| output.exit != Exit::Complete) {
             output.ended_by(&error);
         }
-        // One that hangs is left behind: what is told at the end has its own ten seconds.
+        // A start that is told after the end would be a run that never ends. One that hangs is left
+        // behind: what is told at the end has its own ten seconds.
+        let until = Instant::now() + START;
+        while start.as_ref().is_some_and(|start| !start.is_finished()) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
         let failures = start
             .filter(thread::JoinHandle::is_finished)
             .and_then(|start| start.join().ok())
