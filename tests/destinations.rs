@@ -575,7 +575,7 @@ fn nothing_but_a_definite_absence_is_no_repository() {
     fs::copy(home.password(), again.password()).unwrap();
     let twin = Server::rest(&again.repository(), &[]);
     again.init_at(&twin.location()).exits(0);
-    told(&twin.location(), 1, "has the id", "another");
+    told(&twin.location(), 1, "has the id", "the right path?");
     // A relay that nothing is behind.
     let relay = Relay::before(free_port());
     told(&relay.location(), 1, "the connection to", "hint: ");
