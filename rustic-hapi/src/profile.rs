@@ -912,6 +912,7 @@ impl Named {
         file: Option<PathBuf>,
         command: Option<String>,
     ) -> Result<Self, ProfileError> {
+        lookup.env.restic.agree()?;
         let mut named = Self::default();
         named.location = named.the_location(lookup, at, location)?;
         named.password = named.the_password(lookup, at, file, command)?;

@@ -36,6 +36,9 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// How long it has for a file or a list; whoever watches for progress ends it sooner.
 const TRANSFER: Duration = Duration::from_secs(15 * 60);
 
+/// How long what was sent may go without an acknowledgement, while a cable is out, say.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
+
 /// The first of the pauses between two attempts; each is twice the one before.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -102,8 +105,8 @@ impl Rest {
                 .user_agent(concat!("rustic-hapi/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT)
                 .timeout(timeout)
-                // Else 30 s without an acknowledgement end a transfer, whatever the limits say.
-                .tcp_user_timeout(timeout)
+                // Else it is 30 s.
+                .tcp_user_timeout(timeout.min(UNACKNOWLEDGED))
                 .tcp_keepalive(Duration::from_secs(30))
                 .redirect(Policy::none())
                 .no_proxy();

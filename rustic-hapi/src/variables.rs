@@ -66,6 +66,15 @@ impl Variables {
         Self(ALL.into_iter().flatten().filter_map(given).collect())
     }
 
+    /// That no two of them disagree, also of those that this profile has no use for.
+    ///
+    /// # Errors
+    /// Two do.
+    pub(crate) fn agree(&self) -> Result<(), ProfileError> {
+        ALL.into_iter()
+            .try_for_each(|twins| self.get(twins).map(drop))
+    }
+
     /// What both of two names say, or the one that is there.
     ///
     /// # Errors
