@@ -663,6 +663,8 @@ fn what_an_upload_left_torn_is_healed_by_the_next_run() {
         said.stderr.contains("remove it from its folder"),
         "{said:?}"
     );
+    // Also where retention has no say.
+    home.hapi_command(&["snapshot", "--no-forget"]).exits(3);
     fs::remove_file(&name).unwrap();
     home.snapshot().exits(0);
     home.restic(&["check", "--read-data"]);

@@ -188,6 +188,9 @@ pub enum Error {
     /// Another run of ours is under way.
     #[error("another run holds the lock `{}`", path.display())]
     Locked { path: PathBuf, holder: String },
+    /// Snapshot files that cannot be read, and why.
+    #[error("`{location}`: {files}")]
+    UnreadableSnapshots { location: String, files: String },
     /// Somebody uses the repository in a way that excludes this.
     #[error("the repository `{location}` is locked: {holder}")]
     RepositoryLocked {
@@ -412,6 +415,7 @@ impl Error {
             Self::NotProven { reason } => {
                 return destination_remedy(reason).map(str::to_owned);
             }
+            Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
             Self::Destination { hint, .. } => return hint.clone(),
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
             Self::Postponed { hint, .. } => (*hint).into(),

@@ -47,6 +47,8 @@ pub struct RunReport {
     pub append_only: bool,
     /// What the repository holds in the end, where metrics are asked for.
     pub status: Option<Status>,
+    /// Snapshot files that cannot be read, if there are any: the run went on without them.
+    pub unreadable: Option<Error>,
     /// What the operator should know.
     pub warnings: Vec<String>,
     /// What the operator decided and is reminded of.
@@ -118,6 +120,7 @@ impl RunReport {
             series: Vec::new(),
             retention: None,
             append_only: profile.append_only,
+            unreadable: None,
             remarks,
             status: None,
             warnings,
@@ -162,7 +165,7 @@ impl RunReport {
             .filter_map(|s| s.taken.as_ref().ok())
             .all(|t| t.manifest.is_complete());
         let retained = self.retention.as_ref().is_none_or(Result::is_ok);
-        if whole && retained {
+        if whole && retained && self.unreadable.is_none() {
             Exit::Complete
         } else {
             Exit::Incomplete
@@ -181,7 +184,9 @@ impl RunReport {
                 Ok(taken) => complain(&mut lines, taken),
             }
         }
-        if let Some(Err(error)) = &self.retention {
+        // Retention fails for the very reason that the list could not be read.
+        let failed = self.retention.as_ref().and_then(|r| r.as_ref().err());
+        if let Some(error) = failed.or(self.unreadable.as_ref()) {
             lines.push(format!("error: {error}"));
             lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
         }
@@ -315,6 +320,7 @@ impl RunReport {
                 }),
                 Some(Err(error)) => error_json(error),
             },
+            "unreadable": self.unreadable.as_ref().map(error_json),
             "warnings": self.warnings,
             "remarks": self.remarks,
         })

@@ -369,10 +369,9 @@ impl Repository {
                 // Which one it is has to be known to whoever puts it right.
                 return Err(match self.readable_snapshots()?.1.as_slice() {
                     [] => Error::engine("reading the snapshots")(error),
-                    unreadable => Error::Destination {
+                    unreadable => Error::UnreadableSnapshots {
                         location: self.location().to_string(),
-                        fact: unreadable.join("; "),
-                        hint: Some("an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into()),
+                        files: unreadable.join("; "),
                     },
                 });
             }

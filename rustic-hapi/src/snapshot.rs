@@ -80,8 +80,12 @@ pub fn run(
     let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
     let (files, unreadable) = match repository.snapshots() {
         Ok(files) => (files, None),
-        // One that cannot be read keeps nothing from being added; retention does not go on with half a list.
-        Err(error) => (repository.readable_snapshots()?.0, Some(error)),
+        // One that is torn keeps nothing from being added; retention does not go on with half a list. That
+        // the list cannot be had is another matter: much is decided by it.
+        Err(error @ Error::UnreadableSnapshots { .. }) => {
+            (repository.readable_snapshots()?.0, Some(error))
+        }
+        Err(error) => return Err(error),
     };
     let history = history::ours(&files, profile);
     // The first upload may take days; after it, much less has to go.
@@ -94,9 +98,7 @@ pub fn run(
     }
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
-    report
-        .warnings
-        .extend(unreadable.map(|error| error.to_string()));
+    report.unreadable = unreadable;
     for (nth, series) in due(profile, request, &history, &now)
         .into_iter()
         .enumerate()
