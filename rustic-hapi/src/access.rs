@@ -4,13 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::error::ProfileError;
+use crate::lock::read_private;
 use crate::variables::{self, Twins, Variables};
 
 /// What a server wants to know beyond the location.
@@ -85,27 +84,11 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
         fact: format!("(the environment file) {fact}"),
         hint: hint.into(),
     };
-    let metadata = fs::metadata(path).map_err(|error| {
-        wrong(
-            format!("cannot be read: {error}"),
-            "it holds what the destination wants to know, a `NAME=VALUE` a line, mode 0600",
-        )
-    })?;
-    if !metadata.is_file() {
-        return Err(wrong("is no file".into(), "name a file"));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(wrong(
-            format!(
-                "can be read by others (mode {:04o})",
-                metadata.mode() & 0o7777
-            ),
-            &format!("`chmod 600 '{}'`", path.display()),
-        ));
-    }
-    let text = fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| wrong(format!("cannot be read: {error}"), "run this as its owner"))?;
+    let text = read_private(
+        path,
+        "it holds what the destination wants to know, a `NAME=VALUE` a line, mode 0600",
+    )
+    .map_err(|unfit| wrong(unfit.fact, &unfit.hint))?;
     let mut found = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -176,6 +159,7 @@ impl fmt::Debug for Access {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

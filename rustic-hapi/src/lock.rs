@@ -5,13 +5,14 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hapi_sources::Stop;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::location::Location;
@@ -107,6 +108,35 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
             path: path.into(),
             error,
         })
+}
+
+/// Why a file with a secret in it cannot be used, and what helps.
+pub(crate) struct Unfit {
+    pub(crate) fact: String,
+    pub(crate) hint: String,
+}
+
+/// Reads a file that nobody but its owner may read. `missing` is the hint where it cannot be found.
+pub(crate) fn read_private(path: &Path, missing: &str) -> Result<Zeroizing<String>, Unfit> {
+    let unfit = |fact: String, hint: &str| Unfit {
+        fact,
+        hint: hint.to_owned(),
+    };
+    let metadata =
+        fs::metadata(path).map_err(|error| unfit(format!("cannot be read: {error}"), missing))?;
+    if !metadata.is_file() {
+        return Err(unfit("is no file".into(), "name a file"));
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(unfit(
+            format!("can be read by others (mode {mode:04o})"),
+            &format!("`chmod 600 '{}'`", path.display()),
+        ));
+    }
+    fs::read_to_string(path)
+        .map(Zeroizing::new)
+        .map_err(|error| unfit(format!("cannot be read: {error}"), "run this as its owner"))
 }
 
 /// Puts a file of ours down, 0600, whole or not at all.

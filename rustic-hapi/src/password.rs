@@ -1,8 +1,6 @@
 //! A password opens the repository: the one line of a file, or what a program prints.
 
-use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -12,6 +10,7 @@ use hapi_sources::{CaptureError, Stop};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::lock::read_private;
 use crate::profile::Profile;
 
 /// How long a password program has: it may have to ask a person, or a server.
@@ -49,27 +48,11 @@ pub(crate) fn in_file(path: &Path) -> Result<Zeroizing<String>, Error> {
         fact,
         hint: hint.to_owned(),
     };
-    let metadata = fs::metadata(path).map_err(|error| {
-        wrong(format!("cannot be read: {error}"), "for a repository that exists, put its password there, on one line (mode 0600); `rustic-hapi init` makes one for a new repository")
-    })?;
-    if !metadata.is_file() {
-        return Err(wrong(
-            "is no file".into(),
-            "name the file that holds the password",
-        ));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(wrong(
-            format!(
-                "can be read by others (mode {:04o})",
-                metadata.mode() & 0o7777
-            ),
-            &format!("`chmod 600 '{}'`", path.display()),
-        ));
-    }
-    let text = fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| wrong(format!("cannot be read: {error}"), "run this as its owner"))?;
+    let text = read_private(
+        path,
+        "for a repository that exists, put its password there, on one line (mode 0600); `rustic-hapi init` makes one for a new repository",
+    )
+    .map_err(|unfit| wrong(unfit.fact, &unfit.hint))?;
     one_line(&text).map_err(|fact| {
         wrong(
             fact.into(),
