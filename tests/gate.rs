@@ -5,7 +5,10 @@
 
 mod common;
 
-use common::Home;
+use std::fs;
+
+use common::{Home, files_below, sqlite3};
+use sha2::{Digest, Sha256};
 
 fn refuses(fault: &str, told: &str) {
     let home = Home::initialised();
@@ -65,4 +68,47 @@ fn a_small_file_that_fails_counts_as_much() {
 fn when_no_series_is_saved_the_run_has_failed() {
     // The manifest is in every series.
     refuses("open:.hapi-manifest.json", "could not be opened");
+}
+
+#[test]
+fn what_sqlite_finds_beside_the_archive_is_in_the_snapshot_and_costs_no_second_copy() {
+    let home = Home::initialised();
+    let database = home.database();
+    // As large as to be told from all else, and of what does not compress.
+    sqlite3(
+        &database,
+        "CREATE TABLE noise(n INTEGER PRIMARY KEY, b BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<20000) INSERT INTO noise SELECT i, randomblob(1000) FROM n; PRAGMA wal_checkpoint(TRUNCATE)",
+    );
+    let mut bytes = fs::read(&database).unwrap();
+    let page = bytes.len() / 4096 / 2 * 4096;
+    bytes[page..page + 4096].fill(0);
+    fs::write(&database, &bytes).unwrap();
+
+    let said = home.hapi_command(&["-v", "snapshot"]).exits(3);
+    assert!(said.stderr.contains("found unsound"), "{}", said.stderr);
+    assert!(said.stderr.contains("DAMAGED"), "{}", said.stderr);
+    assert_eq!(
+        home.ids("hapi").len(),
+        1,
+        "the one that presumed is not there"
+    );
+    let manifest = home.manifest("hapi");
+    let sources = manifest["sources"].as_array().unwrap();
+    let hub = sources.iter().find(|s| s["name"] == "hapi.db").unwrap();
+    let entry = &hub["entries"][0];
+    assert_eq!(hub["outcome"], "damaged");
+    assert_eq!(entry["database"]["integrity"]["verdict"], "damaged");
+    let stored = home.dump("hapi", &database);
+    assert_eq!(
+        hex::encode(Sha256::digest(&stored)),
+        entry["sha256"].as_str().unwrap()
+    );
+    home.restic(&["check", "--read-data"]);
+    let packs = files_below(&home.repository().join("data"));
+    let packs: u64 = packs.iter().map(|(_, size)| size).sum();
+    assert!(
+        packs < bytes.len() as u64 * 3 / 2,
+        "{packs} bytes for {}",
+        bytes.len()
+    );
 }

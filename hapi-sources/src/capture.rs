@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +18,7 @@ use crate::error::{CaptureError, StagingError};
 use crate::guard::Guard;
 use crate::secret::{self, Recipients, SecretCache};
 use crate::source::{Column, Kind, Source};
+use crate::sqlite::IntegrityVerdict;
 use crate::staging::{Bytes, Staging};
 use crate::tree::{self, Pattern};
 use crate::{file, sqlite};
@@ -64,6 +65,9 @@ pub enum Content {
         bytes: Bytes,
         sha256: Sha256Hash,
         facts: Box<DatabaseFacts>,
+        /// SQLite's verdict while it is still to come: until then the facts presume that all is
+        /// sound. See [`Capturer::presume_sound`].
+        verdict: Option<IntegrityVerdict>,
     },
     /// The age-encrypted ciphertext of a secret; size and hash are the ciphertext's.
     Secret {
@@ -210,6 +214,8 @@ impl Observer for Silent {}
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     flag: Arc<AtomicBool>,
+    /// End what has them, and not what it came from.
+    also: Vec<Arc<AtomicBool>>,
     deadline: Arc<OnceLock<Instant>>,
     progress: Arc<AtomicU64>,
 }
@@ -219,9 +225,15 @@ impl Stop {
     pub fn from_flag(flag: Arc<AtomicBool>) -> Self {
         Self {
             flag,
-            deadline: Arc::default(),
-            progress: Arc::default(),
+            ..Self::default()
         }
+    }
+
+    /// The same request, or this flag.
+    #[must_use]
+    pub fn or(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.also.push(flag);
+        self
     }
 
     /// Asks for the end.
@@ -241,7 +253,8 @@ impl Stop {
 
     /// Whether the end was asked for.
     pub fn is_set(&self) -> bool {
-        self.flag.load(Ordering::SeqCst) || self.is_late()
+        let set = |flag: &Arc<AtomicBool>| flag.load(Ordering::SeqCst);
+        set(&self.flag) || self.also.iter().any(set) || self.is_late()
     }
 
     /// Something moved: bytes, or a step of SQLite's.
@@ -254,9 +267,8 @@ impl Stop {
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
-            flag: Arc::clone(&self.flag),
-            deadline: Arc::clone(&self.deadline),
             progress: Arc::default(),
+            ..self.clone()
         }
     }
 
@@ -303,6 +315,9 @@ pub struct Capturer<'a> {
     pub(crate) guard: Guard,
     /// Bytes that files may still take in memory.
     pub(crate) memory: u64,
+    pub(crate) presume: bool,
+    /// The check that was begun last.
+    pub(crate) checking: Option<IntegrityVerdict>,
 }
 
 impl<'a> Capturer<'a> {
@@ -327,6 +342,8 @@ impl<'a> Capturer<'a> {
             now: SystemTime::now(),
             guard: Guard::new(sources)?,
             memory: MEMORY,
+            presume: false,
+            checking: None,
         })
     }
 
@@ -355,6 +372,14 @@ impl<'a> Capturer<'a> {
     #[must_use]
     pub fn stop(self, stop: Stop) -> Self {
         Self { stop, ..self }
+    }
+
+    /// Hands captures of databases out before SQLite's own check of the copy has ended: their facts
+    /// then presume that it finds nothing. [`Capture::verdicts`] are to be waited for before anything
+    /// is made of that, and [`Capture::conclude`] puts them into the facts.
+    #[must_use]
+    pub fn presume_sound(self, presume: bool) -> Self {
+        Self { presume, ..self }
     }
 
     /// How long things may take.
@@ -507,6 +532,41 @@ impl Capture {
     /// Whether no part of it failed.
     pub fn is_complete(&self) -> bool {
         self.failures.is_empty()
+    }
+
+    /// SQLite's verdicts on its databases that are still to come, with the paths they are on.
+    pub fn verdicts(&self) -> impl Iterator<Item = (&Path, &IntegrityVerdict)> {
+        self.entries.iter().filter_map(|e| match &e.content {
+            Content::Database {
+                verdict: Some(verdict),
+                ..
+            } => Some((e.path.as_path(), verdict)),
+            _ => None,
+        })
+    }
+
+    /// The same capture with all verdicts in its facts; waits for those that are still to come. A
+    /// database that could not be checked for a reason outside of it is not taken.
+    ///
+    /// # Errors
+    /// Such a reason, where nothing else was taken, or that the end was asked for.
+    pub fn conclude(mut self) -> Result<Self, CaptureError> {
+        let mut failed = Vec::new();
+        for mut entry in std::mem::take(&mut self.entries) {
+            match entry.conclude() {
+                Ok(()) => self.entries.push(entry),
+                Err(CaptureError::Stopped) => return Err(CaptureError::Stopped),
+                Err(error) => failed.push(Failure {
+                    path: entry.path,
+                    error,
+                }),
+            }
+        }
+        if self.entries.is_empty() && !failed.is_empty() {
+            return Err(failed.swap_remove(0).error);
+        }
+        self.failures.append(&mut failed);
+        Ok(self)
     }
 
     /// Bytes of content in all.

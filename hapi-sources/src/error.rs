@@ -139,10 +139,24 @@ impl CaptureError {
                 "the folder `{}` must be writable for the `-shm` file: run as the hub's user; if a `-wal` was left by a crash and its `-shm` is gone, start the hub once",
                 path.parent().unwrap_or(path).display()
             ),
+            Self::Read { path, error } if error.kind() == io::ErrorKind::PermissionDenied => format!(
+                "`namei -l '{}'` shows whose each part of the path is: let the user of the run read it, or run as its owner",
+                path.display()
+            ),
+            Self::Read { error, .. } if error.raw_os_error() == Some(EIO) => {
+                "the disk does not give it back: look at `dmesg`, and keep the snapshots that have it".into()
+            }
+            Self::WrongType { .. } => "correct the path or the kind of the source in the profile".into(),
+            Self::NotADatabase { .. } => {
+                "if it was one until lately, look at it before the next migration; what the last snapshot has of it stays".into()
+            }
             _ => return None,
         })
     }
 }
+
+/// The kernel's number for a failing device.
+const EIO: i32 = 5;
 
 /// A database file at rest could not be examined.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@
 #![doc = include_str!("../EXAMPLE.md")]
 
 mod capture;
+mod checksum;
 mod error;
 mod file;
 mod git;
@@ -32,6 +33,7 @@ pub use capture::{
     Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
     Observer, SecretFacts, Sha256Hash, Silent, Stop,
 };
+pub use checksum::{Checksum, Checksummer};
 pub use error::{
     CaptureError, DecryptError, ExamineError, IdentityError, RecipientError, SourceError,
     StagingError,
@@ -40,5 +42,5 @@ pub use identity::{Identities, Passphrase, Plaintext};
 pub use probe::{Probe, probe};
 pub use secret::{Recipients, SecretCache};
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
-pub use sqlite::{examine, tables};
+pub use sqlite::{IntegrityVerdict, Unknown, examine, tables};
 pub use staging::{Bytes, BytesReader, Staging};

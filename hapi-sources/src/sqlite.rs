@@ -9,13 +9,16 @@
 
 mod check;
 mod examine;
+mod verdict;
 
 pub use examine::{examine, tables};
+pub use verdict::{IntegrityVerdict, Unknown};
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +31,9 @@ use crate::error::{CaptureError, StagingError};
 use crate::file::{self, Links, Pinned};
 use crate::guard::{SIDE_FILES, real, with_suffix};
 use crate::source::Source;
-use crate::staging::StagedFile;
+use crate::staging::{Bytes, StagedFile};
 use crate::tree::{self, Pattern};
+use check::{Failed, Wanted};
 
 /// Bytes to copy between two looks at the clock.
 const STEP: u32 = 8 << 20;
@@ -101,20 +105,69 @@ pub(crate) fn size(path: &Path) -> u64 {
 fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, CaptureError> {
     let live = Live::look(path)?;
     let (staged, len, cut) = copy(c, &live)?;
-    c.observer.step("checking integrity");
-    let (sha256, mut facts) = check::check(c, source, path, staged.path())?;
+    let staged = Arc::new(staged);
+    // One check at a time: each has a large cache.
+    if let Some(before) = c.checking.take() {
+        _ = before.wait();
+    }
+    let verdict = IntegrityVerdict::begin(Arc::clone(&staged), source.integrity, &c.stop);
+    c.checking = Some(verdict.clone());
+    let wanted = Wanted {
+        count: &source.count,
+        newest: &source.newest,
+    };
+    let (hashed, mut facts) = check::presumed(staged.path(), &wanted, &c.stop).map_err(|e| {
+        // Nothing is left to be checked.
+        verdict.give_up();
+        match e {
+            Failed::Stopped => CaptureError::Stopped,
+            Failed::Read(e) => c.staging.write_error(e, 0).into(),
+            Failed::Sqlite(e) => of_the_copy(path, &e.to_string()),
+        }
+    })?;
     if let Some(finding) = cut {
         facts.add_damage(finding);
     }
-    Ok(Entry {
+    let mut entry = Entry {
         path: path.to_owned(),
         metadata: live.metadata,
         content: Content::Database {
-            bytes: staged.into_bytes(len),
-            sha256,
+            bytes: Bytes::staged(staged, len, Some(hashed.checksum)),
+            sha256: hashed.sha256,
             facts: Box::new(facts),
+            verdict: Some(verdict),
         },
-    })
+    };
+    if !c.presume {
+        c.observer.step("checking integrity");
+        entry.conclude()?;
+    }
+    Ok(entry)
+}
+
+impl Entry {
+    /// Waits for SQLite's verdict, where one is still to come, and puts it into the facts.
+    pub(crate) fn conclude(&mut self) -> Result<(), CaptureError> {
+        let Content::Database { facts, verdict, .. } = &mut self.content else {
+            return Ok(());
+        };
+        match verdict.take().map(|verdict| verdict.wait()) {
+            None => Ok(()),
+            Some(Ok(integrity)) => {
+                facts.judge(integrity);
+                Ok(())
+            }
+            Some(Err(Unknown::Stopped)) => Err(CaptureError::Stopped),
+            Some(Err(Unknown::Failed { reason })) => Err(of_the_copy(&self.path, &reason)),
+        }
+    }
+}
+
+fn of_the_copy(path: &Path, reason: &str) -> CaptureError {
+    CaptureError::Sqlite {
+        path: path.to_owned(),
+        reason: format!("checking the copy: {reason}"),
+    }
 }
 
 /// A database as the file system shows it.

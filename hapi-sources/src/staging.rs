@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
+use crate::checksum::Checksum;
 use crate::error::StagingError;
 
 /// What stays free on the staging file system, in bytes.
@@ -212,7 +213,7 @@ impl StagedFile {
     }
 
     pub(crate) fn into_bytes(self, len: u64) -> Bytes {
-        Bytes(Inner::Staged(Arc::new(self), len))
+        Bytes::staged(Arc::new(self), len, None)
     }
 }
 
@@ -231,7 +232,8 @@ pub struct Bytes(Inner);
 #[derive(Clone)]
 enum Inner {
     Memory(Arc<Vec<u8>>),
-    Staged(Arc<StagedFile>, u64),
+    Staged(Arc<StagedFile>, u64, Option<Checksum>),
+    Outline(u64),
 }
 
 impl Bytes {
@@ -240,11 +242,24 @@ impl Bytes {
         Self(Inner::Memory(Arc::new(v)))
     }
 
+    /// Content of a staged file that others use, too.
+    pub(crate) fn staged(file: Arc<StagedFile>, len: u64, checksum: Option<Checksum>) -> Self {
+        Self(Inner::Staged(file, len, checksum))
+    }
+
+    /// The checksum, where one was taken with the SHA-256.
+    pub fn checksum(&self) -> Option<Checksum> {
+        match &self.0 {
+            Inner::Memory(_) | Inner::Outline(_) => None,
+            Inner::Staged(_, _, checksum) => *checksum,
+        }
+    }
+
     /// Bytes in all.
     pub fn len(&self) -> u64 {
         match &self.0 {
             Inner::Memory(v) => v.len() as u64,
-            Inner::Staged(_, len) => *len,
+            Inner::Staged(_, len, _) | Inner::Outline(len) => *len,
         }
     }
 
@@ -257,7 +272,8 @@ impl Bytes {
     pub fn open(&self) -> io::Result<BytesReader> {
         Ok(BytesReader(match &self.0 {
             Inner::Memory(v) => Reader::Memory(Cursor::new(Shared(Arc::clone(v)))),
-            Inner::Staged(file, _) => Reader::Staged(File::open(&file.path)?, Arc::clone(file)),
+            Inner::Staged(file, ..) => Reader::Staged(File::open(&file.path)?, Arc::clone(file)),
+            Inner::Outline(_) => return Err(io::ErrorKind::NotFound.into()),
         }))
     }
 
@@ -265,15 +281,22 @@ impl Bytes {
     pub fn in_memory(&self) -> Option<&[u8]> {
         match &self.0 {
             Inner::Memory(v) => Some(v),
-            Inner::Staged(..) => None,
+            Inner::Staged(..) | Inner::Outline(_) => None,
         }
+    }
+
+    /// Something as long that keeps no file: for what only wants to know how much it was. It cannot be
+    /// opened.
+    #[must_use]
+    pub fn outline(&self) -> Self {
+        Self(Inner::Outline(self.len()))
     }
 
     /// The file, where it is staged.
     pub fn staged_path(&self) -> Option<&Path> {
         match &self.0 {
-            Inner::Memory(_) => None,
-            Inner::Staged(file, _) => Some(&file.path),
+            Inner::Memory(_) | Inner::Outline(_) => None,
+            Inner::Staged(file, ..) => Some(&file.path),
         }
     }
 }

@@ -62,6 +62,7 @@ fn noted(capture: &Capture) -> (Sha256Hash, u64, DatabaseFacts) {
             bytes,
             sha256,
             facts,
+            ..
         } => (*sha256, bytes.len(), (**facts).clone()),
         other => panic!("{other:?}"),
     }

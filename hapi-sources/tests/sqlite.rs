@@ -309,6 +309,79 @@ fn damage_is_found_and_the_copy_kept() {
 }
 
 #[test]
+fn a_verdict_may_come_later_and_says_what_it_would_have_said() {
+    let hub = Hub::new();
+    let path = filled(&hub, 2000);
+    let sources = [source(&path)];
+    let presumed = || {
+        let mut capturer = hub.capturer(&sources).presume_sound(true);
+        capturer.capture(&sources[0]).unwrap()
+    };
+    let capture = presumed();
+    assert_eq!(facts(&capture).0.integrity, Integrity::Ok);
+    let (on, verdict) = capture.verdicts().next().unwrap();
+    assert_eq!((on, verdict.wait()), (path.as_path(), Ok(Integrity::Ok)));
+    assert!(!verdict.is_known_to_differ());
+    let capture = capture.conclude().unwrap();
+    assert_eq!(capture.verdicts().count(), 0);
+    assert_eq!(facts(&capture).0.integrity, Integrity::Ok);
+    drop(capture);
+
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4096 * 40..4096 * 41].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let capture = presumed();
+    assert!(!capture.damaged(), "it is presumed, until it is known");
+    assert!(capture.verdicts().next().unwrap().1.wait() != Ok(Integrity::Ok));
+    assert!(capture.verdicts().next().unwrap().1.is_known_to_differ());
+    let capture = capture.conclude().unwrap();
+    let at_once = hub.capture(&sources[0]).unwrap();
+    assert_eq!(damaged(&capture), damaged(&at_once));
+    assert_eq!(capture.entries[0].sha256(), at_once.entries[0].sha256());
+    // Its checksum was taken with the hash, of the same bytes.
+    let checksum = |capture: &Capture| {
+        let mut checksum = hapi_sources::Checksummer::default();
+        checksum.update(&content(capture.entries[0].bytes().unwrap()));
+        assert_eq!(
+            capture.entries[0].bytes().unwrap().checksum(),
+            Some(checksum.finish())
+        );
+    };
+    checksum(&capture);
+    checksum(&at_once);
+}
+
+#[test]
+fn a_verdict_that_nobody_waits_for_or_that_is_stopped_is_none() {
+    let hub = Hub::new();
+    let path = filled(&hub, 2000);
+    let sources = [source(&path)];
+    let stop = hapi_sources::Stop::default();
+    let mut capturer = hub
+        .capturer(&sources)
+        .presume_sound(true)
+        .stop(stop.clone());
+    let capture = capturer.capture(&sources[0]).unwrap();
+    let verdict = capture.verdicts().next().unwrap().1.clone();
+    stop.set();
+    // It may have been faster.
+    let known = verdict.wait();
+    assert!(
+        [Ok(Integrity::Ok), Err(hapi_sources::Unknown::Stopped)].contains(&known),
+        "{known:?}"
+    );
+    assert_eq!(verdict.wait(), known);
+    drop((capture, capturer, verdict));
+    for _ in 0..500 {
+        if hub.staged() == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the check goes on with a copy that nobody wants");
+}
+
+#[test]
 fn a_database_cut_short_is_kept() {
     let hub = Hub::new();
     let path = filled(&hub, 2000);

@@ -14,7 +14,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::SystemTime;
 
-use hapi_sources::{Bytes, BytesReader, Capture, Content, Metadata, Sha256Hash};
+use hapi_sources::{
+    Bytes, BytesReader, Capture, Checksum, Checksummer, Content, IntegrityVerdict, Metadata,
+    Sha256Hash,
+};
 use rustic_core::repofile::{DeleteOption, Node, NodeType, SnapshotFile, StringList};
 use rustic_core::{
     BackupOptions, ErrorKind, ParentOptions, ReadSource, ReadSourceEntry, ReadSourceOpen,
@@ -31,6 +34,8 @@ use crate::repository::Repository;
 #[derive(Debug, Default)]
 pub struct Archive {
     items: Vec<Item>,
+    /// What the manifest presumes to be good.
+    verdicts: Vec<(PathBuf, IntegrityVerdict)>,
 }
 
 /// One node of the tree.
@@ -80,22 +85,21 @@ pub struct Label {
 impl Archive {
     /// Lays captures and manifest out as one tree. Where two sources took the same path, the first
     /// one counts.
-    pub fn new(
-        captures: impl IntoIterator<Item = Capture>,
-        home: &Path,
-        manifest: Vec<u8>,
-    ) -> Self {
+    pub fn new(captures: &[&Capture], home: &Path, manifest: Vec<u8>) -> Self {
         let mut items: BTreeMap<TreeOrder, Item> = BTreeMap::new();
-        for entry in captures.into_iter().flat_map(|c| c.entries) {
-            let content = match entry.content {
+        for entry in captures.iter().flat_map(|c| &c.entries) {
+            let content = match &entry.content {
                 Content::File { bytes, sha256 }
                 | Content::Database { bytes, sha256, .. }
-                | Content::Secret { bytes, sha256, .. } => ItemContent::File { bytes, sha256 },
+                | Content::Secret { bytes, sha256, .. } => ItemContent::File {
+                    bytes: bytes.clone(),
+                    sha256: *sha256,
+                },
                 Content::Dir => ItemContent::Dir,
                 Content::Symlink { target } => ItemContent::Symlink(target.into()),
             };
             items.entry(TreeOrder::of(&entry.path)).or_insert(Item {
-                path: entry.path,
+                path: entry.path.clone(),
                 metadata: entry.metadata,
                 content,
             });
@@ -120,14 +124,40 @@ impl Archive {
             },
         );
         add_folders(&mut items);
+        let verdicts = captures.iter().flat_map(|c| c.verdicts());
         Self {
             items: items.into_values().collect(),
+            verdicts: verdicts
+                .map(|(path, verdict)| (path.to_owned(), verdict.clone()))
+                .collect(),
         }
+    }
+
+    /// The same without the bytes: what a readback compares with, while the copies are removed.
+    #[must_use]
+    pub fn outline(&self) -> Self {
+        let mut outline = Self {
+            items: self.items.clone(),
+            verdicts: Vec::new(),
+        };
+        for item in &mut outline.items {
+            if let ItemContent::File { bytes, .. } = &mut item.content {
+                *bytes = bytes.outline();
+            }
+        }
+        outline
     }
 
     /// The nodes, folders before what is in them.
     pub fn items(&self) -> &[Item] {
         &self.items
+    }
+
+    /// Whether SQLite found something in a copy of which the manifest presumes that it is sound.
+    pub fn was_presumed_wrongly(&self) -> bool {
+        self.verdicts
+            .iter()
+            .any(|(_, verdict)| verdict.is_known_to_differ())
     }
 
     /// Bytes of all files.
@@ -152,6 +182,7 @@ impl Archive {
                 .enumerate()
                 .filter(|(_, i)| i.is_file())
                 .map(|(i, _)| i),
+            self.verdicts.clone(),
         );
         let saved = self.hand_over(repository, label);
         let failures = gate.failures();
@@ -404,39 +435,83 @@ struct GatedReader {
 }
 
 enum Feed {
-    Here(Hashing),
-    Ahead(mpsc::Receiver<io::Result<Piece>>),
+    Here(Box<Hashing>),
+    Ahead {
+        pieces: mpsc::Receiver<io::Result<Piece>>,
+        /// Chunks that were used up, to be filled again.
+        spare: mpsc::Sender<Vec<u8>>,
+    },
 }
 
 enum Piece {
     Chunk(Vec<u8>),
-    End(Sha256Hash),
+    /// The end, and whether all of it was what was captured.
+    End {
+        same: bool,
+    },
 }
 
-/// A reader that hashes what it hands out.
+/// A reader that compares what it hands out with what was captured.
 struct Hashing {
     reader: BytesReader,
-    hash: Sha256,
+    wanted: Wanted,
     path: PathBuf,
     offset: u64,
+}
+
+/// A hash on its way, and what it should come to.
+enum Wanted {
+    Checksum(Checksummer, Checksum),
+    Sha256(Sha256, Sha256Hash),
+}
+
+impl Wanted {
+    /// The checksum where there is one: it tells as much of a disk, and takes a tenth of the time.
+    fn of(bytes: &Bytes, sha256: Sha256Hash) -> Self {
+        match bytes.checksum() {
+            Some(checksum) => Self::Checksum(Checksummer::default(), checksum),
+            None => Self::Sha256(Sha256::new(), sha256),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Checksum(hash, _) => hash.update(bytes),
+            Self::Sha256(hash, _) => hash.update(bytes),
+        }
+    }
+
+    fn is_met(&self) -> bool {
+        match self {
+            Self::Checksum(hash, wanted) => hash.finish() == *wanted,
+            Self::Sha256(hash, wanted) => hash.clone().finalize()[..] == wanted.0,
+        }
+    }
 }
 
 impl Hashing {
     const CHUNK: usize = 1 << 20;
 
-    fn next(&mut self) -> io::Result<Piece> {
-        let mut chunk = Vec::new();
-        (&mut self.reader)
-            .take(Self::CHUNK as u64)
-            .read_to_end(&mut chunk)?;
+    /// The next chunk, in a buffer that is no longer used.
+    fn next(&mut self, mut chunk: Vec<u8>) -> io::Result<Piece> {
+        chunk.resize(Self::CHUNK, 0);
+        let mut filled = 0;
+        while filled < chunk.len() {
+            match self.reader.read(&mut chunk[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        chunk.truncate(filled);
         fault::on_read(&self.path, self.offset, &mut chunk)?;
         if chunk.is_empty() {
-            return Ok(Piece::End(Sha256Hash(
-                std::mem::take(&mut self.hash).finalize().into(),
-            )));
+            let same = self.wanted.is_met();
+            return Ok(Piece::End { same });
         }
         self.offset += chunk.len() as u64;
-        self.hash.update(&chunk);
+        self.wanted.update(&chunk);
         Ok(Piece::Chunk(chunk))
     }
 }
@@ -445,17 +520,18 @@ impl GatedReader {
     fn start(stream: GatedStream, reader: BytesReader) -> Self {
         let mut hashing = Hashing {
             reader,
-            hash: Sha256::new(),
+            wanted: Wanted::of(&stream.bytes, stream.sha256),
             path: stream.path.clone(),
             offset: 0,
         };
         let feed = if stream.bytes.len() < 8 * Hashing::CHUNK as u64 {
-            Feed::Here(hashing)
+            Feed::Here(Box::new(hashing))
         } else {
-            let (sender, receiver) = mpsc::sync_channel(2);
+            let (sender, pieces) = mpsc::sync_channel(2);
+            let (spare, spares) = mpsc::channel();
             thread::spawn(move || {
                 loop {
-                    let piece = hashing.next();
+                    let piece = hashing.next(spares.try_recv().unwrap_or_default());
                     let last = !matches!(piece, Ok(Piece::Chunk(_)));
                     // The engine may have given up: then nobody listens.
                     if sender.send(piece).is_err() || last {
@@ -463,7 +539,7 @@ impl GatedReader {
                     }
                 }
             });
-            Feed::Ahead(receiver)
+            Feed::Ahead { pieces, spare }
         };
         Self {
             stream,
@@ -479,11 +555,16 @@ impl GatedReader {
         if self.stream.gate.stop().is_set() {
             return Err(self.stream.fail("was stopped"));
         }
+        let used = std::mem::take(&mut self.chunk).into_inner();
         let piece = match &mut self.feed {
-            Feed::Here(hashing) => hashing.next(),
-            Feed::Ahead(receiver) => receiver
-                .recv()
-                .unwrap_or_else(|_| Err(io::Error::other("the reading thread ended"))),
+            Feed::Here(hashing) => hashing.next(used),
+            Feed::Ahead { pieces, spare } => {
+                // Nobody takes it where all is read already.
+                _ = spare.send(used);
+                pieces
+                    .recv()
+                    .unwrap_or_else(|_| Err(io::Error::other("the reading thread ended")))
+            }
         };
         let declared = self.stream.bytes.len();
         match piece {
@@ -501,14 +582,12 @@ impl GatedReader {
                 self.chunk = io::Cursor::new(chunk);
                 Ok(true)
             }
-            Ok(Piece::End(_)) if self.seen < declared => Err(self.stream.fail(format_args!(
+            Ok(Piece::End { .. }) if self.seen < declared => Err(self.stream.fail(format_args!(
                 "ended after {} of {declared} bytes",
                 self.seen
             ))),
-            Ok(Piece::End(hash)) if hash != self.stream.sha256 => {
-                Err(self.stream.fail("is not what was captured"))
-            }
-            Ok(Piece::End(_)) => {
+            Ok(Piece::End { same: false }) => Err(self.stream.fail("is not what was captured")),
+            Ok(Piece::End { same: true }) => {
                 self.stream.gate.whole(self.stream.index);
                 Ok(false)
             }

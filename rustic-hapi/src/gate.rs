@@ -1,6 +1,6 @@
 //! The commit gate stands between the engine and the backend. It knows what a snapshot is to hold,
 //! watches every stream of it, and refuses the snapshot file, which the engine writes last, unless
-//! every stream ended whole.
+//! every stream ended whole and every check agreed with what the manifest says of it.
 //!
 //! The engine itself logs a source that fails as "ignoring error" and saves the snapshot without
 //! it. With the gate such a run ends in an error and leaves the repository as it was, some
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hapi_sources::Stop;
+use hapi_sources::{Integrity, IntegrityVerdict, Stop};
 use rustic_core::{
     BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
 };
@@ -54,6 +54,8 @@ impl fmt::Debug for Gate {
 struct GateState {
     /// Streams that must end whole before a snapshot may be written; `None` outside a run.
     open: Option<BTreeSet<usize>>,
+    /// What SQLite's checks must have found nothing in, where the manifest presumes that.
+    verdicts: Vec<(PathBuf, IntegrityVerdict)>,
     failures: Vec<String>,
     written: Written,
     /// When [`Gate::may_delete`] last looked.
@@ -79,10 +81,16 @@ impl Gate {
         }
     }
 
-    /// A snapshot of `streams` streams begins.
-    pub fn begin(&self, streams: impl IntoIterator<Item = usize>) {
+    /// A snapshot of these streams begins, whose manifest presumes that these verdicts, some of them
+    /// still to come, are good.
+    pub fn begin(
+        &self,
+        streams: impl IntoIterator<Item = usize>,
+        verdicts: Vec<(PathBuf, IntegrityVerdict)>,
+    ) {
         *self.state() = GateState {
             open: Some(streams.into_iter().collect()),
+            verdicts,
             ..GateState::default()
         };
     }
@@ -124,16 +132,24 @@ impl Gate {
     }
 
     fn verdict(&self) -> Result<(), String> {
-        let state = self.state();
-        if let Some(failure) = state.failures.first() {
-            return Err(failure.clone());
+        let verdicts = {
+            let state = self.state();
+            if let Some(failure) = state.failures.first() {
+                return Err(failure.clone());
+            }
+            match &state.open {
+                None => return Err("no run is under way".to_owned()),
+                Some(open) if open.is_empty() => {}
+                Some(open) => return Err(format!("{} streams did not end whole", open.len())),
+            }
+            state.verdicts.clone()
+        };
+        for (path, verdict) in verdicts {
+            if verdict.wait() != Ok(Integrity::Ok) {
+                return Err(format!("`{}` is not sound, as presumed", path.display()));
+            }
         }
-        match &state.open {
-            None => return Err("no run is under way".to_owned()),
-            Some(open) if open.is_empty() => {}
-            Some(open) => return Err(format!("{} streams did not end whole", open.len())),
-        }
-        drop(state);
+        // Last of all, and with little time to the snapshot.
         self.confirm()
     }
 

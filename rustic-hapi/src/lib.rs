@@ -17,6 +17,7 @@ pub mod demo;
 mod destination;
 mod disk;
 pub mod doctor;
+mod draft;
 pub mod drill;
 pub mod drill_history;
 pub mod env;

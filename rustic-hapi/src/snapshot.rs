@@ -4,26 +4,28 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{
-    Capture, CaptureError, Capturer, Kind, Note, SecretCache, Sha256Hash, Staging, Stop,
-};
+use hapi_sources::{Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop};
 
-use crate::archive::{Archive, Label};
+use crate::archive::Label;
 use crate::collisions;
 use crate::destination;
 use crate::disk::{self, Relation};
+use crate::draft;
 use crate::error::{Error, Exit};
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
-use crate::profile::{Profile, Series, SeriesSource};
+use crate::profile::{Profile, Rhythm, Series, SeriesSource};
 use crate::readback;
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
-use crate::repository_lock::{Mode, SHARED_WAIT};
+use crate::repository_lock::{Held, Mode, SHARED_WAIT};
 use crate::retention;
 use crate::runs;
 use crate::slots;
@@ -75,19 +77,17 @@ pub fn run(
     let (staging, was_killed) = fresh_staging(profile, ui)?;
     destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;
-    let repository = Repository::open(profile, stop, ui.clone())?;
-    // Nobody may prune what this run relies on until it is read back.
-    let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
-    let (files, unreadable) = match repository.snapshots() {
-        Ok(files) => (files, None),
-        // One that is torn keeps nothing from being added; retention does not go on with half a list. That
-        // the list cannot be had is another matter: much is decided by it.
-        Err(error @ Error::UnreadableSnapshots { .. }) => {
-            (repository.readable_snapshots()?.0, Some(error))
-        }
-        Err(error) => return Err(error),
-    };
-    let history = history::ours(&files, profile);
+    let (opened, mut ahead) = beside(
+        stop,
+        || Opened::new(profile, request, stop, ui),
+        |stop| capture_ahead(profile, request, now, &staging, &stop, ui),
+    )?;
+    let Opened {
+        repository,
+        lock,
+        history,
+        unreadable,
+    } = opened;
     // The first upload may take days; after it, much less has to go.
     if history.iter().any(Snapshot::is_complete) {
         stop.set_at(started + profile.limits.total);
@@ -105,16 +105,20 @@ pub fn run(
     {
         let sources = chosen(profile, request, series);
         let time = now + TimeDelta::milliseconds(nth as i64);
-        let taken = take(
+        let run = Run {
             profile,
             request,
-            &repository,
-            &history,
+            repository: &repository,
+            history: &history,
+            staging: &staging,
+            ui,
+        };
+        let taken = take(
+            &run,
             series,
             &sources,
             time,
-            &staging,
-            ui,
+            ahead.take_if(|a| a.0 == series.name),
         );
         match taken {
             Ok(None) => ui.step(format_args!("{}: nothing of it exists here", series.name)),
@@ -145,6 +149,88 @@ pub fn run(
         }
     }
     Ok(report)
+}
+
+/// A repository to write to, and what is in it.
+struct Opened {
+    repository: Repository,
+    /// Nobody may prune what this run relies on until it is read back.
+    lock: Held,
+    history: Vec<Snapshot>,
+    /// Why some of the snapshot files could not be read.
+    unreadable: Option<Error>,
+}
+
+impl Opened {
+    fn new(profile: &Profile, request: &Request, stop: &Stop, ui: &Ui) -> Result<Self, Error> {
+        let repository = Repository::open(profile, stop, ui.clone())?;
+        let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
+        let (files, unreadable) = match repository.snapshots() {
+            Ok(files) => (files, None),
+            // One that is torn keeps nothing from being added; retention does not go on with half a list.
+            // That the list cannot be had is another matter: much is decided by it.
+            Err(error @ Error::UnreadableSnapshots { .. }) => {
+                (repository.readable_snapshots()?.0, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            history: history::ours(&files, profile),
+            repository,
+            lock,
+            unreadable,
+        })
+    }
+}
+
+/// What each source of a series brought.
+type Captured = Vec<Result<Capture, CaptureError>>;
+
+/// A series, and what was captured of it before it was its turn.
+type Ahead = (String, Result<Captured, Error>);
+
+/// Does two things at once. The second is given up when the first fails.
+fn beside<A, B: Send>(
+    stop: &Stop,
+    first: impl FnOnce() -> Result<A, Error>,
+    second: impl FnOnce(Stop) -> Option<B> + Send,
+) -> Result<(A, Option<B>), Error> {
+    let given_up = Arc::new(AtomicBool::new(false));
+    let stop = stop.clone().or(Arc::clone(&given_up));
+    thread::scope(|scope| {
+        let second = scope.spawn(move || second(stop));
+        let first = first().inspect_err(|_| given_up.store(true, Ordering::SeqCst))?;
+        // What panicked did nothing, and will say so where it is needed.
+        Ok((first, second.join().ok().flatten()))
+    })
+}
+
+/// Captures the main series, which every run takes, whatever the repository holds.
+fn capture_ahead(
+    profile: &Profile,
+    request: &Request,
+    now: DateTime<Local>,
+    staging: &Staging,
+    stop: &Stop,
+    ui: &Ui,
+) -> Option<Ahead> {
+    let main = profile.series.first()?;
+    if main.rhythm != Rhythm::EveryRun || !request.only.is_empty() {
+        return None;
+    }
+    let sources = chosen(profile, request, main);
+    let captured = capture(profile, &sources, now, staging, stop, ui);
+    Some((main.name.clone(), captured))
+}
+
+/// What the steps of all series share.
+struct Run<'a> {
+    profile: &'a Profile,
+    request: &'a Request,
+    repository: &'a Repository,
+    history: &'a [Snapshot],
+    staging: &'a Staging,
+    ui: &'a Ui,
 }
 
 /// A series that was taken.
@@ -185,107 +271,112 @@ pub struct Saved {
 
 /// sources → captures → manifest → archive → snapshot → read back, for one series; `None` where
 /// nothing of it exists and nothing has to.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "the steps of one series share the run's whole state"
-)]
+///
+/// The archive begins while SQLite still checks the copies, as if it found nothing. The gate waits for
+/// its verdict, and where that is another, all is drawn up and written once more.
 fn take(
-    profile: &Profile,
-    request: &Request,
-    repository: &Repository,
-    history: &[Snapshot],
+    run: &Run<'_>,
     series: &Series,
     sources: &[SeriesSource],
     time: DateTime<Local>,
-    staging: &Staging,
-    ui: &Ui,
+    ahead: Option<Ahead>,
 ) -> Result<Option<Taken>, Error> {
-    if repository.gate().stop().is_set() {
+    let stop = run.repository.gate().stop();
+    if stop.is_set() {
         return Err(CaptureError::Stopped.into());
     }
     let clock = Instant::now();
-    let mut captured = capture(
-        profile,
-        sources,
-        time,
-        staging,
-        repository.gate().stop(),
-        ui,
-    )?;
-    ui.step(format_args!(
-        "{}: captured after {:.1?}",
-        series.name,
-        clock.elapsed()
-    ));
-    collisions::settle(&mut captured, &profile.home.join(manifest::FILE_NAME));
-    let manifest = Manifest::of(profile, &series.name, sources, &captured);
-    let captures: Vec<Capture> = captured.into_iter().filter_map(Result::ok).collect();
-    if !something_was_captured(&series.name, &manifest, &captures)? {
+    let step = |what| {
+        run.ui.step(format_args!(
+            "{}: {what} after {:.1?}",
+            series.name,
+            clock.elapsed()
+        ))
+    };
+    let mut captured = match ahead {
+        Some((_, captured)) => captured?,
+        None => capture(run.profile, sources, time, run.staging, stop, run.ui)?,
+    };
+    step("captured");
+    collisions::settle(&mut captured, &run.profile.home.join(manifest::FILE_NAME));
+    if run.request.dry_run {
+        captured = concluded(captured, stop)?;
+    }
+    let draft = |captured: &[_]| {
+        draft::of(
+            run.profile,
+            run.request,
+            run.history,
+            series,
+            sources,
+            time,
+            captured,
+        )
+    };
+    let Some((mut taken, mut archive)) = draft(&captured)? else {
         return Ok(None);
+    };
+    if run.request.dry_run {
+        return Ok(Some(taken));
     }
-
-    let bytes = manifest.to_bytes();
-    let description = manifest.describe(&bytes);
-    let before = baseline(profile, history, &series.name, &time);
-    let may_lose = profile.alarms.shrink;
-    let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description, may_lose));
-    // The snapshot before this one, whatever it is like: what it told need not be told again.
-    let latest = history
-        .iter()
-        .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
-    let shrunk_before = latest.is_some_and(|s| s.has(SHRUNK));
-    let quiet = gone_quiet(&description, latest, time, profile.alarms.quiet);
-    let tags = tags(request, series, &manifest, shrunk.is_some());
-    let quotes = quotes(&captures);
-    let archive = Archive::new(captures, &profile.home, bytes);
-
-    let mut snapshot = None;
-    if !request.dry_run {
-        let label = Label {
-            host: profile.host.clone(),
-            home: profile.home.clone(),
-            tags: tags.clone(),
-            description: serde_json::to_string(&description).unwrap_or_default(),
-            time: history::to_jiff(&time),
-            keep_until: request
-                .keep_hours
-                .map(|hours| history::to_jiff(&(time + TimeDelta::hours(i64::from(hours))))),
+    let mut written = archive.write(run.repository, &label(run, &taken, time));
+    if written.is_err() && archive.was_presumed_wrongly() {
+        step("found unsound, and is written anew as such");
+        captured = concluded(captured, stop)?;
+        let Some(again) = draft(&captured)? else {
+            return Ok(None);
         };
-        let (file, written) = archive.write(repository, &label)?;
-        ui.step(format_args!(
-            "{}: written after {:.1?}",
-            series.name,
-            clock.elapsed()
-        ));
-        readback::prove(repository, &file, &archive, &written)?;
-        ui.step(format_args!(
-            "{}: read back after {:.1?}",
-            series.name,
-            clock.elapsed()
-        ));
-        let tree = file.tree.to_hex().to_string();
-        snapshot = Some(Saved {
-            id: file.id.to_hex().to_string(),
-            added: file.summary.as_ref().map_or(0, |s| s.data_added_packed),
-            bytes: archive.bytes(),
-            unchanged: history
-                .iter()
-                .rev()
-                .find(|s| s.series == series.name && s.time <= time)
-                .is_some_and(|s| s.tree == tree),
-        });
+        (taken, archive) = again;
+        written = archive.write(run.repository, &label(run, &taken, time));
     }
-    Ok(Some(Taken {
-        manifest,
-        description,
-        tags,
-        snapshot,
-        quotes,
-        before: before.and_then(|b| b.description.clone()),
-        shrunk,
-        shrunk_before,
-        quiet,
-    }))
+    let (file, written) = written?;
+    step("written");
+    // It takes a moment to remove a gigabyte, and the readback wants none of it.
+    let outline = archive.outline();
+    thread::scope(|scope| {
+        scope.spawn(|| drop((captured, archive)));
+        readback::prove(run.repository, &file, &outline, &written)
+    })?;
+    step("read back");
+    let tree = file.tree.to_hex().to_string();
+    taken.snapshot = Some(Saved {
+        id: file.id.to_hex().to_string(),
+        added: file.summary.as_ref().map_or(0, |s| s.data_added_packed),
+        bytes: outline.bytes(),
+        unchanged: run
+            .history
+            .iter()
+            .rev()
+            .find(|s| s.series == series.name && s.time <= time)
+            .is_some_and(|s| s.tree == tree),
+    });
+    Ok(Some(taken))
+}
+
+/// What the snapshot of a series is called.
+fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
+    let keep = run.request.keep_hours;
+    Label {
+        host: run.profile.host.clone(),
+        home: run.profile.home.clone(),
+        tags: taken.tags.clone(),
+        description: serde_json::to_string(&taken.description).unwrap_or_default(),
+        time: history::to_jiff(&time),
+        keep_until: keep
+            .map(|hours| history::to_jiff(&(time + TimeDelta::hours(i64::from(hours))))),
+    }
+}
+
+/// The captures with all that SQLite has to say of them.
+fn concluded(captured: Captured, stop: &Stop) -> Result<Captured, Error> {
+    let captured = captured
+        .into_iter()
+        .map(|capture| capture.and_then(Capture::conclude))
+        .collect();
+    match stop.is_set() {
+        true => Err(CaptureError::Stopped.into()),
+        false => Ok(captured),
+    }
 }
 
 /// Captures the sources of one series. What each one brought is returned; an error is one that
@@ -297,7 +388,7 @@ fn capture(
     staging: &Staging,
     stop: &Stop,
     ui: &Ui,
-) -> Result<Vec<Result<Capture, CaptureError>>, Error> {
+) -> Result<Captured, Error> {
     let cache = SecretCache::open(&profile.state.join("secrets"));
     if let Err(error) = &cache {
         ui.warn(format_args!(
@@ -311,6 +402,7 @@ fn capture(
         .recipients(profile.recipients.as_ref())
         .secret_cache(cache.as_ref().ok())
         .observer(ui)
+        .presume_sound(true)
         .stop(stop.clone())
         .now(SystemTime::from(time));
     let mut capturer = capturer.keep_out(own_places(profile));
@@ -364,34 +456,6 @@ fn go_on_where_it_broke_off(repository: &Repository, stop: &Stop, ui: &Ui) -> Re
         }
         Ok(()) => Ok(()),
     }
-}
-
-/// Whether there is anything to write; that nothing could be captured is an error.
-fn something_was_captured(
-    series: &str,
-    manifest: &Manifest,
-    captures: &[Capture],
-) -> Result<bool, Error> {
-    if captures.iter().any(|c| !c.entries.is_empty()) {
-        return Ok(true);
-    }
-    let failures: Vec<String> = manifest
-        .sources
-        .iter()
-        .flat_map(|s| {
-            s.failures
-                .iter()
-                .map(|f| format!("{}: {}", s.name, f.error))
-        })
-        .collect();
-    // An empty glob is a state worth a snapshot; sources that are all absent are not.
-    if failures.is_empty() {
-        return Ok(captures.iter().any(|c| !c.absent));
-    }
-    Err(Error::NothingCaptured {
-        series: series.to_owned(),
-        failures,
-    })
 }
 
 impl Request {
@@ -508,124 +572,6 @@ fn chosen(profile: &Profile, request: &Request, series: &Series) -> Vec<SeriesSo
         .filter(|s| s.series == series.name)
         .filter(|s| request.only.is_empty() || request.only.contains(&s.source.name))
         .cloned()
-        .collect()
-}
-
-fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
-    let mut tags = vec![series.name.clone()];
-    let conditions = [
-        (!manifest.is_complete(), PARTIAL),
-        (manifest.is_damaged(), DAMAGED),
-        (shrunk, SHRUNK),
-        (!request.only.is_empty(), ONLY),
-    ];
-    tags.extend(
-        conditions
-            .iter()
-            .filter(|(holds, _)| *holds)
-            .map(|(_, tag)| (*tag).to_owned()),
-    );
-    tags.extend(request.tag.clone());
-    tags
-}
-
-/// The snapshot that a new one is compared with: the last that is sound or accepted.
-fn baseline<'a>(
-    profile: &Profile,
-    history: &'a [Snapshot],
-    series: &str,
-    now: &DateTime<Local>,
-) -> Option<&'a Snapshot> {
-    history
-        .iter()
-        .rev()
-        .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some() && s.time <= *now)
-        .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
-}
-
-/// Says what lost more than it may of its rows, files or bytes, if something did. A handful is no
-/// evidence.
-fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<String> {
-    const TOO_FEW_TO_TELL: u64 = 10;
-    const TOO_SMALL_TO_TELL: u64 = 256 << 10;
-    #[allow(clippy::cast_precision_loss, reason = "a part of it is what counts")]
-    let shrank = |was: u64, is: u64| (is as f64) < (was as f64) * (1.0 - may_lose);
-    for (name, old) in before.sources.iter().filter(|(_, s)| s.outcome.is_sound()) {
-        // A source that failed is told as such; one that left the profile is not missed.
-        let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
-            continue;
-        };
-        for (table, was) in &old.rows {
-            let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
-            if was >= TOO_FEW_TO_TELL && shrank(was, is.unwrap_or(0)) {
-                return Some(format!(
-                    "table {table} of {name} went from {was} to {} rows",
-                    is.unwrap_or(0)
-                ));
-            }
-        }
-        if source.kind == Kind::Dir
-            && old.files >= TOO_FEW_TO_TELL
-            && shrank(old.files, source.files)
-        {
-            return Some(format!(
-                "{name} went from {} to {} files",
-                old.files, source.files
-            ));
-        }
-        // A VACUUM makes a database smaller, too: its rows would still be there.
-        if source.kind == Kind::Sqlite
-            && source.rows.values().all(Option::is_none)
-            && old.bytes >= TOO_SMALL_TO_TELL
-            && shrank(old.bytes, source.bytes)
-        {
-            return Some(format!(
-                "{name} went from {} to {} bytes",
-                old.bytes, source.bytes
-            ));
-        }
-    }
-    None
-}
-
-/// Databases whose newest row has been the newest for longer than it should: is it still the one that
-/// the hub uses? Told when it comes to that, and again after as long a time, not by each run.
-fn gone_quiet(
-    description: &Description,
-    before: Option<&Snapshot>,
-    now: DateTime<Local>,
-    quiet: TimeDelta,
-) -> Vec<String> {
-    let mut told = Vec::new();
-    for (name, source) in &description.sources {
-        let newest = source.newest.values().flatten();
-        let Some(newest) = newest.filter_map(crate::report::as_time).max() else {
-            continue;
-        };
-        let periods = |at: DateTime<chrono::Utc>| {
-            (at - newest)
-                .num_minutes()
-                .div_euclid(quiet.num_minutes().max(1))
-        };
-        let at_last = before.map_or(0, |s| periods(s.time.to_utc()));
-        if periods(now.to_utc()) > at_last.max(0) {
-            told.push(format!(
-                "the newest row of {name} is {} old: is it the database that the hub uses?",
-                crate::report::age(now.to_utc() - newest)
-            ));
-        }
-    }
-    told
-}
-
-fn quotes(captures: &[Capture]) -> Vec<(String, Sha256Hash)> {
-    captures
-        .iter()
-        .flat_map(|c| &c.notes)
-        .filter_map(|note| match note {
-            Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
-            _ => None,
-        })
         .collect()
 }
 

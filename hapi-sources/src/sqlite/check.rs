@@ -1,6 +1,6 @@
 //! What is known of a database at rest: SQLite's own check, counts, and the file's hash.
 //!
-//! The check runs beside hash and counts, each on its own read-only handle: it is the slower half.
+//! The check runs beside everything else, on a read-only handle of its own: it is the slower part.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,24 +18,23 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Statement};
 use sha2::{Digest, Sha256};
 
-use crate::capture::{Capturer, DatabaseFacts, Integrity, Sha256Hash, Stop};
-use crate::error::CaptureError;
-use crate::source::{Column, IntegrityCheck, Source};
+use crate::capture::{DatabaseFacts, Integrity, Sha256Hash, Stop};
+use crate::checksum::{Checksum, Checksummer};
+use crate::source::{Column, IntegrityCheck};
 
 /// Findings that are kept; the first ones tell.
 const FINDINGS: usize = 20;
 /// Virtual-machine steps between two looks at the stop flag.
 const STEPS: i32 = 100_000;
-/// In KiB: large, since indexes are compared with their tables in random order, and within what the
-/// opening of a repository (scrypt, 128 MiB) takes anyway. Without mmap: mapped pages count as this
-/// process's memory, a file's cache does not.
-const CACHE: i32 = 128 << 10;
+/// In KiB: indexes are compared with their tables in random order, and so large a part of them is
+/// wanted again. Without mmap: mapped pages count as this process's memory, a file's cache does not, and
+/// a disk's error would be a signal.
+const CACHE: i32 = 64 << 10;
 
 /// What to look for in a database.
 pub(super) struct Wanted<'a> {
     pub(super) count: &'a [String],
     pub(super) newest: &'a [Column],
-    pub(super) check: IntegrityCheck,
 }
 
 /// Why a look came to nothing.
@@ -45,57 +44,52 @@ pub(super) enum Failed {
     Sqlite(rusqlite::Error),
 }
 
-/// What is known of a capture's own copy.
-pub(super) fn check(
-    c: &Capturer<'_>,
-    source: &Source,
-    live: &Path,
-    copy: &Path,
-) -> Result<(Sha256Hash, DatabaseFacts), CaptureError> {
-    let wanted = Wanted {
-        count: &source.count,
-        newest: &source.newest,
-        check: source.integrity,
-    };
-    match look(copy, &wanted, &c.stop) {
-        Ok((sha256, _, facts)) => Ok((sha256, facts)),
-        Err(Failed::Stopped) => Err(CaptureError::Stopped),
-        Err(Failed::Read(e)) => Err(c.staging.write_error(e, 0).into()),
-        Err(Failed::Sqlite(e)) => Err(CaptureError::Sqlite {
-            path: live.to_owned(),
-            reason: format!("checking the copy: {e}"),
-        }),
-    }
-}
-
-/// Hash, length and facts of a database that no one changes meanwhile.
+/// Hash, length and facts of a database that no one changes meanwhile, SQLite's check among them.
 pub(super) fn look(
     copy: &Path,
     wanted: &Wanted<'_>,
+    check: IntegrityCheck,
     stop: &Stop,
 ) -> Result<(Sha256Hash, u64, DatabaseFacts), Failed> {
     let (verdict, facts) = thread::scope(|scope| {
-        let facts = scope.spawn(|| {
-            let (sha256, header, len) = hash(copy, stop)?;
-            let facts = facts(copy, wanted, stop, &header, len);
-            Ok::<_, io::Error>((sha256, len, facts))
-        });
-        (integrity(copy, wanted.check, stop), facts.join())
+        let facts = scope.spawn(|| presumed(copy, wanted, stop));
+        (integrity(copy, check, stop), facts.join())
     });
+    let broken = || Failed::Read(io::Error::other("the thread that hashes it panicked"));
+    let (hashed, mut facts) = facts.unwrap_or_else(|_| Err(broken()))?;
+    facts.judge(verdict?);
+    Ok((hashed.sha256, hashed.len, facts))
+}
+
+/// The same without SQLite's check: as if that found nothing.
+pub(super) fn presumed(
+    copy: &Path,
+    wanted: &Wanted<'_>,
+    stop: &Stop,
+) -> Result<(Hashed, DatabaseFacts), Failed> {
+    let (hashed, facts) = thread::scope(|scope| {
+        let facts = scope.spawn(|| facts(copy, wanted, stop));
+        (hash(copy, stop), facts.join())
+    });
+    let broken = || {
+        Err(Failed::Read(io::Error::other(
+            "the thread that counts panicked",
+        )))
+    };
+    let (hashed, facts) = (
+        hashed.map_err(Failed::Read)?,
+        facts.unwrap_or_else(|_| broken()),
+    );
     if stop.is_set() {
         return Err(Failed::Stopped);
     }
-    let broken = || io::Error::other("the thread that hashes it panicked");
-    let (sha256, len, facts) = facts
-        .unwrap_or_else(|_| Err(broken()))
-        .map_err(Failed::Read)?;
-    let mut facts = facts.map_err(Failed::Sqlite)?;
-    facts.integrity = verdict.map_err(Failed::Sqlite)?;
+    let mut facts = facts?;
+    let len = hashed.len;
     // SQLite reads what is missing of the last page as zeros, and may find nothing wrong.
     if len.checked_rem(u64::from(facts.page_size)).unwrap_or(0) != 0 {
         facts.add_damage("the file ends within a page".to_owned());
     }
-    Ok((sha256, len, facts))
+    Ok((hashed, facts))
 }
 
 /// The names of its tables, as far as the schema can be read.
@@ -134,30 +128,53 @@ fn immutable(copy: &Path) -> String {
     uri + "?immutable=1"
 }
 
-/// Hash, header and length of the copy.
-fn hash(copy: &Path, stop: &Stop) -> io::Result<(Sha256Hash, [u8; 100], u64)> {
+/// What one reading of a whole file gives.
+pub(super) struct Hashed {
+    pub(super) sha256: Sha256Hash,
+    pub(super) checksum: Checksum,
+    pub(super) len: u64,
+}
+
+fn hash(copy: &Path, stop: &Stop) -> io::Result<Hashed> {
     let file = File::open(copy)?;
-    let mut header = [0; 100];
     let mut buffer = vec![0; 1 << 20];
-    let (mut hash, mut at) = (Sha256::new(), 0);
+    let (mut hash, mut checksum, mut at) = (Sha256::new(), Checksummer::default(), 0);
     while !stop.is_set() {
         let n = file.read_at(&mut buffer, at)?;
         if n == 0 {
             break;
         }
-        if at == 0 && n >= header.len() {
-            header.copy_from_slice(&buffer[..100]);
-        }
         hash.update(&buffer[..n]);
+        checksum.update(&buffer[..n]);
         stop.progressed();
         at += n as u64;
     }
-    Ok((Sha256Hash(hash.finalize().into()), header, at))
+    Ok(Hashed {
+        sha256: Sha256Hash(hash.finalize().into()),
+        checksum: checksum.finish(),
+        len: at,
+    })
 }
 
 /// Everything but the verdict. Fields of the header come from the file itself (offsets after
 /// <https://sqlite.org/fileformat2.html>): they are there however damaged the rest is.
-fn facts(
+fn facts(copy: &Path, wanted: &Wanted<'_>, stop: &Stop) -> Result<DatabaseFacts, Failed> {
+    let (header, len) = header(copy).map_err(Failed::Read)?;
+    facts_by(copy, wanted, stop, &header, len).map_err(Failed::Sqlite)
+}
+
+/// The header of the copy, zeros where it is shorter, and its length.
+fn header(copy: &Path) -> io::Result<([u8; 100], u64)> {
+    let file = File::open(copy)?;
+    let len = file.metadata()?.len();
+    let mut header = [0; 100];
+    if len >= header.len() as u64 {
+        file.read_exact_at(&mut header, 0)?;
+    }
+    Ok((header, len))
+}
+
+fn facts_by(
     copy: &Path,
     wanted: &Wanted<'_>,
     stop: &Stop,
@@ -257,7 +274,19 @@ struct Tally {
 
 /// Rows are findings, and so is an error that says that the file is malformed. Any other error is
 /// not damage: an unknown collation or function, say, keeps SQLite from even preparing the check.
-fn integrity(copy: &Path, check: IntegrityCheck, stop: &Stop) -> rusqlite::Result<Integrity> {
+pub(super) fn integrity(
+    copy: &Path,
+    check: IntegrityCheck,
+    stop: &Stop,
+) -> Result<Integrity, Failed> {
+    let verdict = checked(copy, check, stop);
+    match stop.is_set() {
+        true => Err(Failed::Stopped),
+        false => verdict.map_err(Failed::Sqlite),
+    }
+}
+
+fn checked(copy: &Path, check: IntegrityCheck, stop: &Stop) -> rusqlite::Result<Integrity> {
     let pragma = match check {
         IntegrityCheck::Full => "integrity_check",
         IntegrityCheck::Quick => "quick_check",
@@ -381,5 +410,20 @@ impl DatabaseFacts {
             all.append(findings);
         }
         self.integrity = Integrity::Damaged { findings: all };
+    }
+
+    /// Takes SQLite's verdict into account, beside findings of our own.
+    pub(crate) fn judge(&mut self, verdict: Integrity) {
+        self.integrity = match (
+            std::mem::replace(&mut self.integrity, Integrity::Ok),
+            verdict,
+        ) {
+            (Integrity::Damaged { findings: mut ours }, Integrity::Damaged { findings }) => {
+                ours.extend(findings);
+                Integrity::Damaged { findings: ours }
+            }
+            (ours @ Integrity::Damaged { .. }, _) => ours,
+            (_, verdict) => verdict,
+        };
     }
 }

@@ -34,12 +34,8 @@ pub fn examine(
     stop: &Stop,
 ) -> Result<(Sha256Hash, u64, DatabaseFacts), ExamineError> {
     let real = at_rest(path)?;
-    let wanted = Wanted {
-        count,
-        newest,
-        check,
-    };
-    check::look(&real, &wanted, stop).map_err(|e| failed(path, e))
+    let wanted = Wanted { count, newest };
+    check::look(&real, &wanted, check, stop).map_err(|e| failed(path, e))
 }
 
 /// The names of the tables of such a file, sorted, without SQLite's own: what [`examine`] may count.
