@@ -54,6 +54,11 @@ pub fn chunk_size_for(database_bytes: u64) -> u64 {
     }
 }
 
+/// Bytes a pack, to begin with; the engine lets packs grow with the repository. Half a day's use is
+/// some 30 MB, and the engine's own 32 MiB would send nothing before all of it was found: on a slow link
+/// the upload goes on beside the archive. Several packs are in flight, and in memory, at once.
+const PACK_SIZE: u64 = 8 << 20;
+
 impl Repository {
     /// Opens the profile's repository with the password in its file.
     ///
@@ -160,6 +165,7 @@ impl Repository {
             .set_version(2u32)
             .set_chunker(Chunker::FixedSize)
             .set_chunk_size(bytesize(chunk_size))
+            .set_datapack_size(bytesize(PACK_SIZE))
             .set_extra_verify(true);
         let inner = handle
             .init(
