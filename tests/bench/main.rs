@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! cargo bench -p rustic-hapi --bench bench -- [--size 1GB] [--shape plain|search|both]
-//!     [--rounds 5] [--integrity full|quick] [--server] [--rate 10MB] [--memory] [--keep]
-//!     [--json FILE]
+//!     [--rounds 5] [--integrity full|quick] [--server] [--rate 10MB] [--all] [--days 60]
+//!     [--files] [--memory] [--keep] [--json FILE]
 //! ```
 //!
 //! Whole processes are measured: wall time here, processor time and peak memory by GNU time, growth
@@ -12,6 +12,10 @@
 //! order; between the rounds the hub, which stays open as a real one does, adds half a day's
 //! messages one commit at a time. Nothing is asserted: what counts are the ratios, and those
 //! depend on the machine too.
+//!
+//! `--all` adds what is not of every day: nothing changed, every row rewritten, `VACUUM`, how a writer
+//! feels a snapshot, and what copying, hashing and compressing cost by themselves. `--days` simulates so
+//! many days of two runs and compares the last week with the first. `--files` is WAV and Markdown.
 //!
 //! With `--server` both write to one `rclone serve restic` on loopback; with `--rate` that lets so much
 //! through a second.
@@ -26,6 +30,9 @@
     reason = "a table for whoever waits for it"
 )]
 
+mod limits;
+mod writer;
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -37,7 +44,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hapi_sources::IntegrityCheck;
-use rustic_hapi::synthetic::{Hub, Shape};
+use rustic_hapi::synthetic::{Hub, Shape, write_notes, write_wav};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -63,8 +70,17 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let mut results = Vec::new();
+    if options.files {
+        results.push(files(options)?);
+    }
     for &shape in &options.shapes {
-        if options.memory {
+        if options.files {
+            break;
+        }
+        if let Some(days) = options.days {
+            let size = options.size.unwrap_or(GB / 100);
+            results.push(Race::prepare(options, shape, size)?.days(days)?);
+        } else if options.memory {
             for size in options.size.map_or(vec![GB, 4 * GB], |size| vec![size]) {
                 results.push(Race::prepare(options, shape, size)?.memory()?);
             }
@@ -73,7 +89,8 @@ fn run(options: &Options) -> Result<()> {
                 Shape::Plain => GB,
                 Shape::Search => 6 * GB / 10,
             });
-            results.push(Race::prepare(options, shape, size)?.side_by_side(options.rounds)?);
+            let race = Race::prepare(options, shape, size)?;
+            results.push(race.side_by_side(options.rounds, options.all)?);
         }
     }
     if let Some(file) = &options.json {
@@ -92,6 +109,10 @@ struct Options {
     /// Over a server, and how many bytes a second it lets through.
     server: Option<Option<u64>>,
     memory: bool,
+    /// What is not of every day, too.
+    all: bool,
+    days: Option<u32>,
+    files: bool,
     keep: bool,
     json: Option<PathBuf>,
 }
@@ -105,6 +126,9 @@ impl Options {
             integrity: IntegrityCheck::Full,
             server: None,
             memory: false,
+            all: false,
+            days: None,
+            files: false,
             keep: false,
             json: None,
         };
@@ -129,6 +153,9 @@ impl Options {
                 "--server" => options.server = options.server.or(Some(None)),
                 "--rate" => options.server = Some(Some(parse_size(value()?)?)),
                 "--memory" => options.memory = true,
+                "--all" => options.all = true,
+                "--days" => options.days = Some(value()?.parse()?),
+                "--files" => options.files = true,
                 "--keep" => options.keep = true,
                 "--json" => options.json = Some(from_workspace(value()?)),
                 other => return Err(format!("no such option: `{other}`").into()),
@@ -138,7 +165,7 @@ impl Options {
             return Err("`--rounds` must be at least 1".into());
         }
         if options.shapes.is_empty() {
-            options.shapes = match options.memory {
+            options.shapes = match options.memory || options.days.is_some() {
                 true => vec![Shape::Plain],
                 false => vec![Shape::Plain, Shape::Search],
             };
@@ -187,9 +214,18 @@ struct Race {
     hub: Hub,
     /// Before the folder that it serves.
     server: Option<Server>,
+    /// What restic takes besides the database.
+    more: &'static str,
     /// Removed with everything in it at the end.
     dir: tempfile::TempDir,
 }
+
+/// Changes that are not of every day.
+const SELDOM: [(&str, &str); 3] = [
+    ("same", "SELECT 1"),
+    ("migrate", "UPDATE messages SET seq = seq + 1"),
+    ("vacuum", "VACUUM"),
+];
 
 /// What one run cost.
 struct Cost {
@@ -224,6 +260,7 @@ impl Race {
                 .server
                 .map(|rate| Server::start(dir.path(), rate))
                 .transpose()?,
+            more: "",
             dir,
         };
         race.init(options.integrity)?;
@@ -278,7 +315,7 @@ integrity = {integrity}
     }
 
     /// The first snapshot, then one after each half day's use.
-    fn side_by_side(mut self, rounds: u32) -> Result<Value> {
+    fn side_by_side(mut self, rounds: u32, all: bool) -> Result<Value> {
         println!("\n{}, {rounds} rounds", self.describe()?);
         let mut first = [Vec::new(), Vec::new()];
         first[0].push(self.measure(RusticHapi, Work::Snapshot)?);
@@ -306,15 +343,123 @@ integrity = {integrity}
             "{:<20}{:>26}{:>26}{:>24}",
             "", "rustic-hapi", ".backup + restic", "ratio"
         );
+        let firsts = report("first", &first);
+        let laters = report("later", &later);
+        let restores = report("restore", &restore);
+        let grown = |nth: usize| -> f64 {
+            let all = first[nth].iter().chain(&later[nth]);
+            all.map(|cost| cost.growth_mb).sum()
+        };
+        let total = grown(0) / grown(1);
+        println!(
+            "total   growth of all {} snapshots: ratio {total:.3}",
+            rounds + 1
+        );
+        let mut seldom = serde_json::Map::new();
+        if all {
+            for (name, sql) in SELDOM {
+                let costs = self.after(sql, rounds.min(3))?;
+                seldom.insert(name.to_owned(), report(name, &costs));
+            }
+            seldom.insert("writer".to_owned(), self.as_a_writer_feels_it()?);
+            let limits = limits::measure(&self.database(), self.dir.path())?;
+            seldom.insert("limits".to_owned(), limits);
+        }
         Ok(json!({
             "shape": self.name(),
+            "total-growth-ratio": total,
+            "seldom": seldom,
             "server": self.server.as_ref().map(|server| &server.name),
             "bytes": self.hub.size()?,
             "messages": self.hub.messages(),
-            "first": report("first", &first),
-            "later": report("later", &later),
-            "restore": report("restore", &restore),
+            "first": firsts,
+            "later": laters,
+            "restore": restores,
         }))
+    }
+
+    fn database(&self) -> PathBuf {
+        self.dir.path().join("home/.hapi/hapi.db")
+    }
+
+    /// Snapshots of both, in turns, each after the same change.
+    fn after(&self, sql: &str, rounds: u32) -> Result<[Vec<Cost>; 2]> {
+        let mut costs = [Vec::new(), Vec::new()];
+        for round in 0..rounds {
+            let change = format!("sqlite3 home/.hapi/hapi.db \"{sql}\"");
+            self.finish(self.shell(&change))?;
+            let mut in_order = [RusticHapi, BackupAndRestic];
+            if round % 2 == 1 {
+                in_order.reverse();
+            }
+            for one in in_order {
+                costs[one as usize].push(self.measure(one, Work::Snapshot)?);
+            }
+        }
+        Ok(costs)
+    }
+
+    /// The 99th percentile of a writer's commits, without a snapshot and during some.
+    fn as_a_writer_feels_it(&self) -> Result<Value> {
+        let mut p99 = Vec::new();
+        for who in [None, Some(RusticHapi), Some(BackupAndRestic)] {
+            let writer = writer::Writer::start(&self.database())?;
+            match who {
+                None => thread::sleep(Duration::from_secs(20)),
+                Some(one) => {
+                    for _ in 0..3 {
+                        self.measure(one, Work::Snapshot)?;
+                    }
+                }
+            }
+            p99.push(writer::p99(&writer.end()?));
+        }
+        println!(
+            "writer  99th percentile of commits: alone {:.2} ms, during ours {:.2} ms ({:.2}), during theirs {:.2} ms ({:.2})",
+            p99[0],
+            p99[1],
+            p99[1] / p99[0],
+            p99[2],
+            p99[2] / p99[0]
+        );
+        Ok(json!({ "alone-ms": p99[0], "ours-ms": p99[1], "theirs-ms": p99[2] }))
+    }
+
+    /// Two runs a day under `faketime`: what a run and `status` take in the first week and in the last.
+    fn days(mut self, days: u32) -> Result<Value> {
+        println!("\n{}, {days} days", self.describe()?);
+        let mut runs = Vec::new();
+        let mut statuses = Vec::new();
+        for slot in 0..days * 2 {
+            self.half_a_day()?;
+            let hours = format!("+{}h", slot * 12);
+            for (args, took) in [
+                (["-q", "snapshot"], &mut runs),
+                (["-q", "status"], &mut statuses),
+            ] {
+                let ours = self.ours(&args);
+                let mut command = Command::new("faketime");
+                command.args(["-f", &hours]).arg(ours.get_program());
+                command.args(ours.get_args());
+                self.settle(&mut command);
+                let start = Instant::now();
+                self.finish(command)?;
+                took.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let compare = |name: &str, took: &[f64]| -> Value {
+            let first = Spread::of(took.iter().take(14).copied());
+            let last = Spread::of(took.iter().rev().take(14).copied());
+            let ratio = last.median() / first.median();
+            println!(
+                "{name:<8}first week {} s, last week {} s, ratio {ratio:.2}",
+                first.show(),
+                last.show()
+            );
+            json!({ "first-week": first.json(), "last-week": last.json(), "ratio": ratio })
+        };
+        let (run, status) = (compare("run", &runs), compare("status", &statuses));
+        Ok(json!({ "shape": self.name(), "days": days, "run": run, "status": status }))
     }
 
     /// Peak memory of rustic-hapi alone: the first snapshot, one after half a day's use, and a
@@ -369,7 +514,9 @@ integrity = {integrity}
             // snapshot, and is removed in the end, as rustic-hapi removes its own.
             (BackupAndRestic, Work::Snapshot) => self.shell(
                 "sqlite3 home/.hapi/hapi.db \".backup theirs/hapi.db\" && \
-                 restic backup --quiet theirs/hapi.db && rm theirs/hapi.db",
+                 restic backup --quiet theirs/hapi.db MORE && rm theirs/hapi.db"
+                    .replace("MORE", self.more)
+                    .as_str(),
             ),
             (BackupAndRestic, Work::Restore) => {
                 self.shell("restic restore --quiet latest --verify --target restored")
@@ -646,4 +793,50 @@ fn bytes_below(dir: &Path) -> Result<u64> {
         };
     }
     Ok(sum)
+}
+
+/// 500 MB of WAV and 5,000 small notes, as a folder each: a first snapshot and one after a tenth of the
+/// notes changed, against `restic backup` of the same folders.
+fn files(options: &Options) -> Result<Value> {
+    let mut race = Race::prepare(options, Shape::Plain, GB / 1000)?;
+    let home = race.dir.path().join("home");
+    let notes = home.join("notes");
+    fs::create_dir_all(&notes)?;
+    write_notes(&notes, 5_000, SEED)?;
+    fs::create_dir_all(home.join("voice"))?;
+    for nth in 0..50u32 {
+        write_wav(
+            &home.join(format!("voice/{nth:02}.wav")),
+            104,
+            u64::from(nth),
+        )?;
+    }
+    let profile = race.dir.path().join("profile.toml");
+    let text = fs::read_to_string(&profile)?
+        + "[[source]]\nname = \"notes\"\npath = \"~/notes\"\nkind = \"dir\"\n\
+           [[source]]\nname = \"voice\"\npath = \"~/voice\"\nkind = \"dir\"\n";
+    fs::write(&profile, text)?;
+    race.more = "home/notes home/voice";
+    println!("\n500 MB of WAV, 5,000 notes, {} rounds", options.rounds);
+    println!(
+        "{:<20}{:>26}{:>26}{:>24}",
+        "", "rustic-hapi", ".backup + restic", "ratio"
+    );
+    let mut first = [Vec::new(), Vec::new()];
+    for one in [RusticHapi, BackupAndRestic] {
+        first[one as usize].push(race.measure(one, Work::Snapshot)?);
+    }
+    let mut later = [Vec::new(), Vec::new()];
+    for round in 0..options.rounds {
+        for nth in 0..500 {
+            let note = fs::read_dir(&notes)?
+                .nth(nth * 10)
+                .ok_or("a note is missing")??;
+            fs::write(note.path(), format!("# {round}\n"))?;
+        }
+        for one in [RusticHapi, BackupAndRestic] {
+            later[one as usize].push(race.measure(one, Work::Snapshot)?);
+        }
+    }
+    Ok(json!({ "first": report("first", &first), "later": report("later", &later) }))
 }
