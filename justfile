@@ -15,6 +15,16 @@ test:
 faults rounds='200':
     RUSTIC_HAPI_FAULTS_ROUNDS={{ rounds }} cargo test -p rustic-hapi --test faults -- --nocapture --test-threads 1
 
+# What others may have written, under cargo-fuzz for so many seconds a target; needs cargo-fuzz
+fuzz seconds='60':
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cd fuzz
+    for target in profile location manifest description; do
+        # Without a sanitizer a stable compiler will do, and there is no unsafe code to look at.
+        cargo fuzz run --fuzz-dir . -s none "$target" -- -max_total_time={{ seconds }}
+    done
+
 # Side by side with `sqlite3 .backup` and restic: just bench --shape plain --rounds 3
 bench *options:
     cargo bench -p rustic-hapi --bench bench -- {{ options }}

@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Home, run, sqlite3};
+use crate::common::{Home, Said, run, sqlite3};
 
 /// One way to be broken.
 struct Case {
@@ -317,4 +317,48 @@ fn row(home: &Home, case: &Case, name: &str, path: &Path, good: &Path) -> String
         (other, n) => format!("{n} names of it, {other}"),
     };
     format!("| {} | {} | {told} | {kept} |\n", case.what, said.code)
+}
+
+/// Root may read anything, so the runs are another user's.
+#[test]
+fn permission_taken_away_between_two_runs_is_told_and_the_rest_is_kept() {
+    const USER: u32 = 54_321;
+    let home = Home::initialised();
+    fs::set_permissions(home.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for folder in [home.path(), home.repository()] {
+        run(
+            "chown",
+            &["-R".as_ref(), "54321:54321".as_ref(), folder.as_os_str()],
+        );
+    }
+    let snapshot = || -> Said {
+        let (user, group) = (format!("--reuid={USER}"), format!("--regid={USER}"));
+        home.through(
+            "setpriv",
+            &[&user, &group, "--clear-groups"],
+            &["snapshot", "--json"],
+        )
+        .output()
+        .unwrap()
+        .into()
+    };
+    snapshot().exits(0);
+    for name in ["hapi.db", "hub.env", "driver-status.json"] {
+        let path = home.hapi(name);
+        chown(&path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let said = snapshot().exits(3);
+        let report = said.json();
+        let sources = report["series"][0]["sources"].as_array().unwrap();
+        for source in sources {
+            let refused = name.starts_with(source["name"].as_str().unwrap());
+            let outcome = source["outcome"].as_str().unwrap();
+            assert_eq!(outcome == "failed", refused, "{source:#}");
+        }
+        assert!(said.stderr.contains(path.to_str().unwrap()), "{said:?}");
+        assert!(said.stderr.contains("hint: "), "{said:?}");
+        chown(&path, Some(USER), Some(USER)).unwrap();
+        snapshot().exits(0);
+    }
+    home.restic(&["check", "--read-data"]);
 }

@@ -2,10 +2,12 @@
 //! library: SQLite and Rust's library both call it.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::common::{Home, Said, run, sqlite3};
+use crate::common::{BusyHub, Home, Said, run, sqlite3};
 use crate::dice::{Dice, rounds};
 use crate::judge::Judge;
 
@@ -142,5 +144,88 @@ fn a_disk_that_returns_errors_makes_no_snapshot_that_is_not_whole() {
         Judge::clean(&home);
     }
     assert!(hit >= 8, "the shim hit {hit} of {rounds} runs");
+    println!("{rounds} rounds, {hit} runs hit, nothing lost");
+}
+
+/// A mount of a folder elsewhere, as a disk of its own would be, which can be made read-only.
+struct Bind(PathBuf);
+
+impl Bind {
+    fn mount(from: &Path, to: PathBuf) -> Self {
+        fs::create_dir_all(&to).unwrap();
+        run(
+            "mount",
+            &["--bind".as_ref(), from.as_os_str(), to.as_os_str()],
+        );
+        Self(to)
+    }
+
+    /// As the kernel does with a file system that it no longer trusts; it refuses while a file is being
+    /// written, so this may be asked again.
+    fn turn(&self, how: &str) -> bool {
+        let options = format!("remount,bind,{how}");
+        let turned = Command::new("mount")
+            .args(["-o", &options])
+            .arg(&self.0)
+            .stderr(Stdio::null())
+            .status();
+        turned.unwrap().success()
+    }
+}
+
+impl Drop for Bind {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_turns_read_only_makes_no_snapshot_that_is_not_whole() {
+    let mut dice = Dice::new("read-only");
+    let home = Home::initialised();
+    // The profile knows the repository by where it is mounted.
+    let mounted = home.dir.path().join("mounted");
+    let bind = Bind::mount(&home.repository(), mounted.clone());
+    let (from, to) = (home.repository(), mounted);
+    home.edit_profile(|text| text.replace(from.to_str().unwrap(), to.to_str().unwrap()));
+    let mut judge = Judge::default();
+    judge.hear(&home, &home.snapshot().exits(0));
+    let (mut hit, rounds) = (0, rounds(8));
+    let mut longest = Duration::from_millis(900);
+    for round in 0..rounds {
+        let hub = BusyHub::start(&home.database());
+        let after = dice.moment(longest);
+        let mut command = home.command();
+        command.args(["snapshot", "--json"]);
+        let begun = Instant::now();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        thread::sleep(after);
+        while !bind.turn("ro") && child.try_wait().unwrap().is_none() {}
+        let said = Said::from(child.wait_with_output().unwrap());
+        if said.code == 0 {
+            longest = begun.elapsed();
+        }
+        println!(
+            "round {round}: read-only after {after:?}: exit {}",
+            said.code
+        );
+        assert!([0, 1, 3].contains(&said.code), "{said:?}");
+        if said.code != 0 {
+            hit += 1;
+            let told = said.stderr.to_lowercase();
+            assert!(told.contains("read-only"), "{said:?}");
+        }
+        drop(hub);
+        assert!(bind.turn("rw"));
+        judge.hear(&home, &said);
+        judge.judge(&home, &mut |n| dice.below(n), 2);
+        judge.hear(&home, &home.snapshot().exits(0));
+        Judge::clean(&home);
+    }
+    assert!(hit > 0, "it was never read-only in time");
     println!("{rounds} rounds, {hit} runs hit, nothing lost");
 }

@@ -19,6 +19,11 @@ mod judge;
 
 mod bad_sources;
 mod full_disk;
+mod hostile_input;
 mod io_errors;
 mod kill_storm;
+mod lies;
+mod restics_own;
+mod secrets;
+mod time;
 mod together;
