@@ -106,6 +106,7 @@ fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, Capt
     let live = Live::look(path)?;
     let (staged, len, cut) = copy(c, &live)?;
     let staged = Arc::new(staged);
+    c.observer.step("checking integrity");
     // One check at a time: each has a large cache.
     if let Some(before) = c.checking.take() {
         _ = before.wait();
@@ -139,7 +140,6 @@ fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, Capt
         },
     };
     if !c.presume {
-        c.observer.step("checking integrity");
         entry.conclude()?;
     }
     Ok(entry)
