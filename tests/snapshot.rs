@@ -819,3 +819,25 @@ fn a_series_that_was_not_taken_for_a_signal_is_named_and_not_complete() {
     assert_ne!(report.exit(), rustic_hapi::Exit::Complete);
     assert!(home.restic_snapshots().is_empty());
 }
+
+#[test]
+fn a_capture_that_never_ends_is_ended_when_the_run_has_had_its_time() {
+    let home = Home::initialised();
+    let database = home.database();
+    let profile = home.write_profile(
+        "endless",
+        &format!(
+            "[[source]]\nname = \"hub\"\npath = {database:?}\nkind = \"sqlite\"\ncount = [\"endless\"]\n[limits]\ntotal = \"8s\"\n"
+        ),
+    );
+    let args = ["--profile", profile.to_str().unwrap(), "snapshot"];
+    home.hapi_command(&args).exits(0);
+    // Each of its rows is a sign of life.
+    sqlite3(
+        &database,
+        "CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n",
+    );
+    let said = home.hapi_command(&args).exits(1);
+    assert!(said.stderr.contains("so it was ended"), "{}", said.stderr);
+    assert_eq!(home.ids("endless").len(), 1);
+}

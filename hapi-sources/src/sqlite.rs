@@ -41,6 +41,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Captures one database, or all that match a pattern.
 pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+    let captured = all(c, source);
+    if captured.is_err()
+        && let Some(checking) = c.checking.take()
+    {
+        // The copy that it keeps is in the way of the next source's.
+        checking.give_up();
+    }
+    captured
+}
+
+fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let mut capture = Capture::empty(source);
     if !source.is_pattern() {
         capture.entries.push(one(c, source, &source.path)?);

@@ -82,6 +82,22 @@ pub struct Label {
     pub keep_until: Option<jiff::Zoned>,
 }
 
+/// Why there is no snapshot of an archive.
+#[derive(Debug)]
+pub enum Unwritten {
+    /// SQLite found something in a copy of which the manifest presumes that it is sound. All data are in
+    /// the repository: what was written is told.
+    PresumedWrongly(Written),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<Error> for Unwritten {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Archive {
     /// Lays captures and manifest out as one tree. Where two sources took the same path, the first
     /// one counts.
@@ -153,13 +169,6 @@ impl Archive {
         &self.items
     }
 
-    /// Whether SQLite found something in a copy of which the manifest presumes that it is sound.
-    pub fn was_presumed_wrongly(&self) -> bool {
-        self.verdicts
-            .iter()
-            .any(|(_, verdict)| verdict.is_known_to_differ())
-    }
-
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.items.iter().map(Item::len).sum()
@@ -168,13 +177,14 @@ impl Archive {
     /// Writes the archive as a snapshot.
     ///
     /// # Errors
-    /// [`Error::Refused`] with what the gate has on record, [`Error::Engine`] otherwise. The
-    /// repository then has no new snapshot, at most some packs that nothing refers to.
+    /// [`Unwritten::PresumedWrongly`] where the manifest is not true; [`Error::Refused`] with what the gate
+    /// has on record, [`Error::Engine`] otherwise. The repository then has no new snapshot, at most some
+    /// packs that nothing refers to.
     pub fn write(
         &self,
         repository: &Repository,
         label: &Label,
-    ) -> Result<(SnapshotFile, Written), Error> {
+    ) -> Result<(SnapshotFile, Written), Unwritten> {
         let gate = repository.gate();
         gate.begin(
             self.items
@@ -186,11 +196,13 @@ impl Archive {
         );
         let saved = self.hand_over(repository, label);
         let failures = gate.failures();
+        let presumed_wrongly = gate.presumed_wrongly();
         let written = gate.end();
         match saved {
             Ok(snapshot) => Ok((snapshot, written)),
-            Err(_) if !failures.is_empty() => Err(Error::Refused { failures }),
-            Err(error) => Err(error),
+            Err(_) if presumed_wrongly => Err(Unwritten::PresumedWrongly(written)),
+            Err(_) if !failures.is_empty() => Err(Error::Refused { failures }.into()),
+            Err(error) => Err(error.into()),
         }
     }
 

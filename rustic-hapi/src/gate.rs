@@ -56,6 +56,8 @@ struct GateState {
     open: Option<BTreeSet<usize>>,
     /// What SQLite's checks must have found nothing in, where the manifest presumes that.
     verdicts: Vec<(PathBuf, IntegrityVerdict)>,
+    /// Whether that is why a snapshot was refused, with nothing else on record.
+    presumed_wrongly: bool,
     failures: Vec<String>,
     written: Written,
     /// When [`Gate::may_delete`] last looked.
@@ -69,6 +71,13 @@ pub struct Written {
     pub packs: BTreeMap<Id, u32>,
     /// The snapshot.
     pub snapshot: Option<Id>,
+}
+
+impl Written {
+    /// Bytes of the packs.
+    pub fn bytes(&self) -> u64 {
+        self.packs.values().map(|size| u64::from(*size)).sum()
+    }
 }
 
 impl Gate {
@@ -121,6 +130,12 @@ impl Gate {
         self.state().failures.clone()
     }
 
+    /// Whether the snapshot was refused for what SQLite found in a copy that the manifest presumes to be
+    /// sound, and for nothing else.
+    pub fn presumed_wrongly(&self) -> bool {
+        self.state().presumed_wrongly
+    }
+
     /// Ends the run and hands out what it wrote.
     pub fn end(&self) -> Written {
         std::mem::take(&mut *self.state()).written
@@ -146,7 +161,11 @@ impl Gate {
         };
         for (path, verdict) in verdicts {
             if verdict.wait() != Ok(Integrity::Ok) {
-                return Err(format!("`{}` is not sound, as presumed", path.display()));
+                self.state().presumed_wrongly = true;
+                return Err(format!(
+                    "SQLite's check of `{}` did not end as presumed",
+                    path.display()
+                ));
             }
         }
         // Last of all, and with little time to the snapshot.
@@ -356,7 +375,6 @@ fn list_strictly(folder: &Path, files: &mut Vec<(Id, u32)>) -> io::Result<()> {
     Ok(())
 }
 
-/// The local backend syncs a file before its rename, but not the folder that holds the new name.
 /// Where a local repository has a file.
 fn path_in(folder: &Path, tpe: FileType, id: &Id) -> PathBuf {
     let name = id.to_hex();
@@ -367,6 +385,7 @@ fn path_in(folder: &Path, tpe: FileType, id: &Id) -> PathBuf {
     }
 }
 
+/// The local backend syncs a file before its rename, but not the folder that holds the new name.
 fn sync_parent(folder: &Path, tpe: FileType, id: &Id) -> RusticResult<()> {
     let file = path_in(folder, tpe, id);
     let parent = file.parent().unwrap_or(folder).to_path_buf();

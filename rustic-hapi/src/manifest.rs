@@ -214,6 +214,18 @@ pub struct SourceSummary {
     /// `user_version` and the first 16 digits of the schema's hash, by database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schema: Vec<(i32, String)>,
+    /// Whether a part of a database could not be checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
+}
+
+impl Description {
+    /// Whether SQLite had anything else to say of a database than that it is sound.
+    pub fn has_unsound_databases(&self) -> bool {
+        self.sources
+            .values()
+            .any(|source| source.outcome == Outcome::Damaged || source.unchecked)
+    }
 }
 
 impl Manifest {
@@ -365,6 +377,9 @@ impl SourceRecord {
                 .databases()
                 .map(|d| (d.user_version, d.schema.chars().take(16).collect()))
                 .collect(),
+            unchecked: self
+                .databases()
+                .any(|d| matches!(d.integrity, Integrity::Unchecked { .. })),
         }
     }
 }

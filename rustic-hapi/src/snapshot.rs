@@ -12,12 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::{Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop};
 
-use crate::archive::Label;
+use crate::archive::{Label, Unwritten};
 use crate::collisions;
 use crate::destination;
 use crate::disk::{self, Relation};
 use crate::draft;
 use crate::error::{Error, Exit};
+use crate::gate::Written;
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
@@ -79,7 +80,15 @@ pub fn run(
     off_the_disk(profile)?;
     let (opened, mut ahead) = beside(
         stop,
-        || Opened::new(profile, request, stop, ui),
+        || {
+            let opened = Opened::new(profile, request, stop, ui)?;
+            // The first upload may take days; after it, much less has to go. The capture beside this one
+            // is to end by then, too.
+            if opened.history.iter().any(Snapshot::is_complete) {
+                stop.set_at(started + profile.limits.total);
+            }
+            Ok(opened)
+        },
         |stop| capture_ahead(profile, request, now, &staging, &stop, ui),
     )?;
     let Opened {
@@ -88,10 +97,6 @@ pub fn run(
         history,
         unreadable,
     } = opened;
-    // The first upload may take days; after it, much less has to go.
-    if history.iter().any(Snapshot::is_complete) {
-        stop.set_at(started + profile.limits.total);
-    }
     let broke_off = was_killed || may_have_broken_off(profile, &history);
     if !request.dry_run && broke_off && lock.is_alone() {
         go_on_where_it_broke_off(&repository, stop, ui)?;
@@ -99,10 +104,13 @@ pub fn run(
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
     report.unreadable = unreadable;
-    for (nth, series) in due(profile, request, &history, &now)
-        .into_iter()
-        .enumerate()
-    {
+    let due = due(profile, request, &history, &now);
+    // What is staged is staged one series after the other: the disk has room for the largest, and no
+    // copy lies there while another series is sent.
+    if due.len() > 1 {
+        ahead = None;
+    }
+    for (nth, series) in due.into_iter().enumerate() {
         let sources = chosen(profile, request, series);
         let time = now + TimeDelta::milliseconds(nth as i64);
         let run = Run {
@@ -199,10 +207,22 @@ fn beside<A, B: Send>(
     let stop = stop.clone().or(Arc::clone(&given_up));
     thread::scope(|scope| {
         let second = scope.spawn(move || second(stop));
-        let first = first().inspect_err(|_| given_up.store(true, Ordering::SeqCst))?;
+        // Also where the first panics: the scope waits for both.
+        let give_up = GiveUp(&given_up);
+        let first = first()?;
+        std::mem::forget(give_up);
         // What panicked did nothing, and will say so where it is needed.
         Ok((first, second.join().ok().flatten()))
     })
+}
+
+/// Sets a flag when it is dropped.
+struct GiveUp<'a>(&'a AtomicBool);
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Captures the main series, which every run takes, whatever the repository holds.
@@ -219,7 +239,13 @@ fn capture_ahead(
         return None;
     }
     let sources = chosen(profile, request, main);
+    let clock = Instant::now();
     let captured = capture(profile, &sources, now, staging, stop, ui);
+    ui.step(format_args!(
+        "{}: captured after {:.1?}, beside the opening of the repository",
+        main.name,
+        clock.elapsed()
+    ));
     Some((main.name.clone(), captured))
 }
 
@@ -295,11 +321,20 @@ fn take(
     };
     let mut captured = match ahead {
         Some((_, captured)) => captured?,
-        None => capture(run.profile, sources, time, run.staging, stop, run.ui)?,
+        None => {
+            let captured = capture(run.profile, sources, time, run.staging, stop, run.ui)?;
+            step("captured");
+            captured
+        }
     };
-    step("captured");
     collisions::settle(&mut captured, &run.profile.home.join(manifest::FILE_NAME));
-    if run.request.dry_run {
+    // What the last run could not presume, this one had better not.
+    let last = run
+        .history
+        .iter()
+        .rfind(|s| s.series == series.name && s.time <= time)
+        .and_then(|s| s.description.as_ref());
+    if run.request.dry_run || last.is_some_and(Description::has_unsound_databases) {
         captured = concluded(captured, stop)?;
     }
     let draft = |captured: &[_]| {
@@ -319,18 +354,28 @@ fn take(
     if run.request.dry_run {
         return Ok(Some(taken));
     }
-    let mut written = archive.write(run.repository, &label(run, &taken, time));
-    if written.is_err() && archive.was_presumed_wrongly() {
-        step("found unsound, and is written anew as such");
-        captured = concluded(captured, stop)?;
-        let Some(again) = draft(&captured)? else {
-            return Ok(None);
-        };
-        (taken, archive) = again;
-        written = archive.write(run.repository, &label(run, &taken, time));
-    }
-    let (file, written) = written?;
+    let mut sent_before = Written::default();
+    let (file, mut written) = loop {
+        match archive.write(run.repository, &label(run, &taken, time)) {
+            Ok(written) => break written,
+            Err(Unwritten::Failed(error)) => return Err(error),
+            Err(Unwritten::PresumedWrongly(sent)) => {
+                step(
+                    "not as SQLite's check was presumed to end, and is written anew as it did end",
+                );
+                sent_before = sent;
+                // With no verdict left to come, this is done once.
+                captured = concluded(captured, stop)?;
+                let Some(again) = draft(&captured)? else {
+                    return Ok(None);
+                };
+                (taken, archive) = again;
+            }
+        }
+    };
     step("written");
+    let before = sent_before.bytes();
+    written.packs.append(&mut sent_before.packs);
     // It takes a moment to remove a gigabyte, and the readback wants none of it.
     let outline = archive.outline();
     thread::scope(|scope| {
@@ -341,7 +386,7 @@ fn take(
     let tree = file.tree.to_hex().to_string();
     taken.snapshot = Some(Saved {
         id: file.id.to_hex().to_string(),
-        added: file.summary.as_ref().map_or(0, |s| s.data_added_packed),
+        added: before + file.summary.as_ref().map_or(0, |s| s.data_added_packed),
         bytes: outline.bytes(),
         unchanged: run
             .history

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rusqlite::ffi::ErrorCode;
+use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Statement};
@@ -25,7 +25,7 @@ use crate::source::{Column, IntegrityCheck};
 /// Findings that are kept; the first ones tell.
 const FINDINGS: usize = 20;
 /// Virtual-machine steps between two looks at the stop flag.
-const STEPS: i32 = 100_000;
+const STEPS: i32 = 5_000;
 /// In KiB: indexes are compared with their tables in random order, and so large a part of them is
 /// wanted again. Without mmap: mapped pages count as this process's memory, a file's cache does not, and
 /// a disk's error would be a signal.
@@ -331,6 +331,16 @@ fn checked(copy: &Path, check: IntegrityCheck, stop: &Stop) -> rusqlite::Result<
     })
 }
 
+/// The code of a finding that is about the reading of the copy, and not about the copy: SQLite tells an
+/// I/O error or a lack of memory in the middle of a check as a row (`btree.c`, `checkTreePage`).
+fn own_failure(finding: &str) -> Option<i32> {
+    let code: i32 = finding.split("error code=").nth(1)?.trim().parse().ok()?;
+    let is_ours = matches!(code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM)
+        // Which a page number beyond the end is told by, too: that is the file's.
+        && code != ffi::SQLITE_IOERR_SHORT_READ;
+    is_ours.then_some(code)
+}
+
 fn tables(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut names = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")?;
     names.query_map([], |r| r.get(0))?.collect()
@@ -380,6 +390,11 @@ impl Tally {
                 let table = table.split(": ").next().unwrap_or(table);
                 self.unchecked
                     .push(table.strip_prefix("main.").unwrap_or(table).to_owned());
+            } else if let Some(code) = own_failure(&text) {
+                return Err(rusqlite::Error::SqliteFailure(
+                    ffi::Error::new(code),
+                    Some(text),
+                ));
             } else if text != "ok" {
                 self.findings.push(text);
             }
@@ -396,7 +411,11 @@ impl Tally {
                 self.findings.push(e.to_string());
                 Ok(false)
             }
-            Some(ErrorCode::OperationInterrupted | ErrorCode::SystemIoFailure) => Err(e),
+            Some(
+                ErrorCode::OperationInterrupted
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory,
+            ) => Err(e),
             _ => Ok(true),
         }
     }

@@ -44,9 +44,15 @@ impl IntegrityVerdict {
         let given_up = Arc::new(AtomicBool::new(false));
         let stop = stop.clone().or(Arc::clone(&given_up));
         // The file is the thread's, too: it stays for as long as it is read.
-        let thread = thread::spawn(move || check::integrity(copy.path(), kind, &stop));
+        let check = move || check::integrity(copy.path(), kind, &stop);
+        let state = match thread::Builder::new().spawn(check) {
+            Ok(thread) => State::Running(thread),
+            Err(error) => State::Known(Err(Unknown::Failed {
+                reason: error.to_string(),
+            })),
+        };
         Self(Arc::new(Checking {
-            state: Mutex::new(State::Running(thread)),
+            state: Mutex::new(state),
             given_up,
         }))
     }
@@ -73,12 +79,6 @@ impl IntegrityVerdict {
     pub(super) fn give_up(&self) {
         self.0.given_up.store(true, Ordering::SeqCst);
         _ = self.wait();
-    }
-
-    /// Whether it is known, and is anything else than that all is sound.
-    pub fn is_known_to_differ(&self) -> bool {
-        let running = matches!(&*self.state(), State::Running(thread) if !thread.is_finished());
-        !running && self.wait() != Ok(Integrity::Ok)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
