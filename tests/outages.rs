@@ -83,7 +83,7 @@ fn a_first_upload_that_is_cut_again_and_again_goes_on_where_it_was() {
     loop {
         attempts += 1;
         assert!(attempts < 10, "it goes nowhere");
-        relay.cut_after(Some(60 * MB));
+        relay.cut_after(Some(45 * MB));
         let said = home.hapi_command(&["-v", "snapshot"]);
         relay.cut_after(None);
         if said.code == 0 {

@@ -827,7 +827,7 @@ fn a_capture_that_never_ends_is_ended_when_the_run_has_had_its_time() {
     let profile = home.write_profile(
         "endless",
         &format!(
-            "[[source]]\nname = \"hub\"\npath = {database:?}\nkind = \"sqlite\"\ncount = [\"endless\"]\n[limits]\ntotal = \"8s\"\n"
+            "[[source]]\nname = \"hub\"\npath = {database:?}\nkind = \"sqlite\"\ncount = [\"endless\"]\n[limits]\ntotal = \"10s\"\n"
         ),
     );
     let args = ["--profile", profile.to_str().unwrap(), "snapshot"];

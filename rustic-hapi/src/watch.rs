@@ -11,7 +11,14 @@ use crate::profile::Limits;
 
 /// What the watch found, if anything; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Verdict(Arc<OnceLock<TooLong>>);
+pub struct Verdict(Arc<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    found: OnceLock<TooLong>,
+    /// What is found where the stop is late: the work may notice before the watch looks again.
+    late: OnceLock<(Stop, TooLong)>,
+}
 
 /// How a run took too long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +35,11 @@ impl Verdict {
             location,
             limit,
             stalled,
-        } = self.0.get()?.clone();
+        } = match (self.0.found.get(), self.0.late.get()) {
+            (Some(found), _) => found.clone(),
+            (None, Some((stop, late))) if stop.is_late() => late.clone(),
+            _ => return None,
+        };
         Some(match stalled {
             true => Error::Stalled { location, limit },
             false => Error::TooLong { location, limit },
@@ -55,6 +66,12 @@ impl<'a> Watch<'a> {
         stop: &'a Stop,
         verdict: &'a Verdict,
     ) -> Self {
+        let late = TooLong {
+            location: location.clone(),
+            limit: limits.total,
+            stalled: false,
+        };
+        _ = verdict.0.late.set((stop.clone(), late));
         Self {
             limits,
             location,
@@ -75,7 +92,7 @@ impl<'a> Watch<'a> {
         if !stalled && !self.stop.is_late() {
             return;
         }
-        _ = self.verdict.0.set(TooLong {
+        _ = self.verdict.0.found.set(TooLong {
             location: self.location.clone(),
             limit: match stalled {
                 true => self.limits.stall,
