@@ -80,8 +80,13 @@ pub fn run(
     off_the_disk(profile)?;
     let (opened, mut ahead) = beside(
         stop,
-        || {
+        |give_up| {
             let opened = Opened::new(profile, request, stop, ui)?;
+            // What is staged is staged one series after the other: the disk has room for the largest,
+            // and no copy lies there while another series is sent.
+            if due(profile, request, &opened.history, &now).len() > 1 {
+                give_up.store(true, Ordering::SeqCst);
+            }
             // The first upload may take days; after it, much less has to go. The capture beside this one
             // is to end by then, too.
             if opened.history.iter().any(Snapshot::is_complete) {
@@ -105,8 +110,6 @@ pub fn run(
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
     report.unreadable = unreadable;
     let due = due(profile, request, &history, &now);
-    // What is staged is staged one series after the other: the disk has room for the largest, and no
-    // copy lies there while another series is sent.
     if due.len() > 1 {
         ahead = None;
     }
@@ -197,10 +200,10 @@ type Captured = Vec<Result<Capture, CaptureError>>;
 /// A series, and what was captured of it before it was its turn.
 type Ahead = (String, Result<Captured, Error>);
 
-/// Does two things at once. The second is given up when the first fails.
+/// Does two things at once. The second is given up when the first fails, or sets the flag.
 fn beside<A, B: Send>(
     stop: &Stop,
-    first: impl FnOnce() -> Result<A, Error>,
+    first: impl FnOnce(&AtomicBool) -> Result<A, Error>,
     second: impl FnOnce(Stop) -> Option<B> + Send,
 ) -> Result<(A, Option<B>), Error> {
     let given_up = Arc::new(AtomicBool::new(false));
@@ -209,7 +212,7 @@ fn beside<A, B: Send>(
         let second = scope.spawn(move || second(stop));
         // Also where the first panics: the scope waits for both.
         let give_up = GiveUp(&given_up);
-        let first = first()?;
+        let first = first(&given_up)?;
         std::mem::forget(give_up);
         // What panicked did nothing, and will say so where it is needed.
         Ok((first, second.join().ok().flatten()))
@@ -241,11 +244,13 @@ fn capture_ahead(
     let sources = chosen(profile, request, main);
     let clock = Instant::now();
     let captured = capture(profile, &sources, now, staging, stop, ui);
-    ui.step(format_args!(
-        "{}: captured after {:.1?}, beside the opening of the repository",
-        main.name,
-        clock.elapsed()
-    ));
+    if captured.is_ok() {
+        ui.step(format_args!(
+            "{}: captured after {:.1?}, beside the opening of the repository",
+            main.name,
+            clock.elapsed()
+        ));
+    }
     Some((main.name.clone(), captured))
 }
 
