@@ -1,6 +1,6 @@
 //! A readahead fetches the neighbours of a blob along with it.
 //!
-//! A restore asks for the blobs of a file in its order, 16 KiB each. One request a blob is an
+//! A restore asks for the blobs of a file in its order, 12 KiB each. One request a blob is an
 //! opened file each on a disk, and a round trip each to a server. Blobs of one run lie beside each
 //! other in a pack, in the file's order, so each pack gets a window that grows while it is read on.
 
