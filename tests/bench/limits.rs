@@ -11,9 +11,34 @@ use sha2::{Digest, Sha256};
 
 use crate::Result;
 
+/// Seconds.
+pub struct Limits {
+    copied: f64,
+    hashed: f64,
+    compressed: f64,
+}
+
+impl Limits {
+    /// A row below that of a work which took us so many seconds, with the columns of
+    /// [`crate::costs::HEAD`].
+    pub fn row(&self, wall_s: f64) -> String {
+        let of = |seconds: f64| seconds / wall_s;
+        format!(
+            "| *the limit, of ours* | *copying {:.2}, SHA-256 {:.2}, zstd {:.2}* | | | | | |",
+            of(self.copied),
+            of(self.hashed),
+            of(self.compressed)
+        )
+    }
+
+    pub fn json(&self) -> Value {
+        json!({ "copy-s": self.copied, "sha256-s": self.hashed, "zstd-s": self.compressed })
+    }
+}
+
 /// Reads a file as large as the database in pieces of 1 MiB, and does with them what a backup cannot do
 /// without.
-pub fn measure(file: &Path, scratch: &Path) -> Result<Value> {
+pub fn measure(file: &Path, scratch: &Path) -> Result<Limits> {
     let copy = scratch.join("limit");
     let copied = timed(|| {
         let mut to = File::create(&copy)?;
@@ -32,8 +57,11 @@ pub fn measure(file: &Path, scratch: &Path) -> Result<Value> {
         pieces(file, |piece| to.write_all(piece))?;
         to.finish().map(drop)
     })?;
-    println!("limit   copying {copied:.2} s, SHA-256 {hashed:.2} s, zstd {compressed:.2} s");
-    Ok(json!({ "copy-s": copied, "sha256-s": hashed, "zstd-s": compressed }))
+    Ok(Limits {
+        copied,
+        hashed,
+        compressed,
+    })
 }
 
 fn timed(work: impl FnOnce() -> std::io::Result<()>) -> Result<f64> {
