@@ -391,7 +391,7 @@ fn read_key(path: &Path) -> io::Result<Option<Zeroizing<[u8; 32]>>> {
 
 /// Writes a file of mode 0600 that is there whole or not at all, also after a loss of power.
 fn write_whole(dir: &Path, path: &Path, parts: &[&[u8]], replace: bool) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
     for part in parts {
         file.write_all(part)?;
     }

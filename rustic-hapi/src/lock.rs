@@ -139,6 +139,26 @@ pub(crate) fn read_private(path: &Path, missing: &str) -> Result<Zeroizing<Strin
         .map_err(|error| unfit(format!("cannot be read: {error}"), "run this as its owner"))
 }
 
+/// How the name begins of a file that is not whole yet.
+pub(crate) const UNFINISHED: &str = ".tmp-";
+
+/// Removes what killed processes left of files in a folder of ours. What is younger than an hour may still
+/// be written; what cannot be removed is in nobody's way.
+pub(crate) fn sweep_unfinished(folder: &Path) {
+    const AGE: Duration = Duration::from_secs(60 * 60);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            continue;
+        }
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > AGE) {
+            _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Puts a file of ours down, 0600, whole or not at all.
 ///
 /// # Errors
@@ -147,7 +167,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let put = || -> io::Result<()> {
         let mut file = tempfile::Builder::new()
-            .prefix(".tmp-")
+            .prefix(UNFINISHED)
             .tempfile_in(folder)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;

@@ -20,7 +20,7 @@ use crate::draft;
 use crate::error::{Error, Exit};
 use crate::gate::Written;
 use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
-use crate::lock::{RunLock, private_folder, write_private};
+use crate::lock::{RunLock, private_folder, sweep_unfinished, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
 use crate::readback;
@@ -568,6 +568,9 @@ pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<Run
 /// An empty folder to stage in, and whether a killed run left another.
 fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
     private_folder(&profile.state)?;
+    for folder in [&profile.state, &profile.state.join("secrets")] {
+        sweep_unfinished(folder);
+    }
     let left = Staging::sweep(&profile.staging)?;
     for left in &left {
         ui.step(format_args!(

@@ -1,13 +1,17 @@
 //! Where lock files are kept: the folder `locks` of a repository. The engine has no notion of it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustic_core::{BytesList, Id};
+use rustix::fs::{AtFlags, CWD, linkat};
+use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::lock::{UNFINISHED, sweep_unfinished};
 use crate::rest::Rest;
 
 /// A place for lock files. They are called by the SHA-256 of their content.
@@ -33,6 +37,32 @@ impl LockFolder {
 
     fn path(&self, id: &Id) -> PathBuf {
         self.0.join(id.to_hex().as_str())
+    }
+
+    /// Writes a file that has no name until it is whole, so that a kill leaves nothing; false where the file
+    /// system has no such files.
+    fn put_unnamed(&self, path: &Path, content: &[u8]) -> io::Result<bool> {
+        let mut file = tempfile::tempfile_in(&self.0)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+            // One of this name has this content.
+            Ok(()) | Err(Errno::EXIST) => Ok(true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The same with a name of its own, which a kill leaves behind.
+    fn put_named(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(&self.0)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
     }
 
     fn failed(path: PathBuf) -> impl FnOnce(io::Error) -> Error {
@@ -70,12 +100,11 @@ impl LockStore for LockFolder {
                 .recursive(true)
                 .mode(0o700)
                 .create(&self.0)?;
-            let mut file = tempfile::Builder::new()
-                .prefix(".tmp-")
-                .tempfile_in(&self.0)?;
-            file.write_all(&content)?;
-            file.as_file().sync_all()?;
-            file.persist(self.path(id)).map_err(|error| error.error)?;
+            sweep_unfinished(&self.0);
+            let path = self.path(id);
+            if !self.put_unnamed(&path, &content)? {
+                self.put_named(&path, &content)?;
+            }
             File::open(&self.0)?.sync_all()
         };
         put().map_err(Self::failed(self.0.clone()))
@@ -126,4 +155,55 @@ impl LockStore for Rest {
 
 fn path(id: &Id) -> String {
     format!("locks/{}", id.to_hex().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_lock_appears_whole_and_private_with_a_name_of_its_own_or_without() {
+        let repository = tempfile::tempdir().unwrap();
+        let locks = LockFolder::of(repository.path());
+        let ids = ["a1", "b2"].map(|two| two.repeat(32).parse::<Id>().unwrap());
+        locks.write(&ids[0], b"first".to_vec()).unwrap();
+        // Again, as one whose answer was lost.
+        locks.write(&ids[0], b"first".to_vec()).unwrap();
+        locks.put_named(&locks.path(&ids[1]), b"second").unwrap();
+        assert_eq!(names(&locks.0), ["a1".repeat(32), "b2".repeat(32)]);
+        for (id, content) in ids.iter().zip(["first", "second"]) {
+            assert_eq!(locks.read(id).unwrap().unwrap(), content.as_bytes());
+            let mode = fs::metadata(locks.path(id)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    /// A run that was killed while it put its lock down left `.tmp-…` in the repository for ever.
+    #[test]
+    fn what_a_kill_left_of_a_lock_goes_with_a_later_one() {
+        let repository = tempfile::tempdir().unwrap();
+        let locks = LockFolder::of(repository.path());
+        fs::create_dir(&locks.0).unwrap();
+        for (name, age) in [(".tmp-left", 2), (".tmp-at-work", 0), ("of-others", 2)] {
+            let file = File::create(locks.0.join(name)).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(age * 3600);
+            file.set_modified(time).unwrap();
+        }
+        let id = "c3".repeat(32).parse().unwrap();
+        locks.write(&id, b"third".to_vec()).unwrap();
+        assert_eq!(
+            names(&locks.0),
+            [".tmp-at-work", &"c3".repeat(32), "of-others"]
+        );
+    }
 }
