@@ -369,6 +369,36 @@ fn a_damaged_database_is_kept_and_told_loudly() {
     );
 }
 
+/// A secret that was emptied, a file of no bytes and a source that is gone were saved as complete, until
+/// retention had removed the last snapshot with their content.
+#[test]
+fn what_is_emptied_or_gone_is_tagged_shrunk_and_what_was_there_is_pinned() {
+    type Loss = (&'static str, fn(&Home));
+    let losses: [Loss; 3] = [
+        ("hub.env went from", |home| {
+            fs::write(home.hapi("hub.env"), "").unwrap();
+        }),
+        ("driver-status went from", |home| {
+            fs::write(home.hapi("driver-status.json"), "").unwrap();
+        }),
+        ("settings.json is not there any more", |home| {
+            fs::remove_file(home.hapi("settings.json")).unwrap();
+        }),
+    ];
+    for (told, lose) in losses {
+        let home = Home::initialised();
+        let sound = home.snapshot().exits(0);
+        assert!(!sound.stderr.contains("shrunk"), "{}", sound.stderr);
+        lose(&home);
+        let said = home.snapshot().exits(0);
+        assert!(said.stderr.contains(told), "{told}: {}", said.stderr);
+        let newest = home.restic_snapshots().pop().unwrap();
+        assert!(newest["tags"].to_string().contains("shrunk"));
+        let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
+        assert!(plan.contains("before shrunk"), "{plan}");
+    }
+}
+
 #[test]
 fn a_database_that_lost_its_rows_is_tagged_shrunk() {
     let home = Home::initialised();

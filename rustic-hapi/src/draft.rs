@@ -7,7 +7,7 @@ use hapi_sources::{Capture, CaptureError, Kind, Note, Sha256Hash};
 use crate::archive::Archive;
 use crate::error::Error;
 use crate::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
-use crate::manifest::{Description, Manifest, describe_note};
+use crate::manifest::{Description, Manifest, Outcome, describe_note};
 use crate::profile::{Profile, Series, SeriesSource};
 use crate::snapshot::{Request, Taken};
 
@@ -112,8 +112,8 @@ fn baseline<'a>(
         .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
 }
 
-/// Says what lost more than it may of its rows, files or bytes, if something did. A handful is no
-/// evidence.
+/// Says what lost more than it may of its rows, files, entries or bytes, if something did, or is not there any
+/// more. A handful is no evidence.
 fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<String> {
     const TOO_FEW_TO_TELL: u64 = 10;
     const TOO_SMALL_TO_TELL: u64 = 256 << 10;
@@ -124,6 +124,19 @@ fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<
         let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
             continue;
         };
+        // A pattern that matches nothing any more is in order: plans are committed to git.
+        if source.outcome == Outcome::Absent && old.files > 0 && source.kind != Kind::Glob {
+            return Some(format!("{name} is not there any more"));
+        }
+        // A file may have any length but none.
+        if source.kind == Kind::File && old.bytes > 0 && source.bytes == 0 {
+            return Some(format!("{name} went from {} to 0 bytes", old.bytes));
+        }
+        if let (Some(was), Some(is)) = (old.entries, source.entries)
+            && (was >= TOO_FEW_TO_TELL && shrank(was, is) || was > 0 && is == 0)
+        {
+            return Some(format!("{name} went from {was} to {is} entries"));
+        }
         for (table, was) in &old.rows {
             let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
             if was >= TOO_FEW_TO_TELL && shrank(was, is.unwrap_or(0)) {

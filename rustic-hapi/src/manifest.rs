@@ -208,6 +208,10 @@ pub struct SourceSummary {
     /// Rows by table, over all databases of the source.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<String, Option<u64>>,
+    /// Entries of the plaintext of a secret, over all its files; `None` for other kinds, and in descriptions
+    /// of before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
     /// Newest value by column.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub newest: BTreeMap<Column, Option<serde_json::Value>>,
@@ -372,6 +376,11 @@ impl SourceRecord {
                 .filter(|e| e.kind == EntryKind::File)
                 .count() as u64,
             rows,
+            entries: self
+                .entries
+                .iter()
+                .filter_map(|e| e.secret_entries)
+                .reduce(u64::saturating_add),
             newest,
             schema: self
                 .databases()
