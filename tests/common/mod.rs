@@ -380,7 +380,8 @@ impl Home {
     }
 
     pub fn restic_snapshots(&self) -> Vec<Value> {
-        let said = self.restic(&["snapshots", "--json"]);
+        // A lock of a process that was killed is ours to clear, and nobody else's.
+        let said = self.restic(&["snapshots", "--no-lock", "--json"]);
         said.json().as_array().cloned().unwrap_or_default()
     }
 

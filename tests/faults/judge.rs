@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chrono::DateTime;
+use rustic_core::Id;
+use rustic_hapi::history::Snapshot;
+use rustic_hapi::retention::{Plan, Policy};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -20,6 +24,10 @@ pub struct Judge {
     hubs: BTreeMap<String, PathBuf>,
     /// A host that is none of ours.
     stranger: Option<String>,
+    /// What is known of each snapshot that was ever listed, for a plan of retention.
+    seen: BTreeMap<String, Snapshot>,
+    /// A run was killed that may have applied retention, and told nobody.
+    retention_may_have_run: bool,
 }
 
 impl Judge {
@@ -59,6 +67,24 @@ impl Judge {
         }
     }
 
+    /// A run that applies retention after its own snapshot was killed: what its plan removed may be gone before
+    /// it was told.
+    pub fn expect_retention(&mut self) {
+        self.retention_may_have_run = true;
+    }
+
+    /// Whether retention removes a snapshot, by the default policy, once all of these are there.
+    fn is_planned_away(&self, id: &str, listed: &BTreeSet<String>) -> bool {
+        let there = self
+            .seen
+            .iter()
+            .filter(|(seen, _)| listed.contains(*seen) || self.saved.contains_key(*seen));
+        let there: Vec<Snapshot> = there.map(|(_, snapshot)| snapshot.clone()).collect();
+        let now = there.iter().map(|s| s.time).max().unwrap();
+        let plan = Plan::make(&there, &Policy::default(), &now).unwrap();
+        plan.removals().iter().any(|s| s.id.to_hex().as_str() == id)
+    }
+
     /// The operator had all others removed.
     pub fn forget_all_but(&mut self, left: &[&str]) {
         self.saved.retain(|id, _| left.contains(&id.as_str()));
@@ -76,21 +102,26 @@ impl Judge {
     /// After a round: everything that was reported as saved is there and is what it was, what is listed is
     /// whole, and the repository is sound. `asked` of the saved ones are compared byte for byte.
     pub fn judge(&mut self, home: &Home, pick: &mut dyn FnMut(u64) -> u64, asked: usize) {
-        // A killed process leaves its lock, as restic's own does.
-        home.restic(&["unlock"]);
-        home.restic(&["check", "--read-data"]);
+        // A killed process leaves its lock, which the next run of ours has to clear by itself.
+        home.restic(&["check", "--read-data", "--no-lock"]);
         let listed: BTreeSet<String> = home
             .restic_snapshots()
             .iter()
             .filter(|s| s["hostname"].as_str() != self.stranger.as_deref())
             .map(|s| s["id"].as_str().unwrap().to_owned())
             .collect();
+        for snapshot in home.restic_snapshots() {
+            let seen = as_planned(&snapshot);
+            self.seen.insert(seen.id.to_hex().to_string(), seen);
+        }
         for id in self.saved.keys() {
+            let planned = self.retention_may_have_run && self.is_planned_away(id, &listed);
             assert!(
-                listed.contains(id) || self.may_go.contains(id),
+                listed.contains(id) || self.may_go.contains(id) || planned,
                 "the snapshot {id} is lost"
             );
         }
+        self.retention_may_have_run = false;
         self.saved.retain(|id, _| listed.contains(id));
         // One that was written and not reported, since the run was killed in between, is whole too.
         for id in &listed {
@@ -126,6 +157,28 @@ impl Judge {
                 assert!(files_with(&folder, canary).is_empty(), "{canary}");
             }
         }
+    }
+}
+
+/// What a plan of retention wants to know of one of restic's snapshots.
+fn as_planned(snapshot: &Value) -> Snapshot {
+    let tags = snapshot["tags"].as_array().cloned().unwrap_or_default();
+    let tags: Vec<String> = tags
+        .iter()
+        .map(|tag| tag.as_str().unwrap().to_owned())
+        .collect();
+    let id: Id = snapshot["id"].as_str().unwrap().parse().unwrap();
+    Snapshot {
+        id: id.into(),
+        original: None,
+        host: String::new(),
+        time: DateTime::parse_from_rfc3339(snapshot["time"].as_str().unwrap()).unwrap(),
+        series: tags.first().cloned().unwrap_or_default(),
+        tags,
+        description: None,
+        keep_until: None,
+        added: None,
+        tree: String::new(),
     }
 }
 

@@ -107,7 +107,12 @@ fn nothing_is_lost_by_kills_at_any_moment() {
         let counts = tally.entry(act).or_default();
         counts.0 += 1;
         match said {
-            None => counts.1 += 1,
+            None => {
+                counts.1 += 1;
+                if act == Act::Snapshot {
+                    judge.expect_retention();
+                }
+            }
             Some(said) => {
                 said_well(&said, act);
                 if act == Act::Snapshot {

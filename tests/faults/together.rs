@@ -1,5 +1,5 @@
-//! Several at once on one repository: two hosts of ours, and restic's backup, forget, prune, rebuild-index
-//! and check, each begun at a random moment.
+//! Several at once on one repository: two hosts of ours, a further command of ours on one of them, and restic's
+//! backup, forget, prune, rebuild-index and check, each begun at a random moment.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -33,18 +33,26 @@ fn several_at_once_harm_nobody() {
         &["rebuild-index", "-q"],
         &["check", "-q"],
     ];
-    let mut refused = 0;
+    let ours: [&[&str]; 5] = [
+        &["snapshot", "--json"],
+        &["forget"],
+        &["forget", "--prune"],
+        &["drill"],
+        &["check"],
+    ];
+    let (mut refused, mut turned_away) = (0, 0);
     for round in 0..rounds {
         let hubs = [&one, &two].map(|home| BusyHub::start(&home.database()));
         let longest = Duration::from_millis(1500);
-        let mut waits: Vec<Duration> = (0..5).map(|_| dice.moment(longest)).collect();
+        let mut waits: Vec<Duration> = (0..6).map(|_| dice.moment(longest)).collect();
         waits.sort_unstable();
         let theirs = [
             dice.one_of(&restic),
             dice.one_of(&restic),
             dice.one_of(&restic),
         ];
-        println!("round {round}: {theirs:?} at {waits:?}");
+        let further = *dice.one_of(&ours);
+        println!("round {round}: {further:?}, {theirs:?} at {waits:?}");
         let mut running: Vec<(String, Child)> = Vec::new();
         let mut slept = Duration::ZERO;
         for (nth, wait) in waits.iter().enumerate() {
@@ -53,6 +61,11 @@ fn several_at_once_harm_nobody() {
             let (name, mut command) = match nth {
                 0 => ("one".to_owned(), one.command()),
                 2 => ("two".to_owned(), two.command()),
+                5 => {
+                    let mut command = one.command();
+                    command.args(further);
+                    ("further".to_owned(), command)
+                }
                 n => {
                     let args = theirs[n / 2];
                     (args.join(" "), one.restic_command(args))
@@ -73,6 +86,12 @@ fn several_at_once_harm_nobody() {
             match name.as_str() {
                 "one" => judge.hear_on(&one, &one, &said.exits(0)),
                 "two" => judge.hear_on(&one, &two, &said.exits(0)),
+                // Runs of one hub exclude each other, and what deletes excludes all.
+                "further" => {
+                    assert!([0, 11].contains(&said.code), "{further:?}: {said:?}");
+                    turned_away += u64::from(said.code == 11);
+                    judge.hear_on(&one, &one, &said);
+                }
                 _ if said.code == 0 => {}
                 _ => {
                     // Refused, and nothing worse.
@@ -89,5 +108,7 @@ fn several_at_once_harm_nobody() {
     for home in [&one, &two] {
         home.drill(&[]).exits(0);
     }
-    println!("{rounds} rounds, {refused} of restic's commands were refused, nothing lost");
+    println!(
+        "{rounds} rounds, {refused} of restic's commands and {turned_away} of ours were refused, nothing lost"
+    );
 }
