@@ -187,7 +187,14 @@ pub fn list(
     ui: &Ui,
 ) -> Result<Output, Error> {
     let repository = Repository::open(profile, stop, ui.clone())?;
-    let files = repository.snapshots()?;
+    // One that is torn hides none of the others.
+    let (files, unreadable) = match repository.snapshots() {
+        Ok(files) => (files, None),
+        Err(error @ Error::UnreadableSnapshots { .. }) => {
+            (repository.readable_snapshots()?.0, Some(error))
+        }
+        Err(error) => return Err(error),
+    };
     let snapshots = match all_hosts {
         true => choice::of_all_hosts(&files),
         false => choice::readable(&files, profile, host)?,
@@ -200,7 +207,11 @@ pub fn list(
             profile.host
         );
     }
-    Ok(Output::new(text, report::list_json(&snapshots)))
+    let mut output = Output::new(text, report::list_json(&snapshots));
+    if let Some(error) = unreadable {
+        output = output.ending(error.exit(), Output::of_error(&error).complaints);
+    }
+    Ok(output)
 }
 
 /// Applies or shows the retention plan.

@@ -615,7 +615,15 @@ impl Profile {
 }
 
 fn read_profile(path: &Path) -> Result<String, ProfileError> {
-    fs::read_to_string(path).map_err(|error| ProfileError::Read {
+    let read = || {
+        // A named pipe would hold the run up for ever, and no signal would end it.
+        match fs::metadata(path)?.file_type() {
+            kind if kind.is_file() => fs::read_to_string(path),
+            kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Err(io::Error::other("it is not a regular file")),
+        }
+    };
+    read().map_err(|error| ProfileError::Read {
         path: path.into(),
         error,
     })

@@ -31,9 +31,10 @@ pub(super) fn staging(profile: &Profile, largest: u64) -> Finding {
         Some(free) if free < largest.saturating_add(MARGIN) => Finding::fail(
             SUBJECT,
             format!(
-                "{} are free at `{folder}`, the copy of the largest database needs {}",
+                "{} are free at `{folder}`, the copy of the largest database needs {}, and {} to spare",
                 bytes(free),
-                bytes(largest)
+                bytes(largest),
+                bytes(MARGIN)
             ),
             "make room, or choose another place with `staging` in the profile",
         ),
