@@ -6,6 +6,8 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use common::{Home, files_below, sqlite3};
 use sha2::{Digest, Sha256};
@@ -115,4 +117,92 @@ fn what_sqlite_finds_beside_the_archive_is_in_the_snapshot_and_costs_no_second_c
         "{packs} bytes for {}",
         bytes.len()
     );
+}
+
+/// Whether the database was read into the repository once more: a run in which its stream breaks then fails.
+fn reads_the_database(home: &Home, time: Option<&str>) -> bool {
+    let mut command = home.command();
+    command
+        .env("RUSTIC_HAPI_TEST_FAULT", "break:hapi.db")
+        .args(["snapshot", "--no-forget"]);
+    if let Some(time) = time {
+        command.env("RUSTIC_HAPI_TEST_NOW", time);
+    }
+    let said = common::Said::from(command.output().unwrap());
+    match said.code {
+        0 => false,
+        _ => {
+            assert!(said.stderr.contains("broke at byte"), "{said:?}");
+            true
+        }
+    }
+}
+
+/// What the last run proved to be in the repository is not read again, and nothing but its hash counts.
+#[test]
+fn bytes_on_record_are_not_read_again() {
+    let home = Home::initialised();
+    assert!(reads_the_database(&home, None), "there is no record yet");
+    home.snapshot().exits(0);
+    assert!(!reads_the_database(&home, None));
+    let record = home.state().join("proven.json");
+    assert_eq!(
+        fs::metadata(&record).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+
+    // Same size, same times, other bytes.
+    let status = home.hapi("driver-status.json");
+    let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let (before, text) = (time(&status), fs::read_to_string(&status).unwrap());
+    fs::write(&status, text.replace("idle", "busy")).unwrap();
+    let file = fs::File::options().write(true).open(&status).unwrap();
+    file.set_modified(before).unwrap();
+    assert!(
+        reads_the_database(&home, None),
+        "the engine would take the old file for the new one"
+    );
+    home.snapshot().exits(0);
+    assert_eq!(
+        home.dump("hapi", &status),
+        text.replace("idle", "busy").as_bytes()
+    );
+    let before = time(&home.database());
+    sqlite3(
+        &home.database(),
+        "UPDATE sessions SET updated_at = updated_at + 1 WHERE rowid = 1; PRAGMA wal_checkpoint(TRUNCATE)",
+    );
+    let file = fs::File::open(home.database()).unwrap();
+    file.set_modified(before).unwrap();
+    drop(file);
+    assert!(reads_the_database(&home, None));
+    home.snapshot().exits(0);
+    let copy = home.dir.path().join("copy.db");
+    fs::write(&copy, home.dump("hapi", &home.database())).unwrap();
+    let sum = "SELECT sum(updated_at) FROM sessions";
+    assert_eq!(sqlite3(&copy, sum), sqlite3(&home.database(), sum));
+
+    // With a file that is new in its size or time, the rest is still known.
+    fs::write(&status, "{\"state\":\"another\"}\n").unwrap();
+    assert!(!reads_the_database(&home, None));
+    assert_eq!(home.dump("hapi", &status), b"{\"state\":\"another\"}\n");
+
+    // After a week all is read, and a record that is odd is none.
+    let in_days = |days| (chrono::Utc::now() + chrono::TimeDelta::days(days)).to_rfc3339();
+    assert!(!reads_the_database(&home, Some(&in_days(6))));
+    assert!(reads_the_database(&home, Some(&in_days(8))));
+    assert!(
+        reads_the_database(&home, Some(&in_days(-1))),
+        "a record of the future"
+    );
+    fs::write(&record, "{\"version\":1,\"series\":{").unwrap();
+    assert!(reads_the_database(&home, None));
+    home.snapshot().exits(0);
+    // Nor is one whose snapshot is gone.
+    let all = home.ids("hapi");
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    home.restic(&[&["forget", "-q"], &all[..]].concat());
+    assert!(reads_the_database(&home, None));
+    home.snapshot().exits(0);
+    home.restic(&["check", "--read-data"]);
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{CaptureError, StagingError};
 use crate::guard::Guard;
 use crate::secret::{self, Recipients, SecretCache};
-use crate::source::{Column, Kind, Source};
+use crate::source::{Column, IntegrityCheck, Kind, Source};
 use crate::sqlite::IntegrityVerdict;
 use crate::staging::{Bytes, Staging};
 use crate::tree::{self, Pattern};
@@ -96,6 +96,9 @@ impl fmt::Debug for Sha256Hash {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// Databases in which a check of SQLite's found nothing, by path: their hash then, and the check.
+pub type SoundDatabases = BTreeMap<PathBuf, (Sha256Hash, IntegrityCheck)>;
 
 /// Mode, owner and time of a live file. No atime, ctime, inode, device or link count: they change
 /// without the state changing.
@@ -316,6 +319,7 @@ pub struct Capturer<'a> {
     /// Bytes that files may still take in memory.
     pub(crate) memory: u64,
     pub(crate) presume: bool,
+    pub(crate) sound: SoundDatabases,
     /// The check that was begun last.
     pub(crate) checking: Option<IntegrityVerdict>,
 }
@@ -343,6 +347,7 @@ impl<'a> Capturer<'a> {
             guard: Guard::new(sources)?,
             memory: MEMORY,
             presume: false,
+            sound: SoundDatabases::new(),
             checking: None,
         })
     }
@@ -380,6 +385,13 @@ impl<'a> Capturer<'a> {
     #[must_use]
     pub fn presume_sound(self, presume: bool) -> Self {
         Self { presume, ..self }
+    }
+
+    /// Databases that were found sound before, by the SQLite of [`sqlite_version`](crate::sqlite_version):
+    /// a copy with the same hash is not checked again.
+    #[must_use]
+    pub fn sound(self, sound: SoundDatabases) -> Self {
+        Self { sound, ..self }
     }
 
     /// How long things may take.

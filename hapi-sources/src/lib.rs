@@ -31,7 +31,7 @@ mod tree;
 pub use age::secrecy::SecretString;
 pub use capture::{
     Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
-    Observer, SecretFacts, Sha256Hash, Silent, Stop,
+    Observer, SecretFacts, Sha256Hash, Silent, SoundDatabases, Stop,
 };
 pub use checksum::{Checksum, Checksummer};
 pub use error::{
@@ -44,3 +44,8 @@ pub use secret::{Recipients, SecretCache};
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
 pub use sqlite::{IntegrityVerdict, Unknown, examine, tables};
 pub use staging::{Bytes, BytesReader, Staging};
+
+/// The version of the SQLite within, `3.50.2`, say.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

@@ -43,6 +43,13 @@ pub enum IntegrityCheck {
     Quick,
 }
 
+impl IntegrityCheck {
+    /// Whether what this check finds nothing in is nothing to the other one, either.
+    pub fn covers(self, other: Self) -> bool {
+        self == Self::Full || self == other
+    }
+}
+
 /// A column of a table, written `table.column`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::gate::{Gate, Written};
 use crate::manifest;
+use crate::proven::Parent;
 use crate::repository::Repository;
 
 /// Everything a snapshot will hold, in the order the engine takes it.
@@ -174,7 +175,7 @@ impl Archive {
         self.items.iter().map(Item::len).sum()
     }
 
-    /// Writes the archive as a snapshot.
+    /// Writes the archive as a snapshot. What is the same in `parent` is not read.
     ///
     /// # Errors
     /// [`Unwritten::PresumedWrongly`] where the manifest is not true; [`Error::Refused`] with what the gate
@@ -184,17 +185,20 @@ impl Archive {
         &self,
         repository: &Repository,
         label: &Label,
+        parent: Option<&Parent>,
     ) -> Result<(SnapshotFile, Written), Unwritten> {
         let gate = repository.gate();
+        let read = |index: &usize| !parent.is_some_and(|p| p.same.contains(index));
         gate.begin(
             self.items
                 .iter()
                 .enumerate()
                 .filter(|(_, i)| i.is_file())
-                .map(|(i, _)| i),
+                .map(|(i, _)| i)
+                .filter(read),
             self.verdicts.clone(),
         );
-        let saved = self.hand_over(repository, label);
+        let saved = self.hand_over(repository, label, parent);
         let failures = gate.failures();
         let presumed_wrongly = gate.presumed_wrongly();
         let written = gate.end();
@@ -206,7 +210,12 @@ impl Archive {
         }
     }
 
-    fn hand_over(&self, repository: &Repository, label: &Label) -> Result<SnapshotFile, Error> {
+    fn hand_over(
+        &self,
+        repository: &Repository,
+        label: &Label,
+        parent: Option<&Parent>,
+    ) -> Result<SnapshotFile, Error> {
         let engine = repository.for_writing()?;
         let tags: StringList = label
             .tags
@@ -229,8 +238,12 @@ impl Archive {
                 .map_or(DeleteOption::NotSet, DeleteOption::After),
             ..SnapshotFile::default()
         };
-        // Equal size and mtime prove nothing for a database: read everything, always.
-        let parent = ParentOptions::default().force(true);
+        // Equal size and mtime prove nothing for a database: where hashes do not prove it, everything is
+        // read.
+        let parent = match parent {
+            Some(parent) => ParentOptions::default().parents(vec![parent.snapshot.clone()]),
+            None => ParentOptions::default().force(true),
+        };
         let options = BackupOptions::default().parent_opts(parent);
         let source = GatedSource {
             items: self.items.clone(),

@@ -45,6 +45,7 @@ mod place;
 pub mod process;
 mod profile;
 mod prompt;
+mod proven;
 pub mod prune;
 mod rclone;
 mod readahead;

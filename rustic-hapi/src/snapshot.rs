@@ -10,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, Staging, Stop};
+use hapi_sources::{
+    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, SoundDatabases, Staging, Stop,
+};
 
 use crate::archive::{Label, Unwritten};
 use crate::collisions;
@@ -23,6 +25,7 @@ use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
 use crate::lock::{RunLock, private_folder, sweep_unfinished, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
+use crate::proven::Proven;
 use crate::readback;
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
@@ -78,6 +81,7 @@ pub fn run(
     let (staging, was_killed) = fresh_staging(profile, ui)?;
     destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;
+    let mut proven = Proven::load(&profile.state);
     let (opened, mut ahead) = beside(
         stop,
         |give_up| {
@@ -94,7 +98,7 @@ pub fn run(
             }
             Ok(opened)
         },
-        |stop| capture_ahead(profile, request, now, &staging, &stop, ui),
+        |stop| capture_ahead(profile, request, now, &proven, &staging, &stop, ui),
     )?;
     let Opened {
         repository,
@@ -129,6 +133,7 @@ pub fn run(
             series,
             &sources,
             time,
+            &mut proven,
             ahead.take_if(|a| a.0 == series.name),
         );
         match taken {
@@ -136,6 +141,13 @@ pub fn run(
             Ok(Some(taken)) => report.series.push(SeriesReport::of(series, Ok(taken))),
             Err(error) => report.series.push(SeriesReport::of(series, Err(error))),
         }
+    }
+    if report.saved_any()
+        && let Err(error) = proven.store(&profile.state)
+    {
+        ui.warn(format_args!(
+            "the next run reads everything once more: {error}"
+        ));
     }
     drop(lock);
     if report.series.is_empty() {
@@ -233,6 +245,7 @@ fn capture_ahead(
     profile: &Profile,
     request: &Request,
     now: DateTime<Local>,
+    proven: &Proven,
     staging: &Staging,
     stop: &Stop,
     ui: &Ui,
@@ -243,7 +256,8 @@ fn capture_ahead(
     }
     let sources = chosen(profile, request, main);
     let clock = Instant::now();
-    let captured = capture(profile, &sources, now, staging, stop, ui);
+    let sound = proven.sound(&main.name, &now);
+    let captured = capture(profile, &sources, now, sound, staging, stop, ui);
     if captured.is_ok() {
         ui.step(format_args!(
             "{}: captured after {:.1?}, beside the opening of the repository",
@@ -310,6 +324,7 @@ fn take(
     series: &Series,
     sources: &[SeriesSource],
     time: DateTime<Local>,
+    proven: &mut Proven,
     ahead: Option<Ahead>,
 ) -> Result<Option<Taken>, Error> {
     let stop = run.repository.gate().stop();
@@ -327,7 +342,8 @@ fn take(
     let mut captured = match ahead {
         Some((_, captured)) => captured?,
         None => {
-            let captured = capture(run.profile, sources, time, run.staging, stop, run.ui)?;
+            let sound = proven.sound(&series.name, &time);
+            let captured = capture(run.profile, sources, time, sound, run.staging, stop, run.ui)?;
             step("captured");
             captured
         }
@@ -360,9 +376,18 @@ fn take(
         return Ok(Some(taken));
     }
     let mut sent_before = Written::default();
-    let (file, mut written) = loop {
-        match archive.write(run.repository, &label(run, &taken, time)) {
-            Ok(written) => break written,
+    let (file, mut written, parent) = loop {
+        let parent = proven.parent(&series.name, run.history, &archive, &time);
+        if let Some(parent) = &parent {
+            run.ui.step(format_args!(
+                "{}: {} files are those of snapshot {}, and are not read again",
+                series.name,
+                parent.same.len(),
+                &parent.snapshot[..8]
+            ));
+        }
+        match archive.write(run.repository, &label(run, &taken, time), parent.as_ref()) {
+            Ok((file, written)) => break (file, written, parent),
             Err(Unwritten::Failed(error)) => return Err(error),
             Err(Unwritten::PresumedWrongly(sent)) => {
                 step(
@@ -388,6 +413,17 @@ fn take(
         readback::prove(run.repository, &file, &outline, &written)
     })?;
     step("read back");
+    if run.request.only.is_empty() {
+        let id = file.id.to_hex();
+        proven.record(
+            &id,
+            &taken.manifest,
+            sources,
+            &outline,
+            parent.as_ref(),
+            &time,
+        );
+    }
     let tree = file.tree.to_hex().to_string();
     taken.snapshot = Some(Saved {
         id: file.id.to_hex().to_string(),
@@ -435,6 +471,7 @@ fn capture(
     profile: &Profile,
     sources: &[SeriesSource],
     time: DateTime<Local>,
+    sound: SoundDatabases,
     staging: &Staging,
     stop: &Stop,
     ui: &Ui,
@@ -453,6 +490,7 @@ fn capture(
         .secret_cache(cache.as_ref().ok())
         .observer(ui)
         .presume_sound(true)
+        .sound(sound)
         .stop(stop.clone())
         .now(SystemTime::from(time));
     let mut capturer = capturer.keep_out(own_places(profile));
