@@ -82,10 +82,31 @@ fn a_disk_that_fills_loses_nothing() {
             true => Duration::ZERO,
             false => dice.moment(Duration::from_millis(900)),
         };
-        println!("round {round}: {} full after {after:?}", disk.display());
+        // What deletes writes first: every other time on the repository's disk.
+        let prune = round % 6 == 3;
+        if prune {
+            make_room(&home, &mut judge, false);
+        }
+        let args: &[&str] = match prune {
+            true => &["forget", "--prune"],
+            false => &["snapshot", "--json"],
+        };
+        println!(
+            "round {round}: {}, and {} full after {after:?}",
+            args.join(" "),
+            disk.display()
+        );
         let hub = BusyHub::start(&home.database());
         let filler = Filler::start(disk, after);
-        let said = home.snapshot();
+        // So late that what was marked before goes.
+        let said = match prune {
+            true => home
+                .through("faketime", &["30 hours"], args)
+                .output()
+                .unwrap(),
+            false => home.command().args(args).output().unwrap(),
+        };
+        let said = Said::from(said);
         drop(filler);
         drop(hub);
         assert!([0, 1, 3].contains(&said.code), "{said:?}");
@@ -101,7 +122,7 @@ fn a_disk_that_fills_loses_nothing() {
         Judge::clean(&home);
         // So that the repository's disk lasts.
         if round % 3 == 2 {
-            make_room(&home, &mut judge);
+            make_room(&home, &mut judge, true);
         }
     }
     println!("{rounds} rounds, {failed} runs failed, nothing lost");
@@ -117,16 +138,12 @@ fn clear(said: &Said) {
     assert!(told.contains("hint: ") || said.code == 0, "{said:?}");
 }
 
-/// Everything but the newest two of each series goes, as an operator would have it.
-fn make_room(home: &Home, judge: &mut Judge) {
-    home.restic(&[
-        "forget",
-        "--keep-last",
-        "2",
-        "--group-by",
-        "tags",
-        "--prune",
-    ]);
+/// Everything but the newest two of each series goes, as an operator would have it; their data at once, or
+/// with the next prune.
+fn make_room(home: &Home, judge: &mut Judge, prune: bool) {
+    let forget = ["forget", "--keep-last", "2", "--group-by", "tags"];
+    let prune: &[&str] = if prune { &["--prune"] } else { &[] };
+    home.restic(&[&forget, prune].concat());
     let left = home.restic_snapshots();
     let left: Vec<&str> = left.iter().map(|s| s["id"].as_str().unwrap()).collect();
     judge.forget_all_but(&left);

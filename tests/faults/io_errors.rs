@@ -147,6 +147,107 @@ fn a_disk_that_returns_errors_makes_no_snapshot_that_is_not_whole() {
     println!("{rounds} rounds, {hit} runs hit, nothing lost");
 }
 
+/// What deletes, and what reads back: nothing may go that is needed, and an error is one of the disk's.
+#[test]
+fn a_disk_that_returns_errors_to_other_commands_takes_nothing_from_the_repository() {
+    let mut dice = Dice::new("I/O errors of other commands");
+    let home = Home::initialised();
+    let shim = shim(&home);
+    let mut judge = Judge::default();
+    judge.hear(&home, &home.snapshot().exits(0));
+    let repository = home.repository().to_string_lossy().into_owned();
+    let below = |folder: &str| format!("{repository}/{folder}");
+    let target = home.dir.path().join("target");
+    let target_text = target.to_str().unwrap();
+    let (prune, restore): (&[&str], &[&str]) = (
+        &["forget", "--prune"],
+        &["restore", "--target", target_text],
+    );
+    let (check, drill): (&[&str], &[&str]) = (&["check", "--read-data"], &["drill"]);
+    let acts: [(&[&str], &str, String); 14] = [
+        (prune, "write", below("index")),
+        (prune, "sync", below("index")),
+        (prune, "read", below("index")),
+        (prune, "write", below("data")),
+        (prune, "read", below("data")),
+        (prune, "read", below("snapshots")),
+        (prune, "write", below("locks")),
+        (restore, "read", below("data")),
+        (restore, "read", below("index")),
+        (restore, "write", target_text.to_owned()),
+        (restore, "sync", target_text.to_owned()),
+        (check, "read", below("data")),
+        (drill, "read", below("data")),
+        (drill, "write", "/staging/".to_owned()),
+    ];
+    let (mut hit, rounds) = (0, rounds(acts.len() as u64));
+    for round in 0..rounds {
+        let (args, op, part) = &acts[usize::try_from(round).unwrap() % acts.len()];
+        let after = match round < acts.len() as u64 {
+            true => 0,
+            false => dice.below(12),
+        };
+        if *args == prune {
+            // Something for it to do, which is old enough to go at once every other time.
+            sqlite3(
+                &home.database(),
+                "UPDATE messages SET content = randomblob(3000) WHERE rowid % 5 = 0",
+            );
+            judge.hear(&home, &home.snapshot().exits(0));
+            keep_two(&home, &mut judge);
+        }
+        let later = ["30 hours"];
+        let mut command = match *args == prune && dice.below(2) == 0 {
+            true => home.through("faketime", &later, args),
+            false => {
+                let mut command = home.command();
+                command.args(*args);
+                command
+            }
+        };
+        // `faketime` has a shim of its own, and keeps what is there.
+        command
+            .env("LD_PRELOAD", &shim)
+            .env("FAIL_OP", op)
+            .env("FAIL_PATH", part)
+            .env("FAIL_AFTER", after.to_string());
+        let said = Said::from(command.output().unwrap());
+        println!(
+            "round {round}: {} with {op} of {part} after {after}: exit {}",
+            args.join(" "),
+            said.code
+        );
+        assert!(
+            [0, 1, 3, 21, 22].contains(&said.code),
+            "{args:?} {op} {part} {after}: {said:?}"
+        );
+        if said.code != 0 {
+            hit += 1;
+            let told = format!("{}{}", said.stdout, said.stderr).to_lowercase();
+            assert!(
+                told.contains("os error 5") || told.contains("i/o error"),
+                "{args:?} {op} {part} {after}: {said:?}"
+            );
+        }
+        if target.exists() {
+            fs::remove_dir_all(&target).unwrap();
+        }
+        judge.judge(&home, &mut |n| dice.below(n), 2);
+        judge.hear(&home, &home.snapshot().exits(0));
+        Judge::clean(&home);
+    }
+    assert!(hit >= 8, "the shim hit {hit} of {rounds} commands");
+    println!("{rounds} rounds, {hit} commands hit, nothing lost");
+}
+
+/// The operator removes all but the newest two of each series, and leaves their data to a prune.
+fn keep_two(home: &Home, judge: &mut Judge) {
+    home.restic(&["forget", "--keep-last", "2", "--group-by", "tags"]);
+    let left = home.restic_snapshots();
+    let left: Vec<&str> = left.iter().map(|s| s["id"].as_str().unwrap()).collect();
+    judge.forget_all_but(&left);
+}
+
 /// A mount of a folder elsewhere, as a disk of its own would be, which can be made read-only.
 struct Bind(PathBuf);
 

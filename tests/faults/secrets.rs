@@ -156,7 +156,11 @@ fn no_secret_is_anywhere_after_all_commands_failures_and_kills() {
         &["profile", "show"],
     ];
     for args in all {
-        hear(&args.join(" "), ours(args));
+        let said = ours(args);
+        // `doctor` finds that the repository is on the same disk.
+        let well = said.code == 0 || args[0] == "doctor" && said.code == 1;
+        assert!(well, "{args:?}: {said:?}");
+        hear(&args.join(" "), said);
     }
     fs::remove_dir_all(&target).unwrap();
     // What fails.
@@ -216,7 +220,7 @@ fn no_secret_is_anywhere_after_all_commands_failures_and_kills() {
     drop(hub);
     hear("snapshot", ours(&["snapshot"]).exits(0));
 
-    // All of them ran, and did what they are for.
+    // All of them ran, and none panicked.
     for (what, said) in &heard {
         assert_ne!(said.code, 101, "{what}: {said:?}");
         assert!(
