@@ -428,6 +428,32 @@ fn a_repository_that_lost_its_config_is_not_an_empty_folder() {
 }
 
 #[test]
+fn a_repository_with_a_part_torn_or_gone_says_what_to_put_back() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let aside = home.dir.path().join("aside");
+    for part in ["keys", "snapshots", "config"] {
+        let place = home.repository().join(part);
+        fs::rename(&place, &aside).unwrap();
+        if part == "config" {
+            fs::write(&place, "").unwrap();
+        }
+        for command in ["snapshots", "snapshot"] {
+            let said = home.hapi_command(&[command]);
+            refused(
+                &home,
+                said,
+                1,
+                &[part, "hint: ", "put it back from another copy"],
+            );
+        }
+        _ = fs::remove_file(&place);
+        fs::rename(&aside, &place).unwrap();
+    }
+    home.snapshot().exits(0);
+}
+
+#[test]
 fn an_init_that_was_cut_off_leaves_no_second_key() {
     let home = Home::initialised();
     fs::remove_file(home.repository().join("config")).unwrap();

@@ -52,7 +52,7 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Share {
-    /// Every pack.
+    /// Every pack that a snapshot needs.
     All,
     /// This one of [`SHARES`] shares, counted from 1.
     OneOf(u32),
@@ -89,7 +89,7 @@ impl Share {
 impl std::fmt::Display for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::All => f.write_str("all data was read"),
+            Self::All => f.write_str("all data that a snapshot needs was read"),
             Self::OneOf(nth) => write!(
                 f,
                 "share {nth} of {SHARES} of the data was read (another each week)"

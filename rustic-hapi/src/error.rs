@@ -481,6 +481,8 @@ fn destination_remedy(reason: &str) -> Option<&'static str> {
         ("Read-only file system", "mount the destination for writing"),
         ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
         ("Permission denied", "run this as the user that the repository's files belong to; a run as root leaves files of root's"),
+        ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
+        ("cannot list", "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed"),
     ]
     .into_iter()
     .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))

@@ -113,6 +113,7 @@ pub fn run(
 
     let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
     report.unreadable = unreadable;
+    report.warnings.extend(from_the_future(&history, &now));
     let due = due(profile, request, &history, &now);
     if due.len() > 1 {
         ahead = None;
@@ -499,7 +500,8 @@ fn capture(
         let taken = sources
             .iter()
             .any(|s| s.source.name == name && s.source.required);
-        if !taken && !matches!(error, CaptureError::Missing { .. }) {
+        let nothing = matches!(error, CaptureError::Missing { .. } | CaptureError::Stopped);
+        if !taken && !nothing {
             ui.warn(format_args!(
                 "copies of the secret `{name}` may go unnoticed: {error}"
             ));
@@ -522,6 +524,20 @@ fn capture(
         }
     }
     Ok(captured)
+}
+
+/// Says so where there is a snapshot that is not of today or before: either it or this run has a wrong date.
+fn from_the_future(history: &[Snapshot], now: &DateTime<Local>) -> Option<String> {
+    let newest = history.iter().max_by_key(|s| s.time)?;
+    let ahead = newest.time.to_utc() - now.to_utc();
+    (ahead > TimeDelta::days(1)).then(|| {
+        format!(
+            "the snapshot {} is dated {}, {} from now: is the clock right? (if it is, `restic forget {0}` removes what a wrong one dated)",
+            &newest.id.to_hex()[..8],
+            newest.time.format("%Y-%m-%d"),
+            crate::report::age(ahead)
+        )
+    })
 }
 
 /// Whether an upload may have left something behind.

@@ -89,6 +89,11 @@ fn the_floor_holds_while_the_clock_leaps_and_zones_change() {
             saved(&home, &said);
             judge.hear(&home, &said);
         }
+        let newest = home.restic_snapshots().pop().unwrap();
+        let newest = DateTime::parse_from_rfc3339(newest["time"].as_str().unwrap()).unwrap();
+        if newest.to_utc() - now > TimeDelta::hours(25) {
+            assert!(said.stderr.contains("is the clock right?"), "{said:?}");
+        }
         // A day is a day of the run's zone: the same snapshots may make one more of them, or one less,
         // in another.
         let after = days(&home).len();
