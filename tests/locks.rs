@@ -34,6 +34,7 @@ impl Held {
     }
 
     fn of(home: &Home, mut command: Command) -> Self {
+        home.change();
         let file = tempfile::Builder::new()
             .prefix("pause-")
             .tempfile_in(home.dir.path())

@@ -283,6 +283,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
     // In the middle of the run, as its own words tell; on a busy machine it may yet come after the end.
     let hung_up = ["0", "0.05", "0", "0.1", "0", "0"].iter().any(|wait| {
         let before = home.restic_snapshots().len();
+        home.change();
         let said = home
             .through("python3", &["-c", script, wait], &["-v", "snapshot"])
             .output();

@@ -262,6 +262,14 @@ impl Home {
         self.command().args(args).output().unwrap().into()
     }
 
+    /// The hub does something: what a run then finds has to be read.
+    pub fn change(&self) {
+        sqlite3(
+            &self.database(),
+            "UPDATE sessions SET updated_at = updated_at + 1",
+        );
+    }
+
     pub fn snapshot(&self) -> Said {
         self.hapi_command(&["snapshot", "--json"])
     }

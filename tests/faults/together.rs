@@ -21,6 +21,13 @@ fn several_at_once_harm_nobody() {
     let place = one.repository();
     let mut init = two.init_command(place.to_str().unwrap());
     Said::from(init.args(["--host", "second"]).output().unwrap()).exits(0);
+    // A check would call them strangers.
+    one.edit_profile(|text| {
+        text.replace(
+            "[repository]\n",
+            "[repository]\nother-hosts = [\"second\"]\n",
+        )
+    });
     let mut judge = Judge::default();
     for home in [&one, &two] {
         let said = home.snapshot().exits(0);
