@@ -206,3 +206,22 @@ fn bytes_on_record_are_not_read_again() {
     home.snapshot().exits(0);
     home.restic(&["check", "--read-data"]);
 }
+
+/// The engine does not look whether a tree that it takes from a parent is still there.
+#[test]
+fn a_tree_that_is_gone_is_written_anew() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let packs = |home: &Home| files_below(&home.repository().join("data"));
+    let first = packs(&home);
+    // Its database has other chunks, and the folders that nothing happened in are those of the first.
+    home.change();
+    home.snapshot().exits(0);
+    // All that the first run wrote is lost.
+    for (pack, _) in &first {
+        fs::remove_file(pack).unwrap();
+    }
+    home.restic(&["rebuild-index", "-q"]);
+    home.hapi_command(&["snapshot", "--all"]).exits(0);
+    home.hapi_command(&["drill"]).exits(0);
+}

@@ -97,8 +97,16 @@ impl fmt::Debug for Sha256Hash {
     }
 }
 
-/// Databases in which a check of SQLite's found nothing, by path: their hash then, and the check.
-pub type SoundDatabases = BTreeMap<PathBuf, (Sha256Hash, IntegrityCheck)>;
+/// A database as it was when a check of SQLite's found nothing in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoundDatabase {
+    /// The copy's hash.
+    pub sha256: Sha256Hash,
+    /// Its modification time, which proves nothing: where it is the same, the check waits for the hash.
+    pub mtime: SystemTime,
+    /// The check.
+    pub check: IntegrityCheck,
+}
 
 /// Mode, owner and time of a live file. No atime, ctime, inode, device or link count: they change
 /// without the state changing.
@@ -319,7 +327,7 @@ pub struct Capturer<'a> {
     /// Bytes that files may still take in memory.
     pub(crate) memory: u64,
     pub(crate) presume: bool,
-    pub(crate) sound: SoundDatabases,
+    pub(crate) sound: BTreeMap<PathBuf, SoundDatabase>,
     /// The check that was begun last.
     pub(crate) checking: Option<IntegrityVerdict>,
 }
@@ -347,7 +355,7 @@ impl<'a> Capturer<'a> {
             guard: Guard::new(sources)?,
             memory: MEMORY,
             presume: false,
-            sound: SoundDatabases::new(),
+            sound: BTreeMap::new(),
             checking: None,
         })
     }
@@ -387,10 +395,10 @@ impl<'a> Capturer<'a> {
         Self { presume, ..self }
     }
 
-    /// Databases that were found sound before, by the SQLite of [`sqlite_version`](crate::sqlite_version):
-    /// a copy with the same hash is not checked again.
+    /// Databases that were found sound before, by path and by the SQLite of
+    /// [`sqlite_version`](crate::sqlite_version): a copy with the same hash is not checked again.
     #[must_use]
-    pub fn sound(self, sound: SoundDatabases) -> Self {
+    pub fn sound(self, sound: BTreeMap<PathBuf, SoundDatabase>) -> Self {
         Self { sound, ..self }
     }
 

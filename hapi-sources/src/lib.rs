@@ -31,7 +31,7 @@ mod tree;
 pub use age::secrecy::SecretString;
 pub use capture::{
     Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
-    Observer, SecretFacts, Sha256Hash, Silent, SoundDatabases, Stop,
+    Observer, SecretFacts, Sha256Hash, Silent, SoundDatabase, Stop,
 };
 pub use checksum::{Checksum, Checksummer};
 pub use error::{

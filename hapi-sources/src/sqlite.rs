@@ -117,20 +117,20 @@ fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, Capt
     let live = Live::look(path)?;
     let (staged, len, cut) = copy(c, &live)?;
     let staged = Arc::new(staged);
-    c.observer.step("checking integrity");
-    // One check at a time: each has a large cache.
-    if let Some(before) = c.checking.take() {
-        _ = before.wait();
+    let sound = c.sound.get(path).copied();
+    let sound = sound.filter(|sound| sound.check.covers(source.integrity));
+    let mut verdict = None;
+    // Beside the hashing, unless it is likely to be for nothing.
+    if sound.is_none_or(|sound| sound.mtime != live.metadata.mtime) {
+        verdict = Some(begin_check(c, source, &staged));
     }
-    let verdict = IntegrityVerdict::begin(Arc::clone(&staged), source.integrity, &c.stop);
-    c.checking = Some(verdict.clone());
     let wanted = Wanted {
         count: &source.count,
         newest: &source.newest,
     };
     let (hashed, mut facts) = check::presumed(staged.path(), &wanted, &c.stop).map_err(|e| {
         // Nothing is left to be checked.
-        verdict.give_up();
+        verdict.iter().for_each(IntegrityVerdict::give_up);
         match e {
             Failed::Stopped => CaptureError::Stopped,
             Failed::Read(e) => c.staging.write_error(e, 0).into(),
@@ -140,12 +140,14 @@ fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, Capt
     if let Some(finding) = cut {
         facts.add_damage(finding);
     }
-    let mut verdict = Some(verdict);
-    let known = c.sound.get(path);
-    if known.is_some_and(|(hash, made)| *hash == hashed.sha256 && made.covers(source.integrity)) {
+    if sound.is_some_and(|sound| sound.sha256 == hashed.sha256) {
         // These are the bytes in which it found nothing before.
-        c.checking = None;
-        verdict.take().inspect(IntegrityVerdict::give_up);
+        if let Some(verdict) = verdict.take() {
+            verdict.give_up();
+            c.checking = None;
+        }
+    } else if verdict.is_none() {
+        verdict = Some(begin_check(c, source, &staged));
     }
     let mut entry = Entry {
         path: path.to_owned(),
@@ -161,6 +163,22 @@ fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, Capt
         entry.conclude()?;
     }
     Ok(entry)
+}
+
+/// Begins to check a copy.
+fn begin_check(
+    c: &mut Capturer<'_>,
+    source: &Source,
+    staged: &Arc<StagedFile>,
+) -> IntegrityVerdict {
+    c.observer.step("checking integrity");
+    // One check at a time: each has a large cache.
+    if let Some(before) = c.checking.take() {
+        _ = before.wait();
+    }
+    let verdict = IntegrityVerdict::begin(Arc::clone(staged), source.integrity, &c.stop);
+    c.checking = Some(verdict.clone());
+    verdict
 }
 
 impl Entry {

@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hapi_sources::{
     Capture, CaptureError, Content, DatabaseFacts, Integrity, IntegrityCheck, Kind, Limits, Note,
-    Source, Stop,
+    SoundDatabase, Source, Stop,
 };
 use hub::{Hub, Python, content, sqlite3};
 
@@ -373,17 +373,27 @@ fn the_same_bytes_are_not_checked_twice_and_others_are() {
         (&full, hash, IntegrityCheck::Quick, true),
         (&full, other, IntegrityCheck::Full, true),
     ] {
-        for presume in [false, true] {
-            let sound = [(path.clone(), (hash, check))].into();
-            let mut capturer = hub.capturer(std::slice::from_ref(source));
-            capturer = capturer.sound(sound).presume_sound(presume);
-            let capture = capturer.capture(source).unwrap();
-            assert_eq!(
-                capture.verdicts().count(),
-                usize::from(presume && damaged),
-                "{check:?}"
-            );
-            assert_eq!(capture.conclude().unwrap().damaged(), damaged, "{check:?}");
+        let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+        // The time decides when it is checked, and not whether.
+        for mtime in [mtime, SystemTime::UNIX_EPOCH] {
+            for presume in [false, true] {
+                let known = SoundDatabase {
+                    sha256: hash,
+                    mtime,
+                    check,
+                };
+                let mut capturer = hub.capturer(std::slice::from_ref(source));
+                capturer = capturer
+                    .sound([(path.clone(), known)].into())
+                    .presume_sound(presume);
+                let capture = capturer.capture(source).unwrap();
+                assert_eq!(
+                    capture.verdicts().count(),
+                    usize::from(presume && damaged),
+                    "{check:?}"
+                );
+                assert_eq!(capture.conclude().unwrap().damaged(), damaged, "{check:?}");
+            }
         }
     }
     assert_eq!(

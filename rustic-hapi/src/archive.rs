@@ -28,8 +28,8 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::gate::{Gate, Written};
 use crate::manifest;
-use crate::proven::Parent;
-use crate::repository::Repository;
+use crate::proven::{Known, Parent};
+use crate::repository::{Repository, Writing};
 
 /// Everything a snapshot will hold, in the order the engine takes it.
 #[derive(Debug, Default)]
@@ -175,7 +175,8 @@ impl Archive {
         self.items.iter().map(Item::len).sum()
     }
 
-    /// Writes the archive as a snapshot. What is the same in `parent` is not read.
+    /// Writes the archive as a snapshot. What is the same in one that is known is not read; the parent that this
+    /// makes of it is returned, too.
     ///
     /// # Errors
     /// [`Unwritten::PresumedWrongly`] where the manifest is not true; [`Error::Refused`] with what the gate
@@ -185,10 +186,12 @@ impl Archive {
         &self,
         repository: &Repository,
         label: &Label,
-        parent: Option<&Parent>,
-    ) -> Result<(SnapshotFile, Written), Unwritten> {
+        known: Option<&Known>,
+    ) -> Result<(SnapshotFile, Written, Option<Parent>), Unwritten> {
         let gate = repository.gate();
-        let read = |index: &usize| !parent.is_some_and(|p| p.same.contains(index));
+        let engine = repository.for_writing()?;
+        let parent = known.and_then(|known| known.parent_of(self, &engine));
+        let read = |index: &usize| !parent.as_ref().is_some_and(|p| p.same.contains(index));
         gate.begin(
             self.items
                 .iter()
@@ -198,12 +201,12 @@ impl Archive {
                 .filter(read),
             self.verdicts.clone(),
         );
-        let saved = self.hand_over(repository, label, parent);
+        let saved = self.hand_over(&engine, gate, label, parent.as_ref());
         let failures = gate.failures();
         let presumed_wrongly = gate.presumed_wrongly();
         let written = gate.end();
         match saved {
-            Ok(snapshot) => Ok((snapshot, written)),
+            Ok(snapshot) => Ok((snapshot, written, parent)),
             Err(_) if presumed_wrongly => Err(Unwritten::PresumedWrongly(written)),
             Err(_) if !failures.is_empty() => Err(Error::Refused { failures }.into()),
             Err(error) => Err(error.into()),
@@ -212,11 +215,11 @@ impl Archive {
 
     fn hand_over(
         &self,
-        repository: &Repository,
+        engine: &Writing,
+        gate: &Gate,
         label: &Label,
         parent: Option<&Parent>,
     ) -> Result<SnapshotFile, Error> {
-        let engine = repository.for_writing()?;
         let tags: StringList = label
             .tags
             .join(",")
@@ -247,7 +250,7 @@ impl Archive {
         let options = BackupOptions::default().parent_opts(parent);
         let source = GatedSource {
             items: self.items.clone(),
-            gate: repository.gate().clone(),
+            gate: gate.clone(),
         };
         engine
             .archive(
@@ -279,7 +282,8 @@ impl Item {
         matches!(self.content, ItemContent::File { .. })
     }
 
-    fn node(&self) -> Node {
+    /// The node as the engine gets it.
+    pub(crate) fn node(&self) -> Node {
         let node_type = match &self.content {
             ItemContent::File { .. } => NodeType::File,
             ItemContent::Dir => NodeType::Dir,

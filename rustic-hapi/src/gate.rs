@@ -1,5 +1,5 @@
 //! The commit gate stands between the engine and the backend. It knows what a snapshot is to hold,
-//! watches every stream of it, and refuses the snapshot file, which the engine writes last, unless
+//! watches every stream that is read for it, and refuses the snapshot file, which the engine writes last, unless
 //! every stream ended whole and every check agreed with what the manifest says of it.
 //!
 //! The engine itself logs a source that fails as "ignoring error" and saves the snapshot without

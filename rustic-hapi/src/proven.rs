@@ -3,26 +3,31 @@
 //! are not cut into chunks once more, and SQLite is not asked again what it said of the same database.
 //!
 //! Nothing is ever concluded from size and time alone. What is not on record, or was read longer ago than
-//! a week, or by another SQLite, is read in full; so is everything where the record is odd. The snapshot that
-//! a record is of is named by the hash of its file, so it cannot have been changed since.
+//! a week, is read in full; what another version checked is checked again; and where the record or the
+//! snapshot's tree is odd, all is as if there were none. The snapshot that a record is of is named by the hash of
+//! its file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use chrono::{DateTime, Local, TimeDelta, Utc};
-use hapi_sources::{Integrity, IntegrityCheck, Sha256Hash, SoundDatabases};
+use hapi_sources::{Integrity, IntegrityCheck, Sha256Hash, SoundDatabase};
+use rustic_core::TreeId;
+use rustic_core::repofile::{Node, NodeType};
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Archive, Item, ItemContent};
+use crate::archive::{Archive, ItemContent};
 use crate::error::Error;
 use crate::history::Snapshot;
 use crate::lock::write_private;
 use crate::manifest::{Manifest, PathRecord};
-use crate::profile::SeriesSource;
+use crate::profile::{Series, SeriesSource};
+use crate::repository::Writing;
 
 /// After so long all is read once more.
-const FOR: TimeDelta = TimeDelta::days(7);
+const TRUSTED_FOR: TimeDelta = TimeDelta::days(7);
 
 /// The layout of the file.
 const VERSION: u32 = 1;
@@ -33,31 +38,31 @@ const VERSION: u32 = 1;
 pub struct Proven {
     version: u32,
     /// By series.
-    series: BTreeMap<String, OfSeries>,
+    series: BTreeMap<String, LastSnapshot>,
 }
 
 /// The last snapshot of a series that was read back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct OfSeries {
+struct LastSnapshot {
     /// Its id: 64 hexadecimal digits, the SHA-256 of its file.
     snapshot: String,
     /// All of its files.
-    files: Vec<File>,
+    files: Vec<ProvenFile>,
 }
 
 /// A file of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct File {
+struct ProvenFile {
     /// Its path in the snapshot.
     path: PathRecord,
     /// SHA-256 of its bytes, in hexadecimal.
     sha256: String,
     /// How many they are.
     size: u64,
-    /// Its modification time.
-    mtime: DateTime<Utc>,
+    /// Its modification time (RFC 3339, UTC), if a tree can tell it. A hint, and never more.
+    mtime: Option<String>,
     /// When its bytes were last cut into chunks.
     since: DateTime<Utc>,
     /// The check that found nothing in it, where it is a database.
@@ -70,10 +75,19 @@ struct File {
 #[serde(rename_all = "kebab-case")]
 struct Check {
     kind: IntegrityCheck,
-    /// SQLite's version.
-    sqlite: String,
+    /// Whose: what another version thinks of it is another matter.
+    by: String,
     /// When.
     since: DateTime<Utc>,
+}
+
+/// A snapshot of which the bytes are known.
+#[derive(Clone, Debug)]
+pub struct Known {
+    snapshot: String,
+    tree: TreeId,
+    /// The hashes of those files that were read lately.
+    files: BTreeMap<PathBuf, Sha256Hash>,
 }
 
 /// The snapshot whose chunks are used again.
@@ -83,6 +97,56 @@ pub struct Parent {
     pub snapshot: String,
     /// The files of the new one that have the bytes they have in it, by their place in the archive.
     pub same: BTreeSet<usize>,
+}
+
+impl Known {
+    /// The same as a parent of an archive; `None` where the engine must read everything.
+    ///
+    /// It takes files for the same by size and time, and cannot be told which of them to read. So all files
+    /// that it would take have to be the same. And it does not look whether a tree that it takes is still
+    /// there: all of them have to be.
+    pub fn parent_of(&self, archive: &Archive, engine: &Writing) -> Option<Parent> {
+        let nodes = self.nodes(engine)?;
+        let mut same = BTreeSet::new();
+        for (index, item) in archive.items().iter().enumerate() {
+            let (ItemContent::File { sha256, .. }, Some(node)) =
+                (&item.content, nodes.get(&item.path))
+            else {
+                continue;
+            };
+            let new = item.node();
+            let taken = node.node_type == new.node_type
+                && node.meta.size == new.meta.size
+                && node.meta.mtime == new.meta.mtime;
+            if !taken {
+                continue;
+            }
+            if self.files.get(&item.path) != Some(sha256) {
+                return None;
+            }
+            same.insert(index);
+        }
+        (!same.is_empty()).then(|| Parent {
+            snapshot: self.snapshot.clone(),
+            same,
+        })
+    }
+
+    /// All nodes of the snapshot but its folders; `None` where a part of its tree is not to be had.
+    fn nodes(&self, engine: &Writing) -> Option<BTreeMap<PathBuf, Node>> {
+        let mut nodes = BTreeMap::new();
+        let mut folders = vec![(PathBuf::from("/"), self.tree)];
+        while let Some((folder, tree)) = folders.pop() {
+            for node in engine.get_tree(&tree).ok()?.nodes {
+                let path = folder.join(node.name());
+                match node.node_type {
+                    NodeType::Dir => folders.push((path, node.subtree?)),
+                    _ => _ = nodes.insert(path, node),
+                }
+            }
+        }
+        Some(nodes)
+    }
 }
 
 impl Proven {
@@ -95,65 +159,67 @@ impl Proven {
             .unwrap_or_default()
     }
 
-    /// Writes the record down.
+    /// Writes the record down, of these series alone.
     ///
     /// # Errors
     /// [`Error::State`] with the file.
-    pub fn store(&self, state: &Path) -> Result<(), Error> {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        write_private(&file(state), &text)
+    pub fn store(&mut self, state: &Path, series: &[Series]) -> Result<(), Error> {
+        self.version = VERSION;
+        self.series
+            .retain(|name, _| series.iter().any(|s| s.name == *name));
+        let path = file(state);
+        let text = serde_json::to_vec(self).map_err(|error| Error::State {
+            path: path.clone(),
+            error: error.into(),
+        })?;
+        write_private(&path, &text)
+    }
+
+    /// What is on record of a series counts no more.
+    pub fn forget(&mut self, series: &str) {
+        self.series.remove(series);
     }
 
     /// The databases of a series that SQLite need not check again while they have these hashes, with the
     /// check that it made.
-    pub fn sound(&self, series: &str, now: &DateTime<Local>) -> SoundDatabases {
+    pub fn sound(&self, series: &str, now: &DateTime<Local>) -> BTreeMap<PathBuf, SoundDatabase> {
         let files = self.series.get(series).into_iter().flat_map(|s| &s.files);
         files
             .filter_map(|file| {
                 let check = file.sound.as_ref()?;
-                let holds =
-                    check.sqlite == hapi_sources::sqlite_version() && is_recent(check.since, now);
-                holds.then_some((file.path.to_path(), (file.hash()?, check.kind)))
+                let holds = check.by == checker() && is_recent(check.since, now);
+                let mtime: jiff::Timestamp = file.mtime.as_deref()?.parse().ok()?;
+                let sound = SoundDatabase {
+                    sha256: file.hash()?,
+                    mtime: mtime.into(),
+                    check: check.kind,
+                };
+                holds.then_some((file.path.to_path(), sound))
             })
             .collect()
     }
 
-    /// The snapshot that the engine may take chunks from; `None` where it must read everything.
-    ///
-    /// The engine takes files for the same by size and time, and cannot be told which of them to read. So
-    /// there is a parent only if all files that it would take are the same.
-    pub fn parent(
+    /// The snapshot that the engine may take chunks from, if it still is in the repository.
+    pub fn known(
         &self,
         series: &str,
         history: &[Snapshot],
-        archive: &Archive,
         now: &DateTime<Local>,
-    ) -> Option<Parent> {
+    ) -> Option<Known> {
         let last = self.series.get(series)?;
         // Not one that is gone, nor one of another repository.
-        history
+        let snapshot = history
             .iter()
             .find(|s| s.id.to_hex().as_str() == last.snapshot)?;
-        let files: BTreeMap<PathBuf, &File> =
-            last.files.iter().map(|f| (f.path.to_path(), f)).collect();
-        let mut same = BTreeSet::new();
-        for (index, item) in archive.items().iter().enumerate() {
-            let (ItemContent::File { sha256, .. }, Some(file)) =
-                (&item.content, files.get(item.path.as_path()))
-            else {
-                continue;
-            };
-            if !file.looks_like(item) {
-                continue;
-            }
-            if file.hash() != Some(*sha256) || !is_recent(file.since, now) {
-                return None;
-            }
-            same.insert(index);
-        }
-        (!same.is_empty()).then(|| Parent {
+        Some(Known {
             snapshot: last.snapshot.clone(),
-            same,
+            tree: snapshot.tree.parse().ok()?,
+            files: last
+                .files
+                .iter()
+                .filter(|file| is_recent(file.since, now))
+                .filter_map(|file| Some((file.path.to_path(), file.hash()?)))
+                .collect(),
         })
     }
 
@@ -169,7 +235,7 @@ impl Proven {
     ) {
         let known = self.sound(&manifest.series, now);
         let before = self.series.remove(&manifest.series);
-        let before: BTreeMap<PathBuf, File> = before
+        let before: BTreeMap<PathBuf, ProvenFile> = before
             .into_iter()
             .flat_map(|before| before.files)
             .map(|file| (file.path.to_path(), file))
@@ -190,30 +256,29 @@ impl Proven {
                     let old = before.and_then(|f| f.sound.clone());
                     match known.get(&item.path) {
                         // It was not made anew.
-                        Some((hash, made)) if hash == sha256 && made.covers(kind) => old,
+                        Some(it) if it.sha256 == *sha256 && it.check.covers(kind) => old,
                         _ => None,
                     }
                     .unwrap_or_else(|| Check {
                         kind,
-                        sqlite: hapi_sources::sqlite_version().to_owned(),
+                        by: checker(),
                         since: now.to_utc(),
                     })
                 });
-                Some(File {
+                Some(ProvenFile {
                     path: item.path.as_path().into(),
                     sha256: sha256.to_string(),
                     size: item.len(),
-                    mtime: item.metadata.mtime.into(),
+                    mtime: in_words(item.metadata.mtime),
                     since,
                     sound,
                 })
             })
             .collect();
-        let record = OfSeries {
+        let record = LastSnapshot {
             snapshot: snapshot.to_owned(),
             files,
         };
-        self.version = VERSION;
         self.series.insert(manifest.series.clone(), record);
     }
 }
@@ -234,21 +299,54 @@ fn sound_in(manifest: &Manifest, sources: &[SeriesSource]) -> BTreeMap<PathBuf, 
     sound
 }
 
-impl File {
+impl ProvenFile {
     fn hash(&self) -> Option<Sha256Hash> {
         let bytes = hex::decode(&self.sha256).ok()?;
         Some(Sha256Hash(bytes.try_into().ok()?))
     }
+}
 
-    fn looks_like(&self, item: &Item) -> bool {
-        self.size == item.len() && self.mtime == DateTime::<Utc>::from(item.metadata.mtime)
-    }
+/// A modification time in words.
+fn in_words(mtime: SystemTime) -> Option<String> {
+    let mtime = jiff::Timestamp::try_from(mtime).ok()?;
+    Some(mtime.to_string())
 }
 
 fn is_recent(since: DateTime<Utc>, now: &DateTime<Local>) -> bool {
-    (TimeDelta::zero()..FOR).contains(&(now.to_utc() - since))
+    (TimeDelta::zero()..TRUSTED_FOR).contains(&(now.to_utc() - since))
+}
+
+/// What checks databases here.
+fn checker() -> String {
+    format!(
+        "rustic-hapi {}, SQLite {}",
+        env!("CARGO_PKG_VERSION"),
+        hapi_sources::sqlite_version()
+    )
 }
 
 fn file(state: &Path) -> PathBuf {
     state.join("proven.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// chrono would not survive what some file systems can tell.
+    #[test]
+    fn any_modification_time_is_told_or_left_out() {
+        use std::time::Duration;
+        let at =
+            |seconds, nanoseconds| SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+        assert_eq!(
+            in_words(at(1_700_000_000, 123_456_789)).as_deref(),
+            Some("2023-11-14T22:13:20.123456789Z")
+        );
+        assert_eq!(
+            in_words(SystemTime::UNIX_EPOCH - Duration::new(1, 1)).as_deref(),
+            Some("1969-12-31T23:59:58.999999999Z")
+        );
+        assert_eq!(in_words(at(1 << 60, 0)), None);
+    }
 }

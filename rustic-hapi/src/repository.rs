@@ -32,6 +32,9 @@ use crate::ui::Ui;
 /// The engine's handle on a repository whose index is loaded.
 pub(crate) type Engine = rustic_core::Repository<IndexedFullStatus>;
 
+/// The engine's handle to write with.
+pub(crate) type Writing = rustic_core::Repository<IndexedIdsStatus>;
+
 /// An open repository.
 pub struct Repository {
     pub(crate) inner: rustic_core::Repository<OpenStatus>,
@@ -47,11 +50,13 @@ pub struct Repository {
 /// same, and cost an id each in the tree and in the index. Fixed for a repository's life.
 ///
 /// Of a gigabyte that a hub used for half a day, chunks of 16 KiB add 30 MB, of 12 KiB 25 MB, of 8 KiB 21 MB;
-/// each step makes the first snapshot and a restore some tenth slower (docs/performance.md).
+/// each step makes the first snapshot and a restore some tenth slower (docs/performance.md), and each id takes
+/// memory several times over while a run compares.
 pub fn chunk_size_for(database_bytes: u64) -> u64 {
     const GIB: u64 = 1 << 30;
     match database_bytes {
-        b if b < 4 * GIB => 12 << 10,
+        b if b < 2 * GIB => 12 << 10,
+        b if b < 4 * GIB => 16 << 10,
         b if b < 16 * GIB => 32 << 10,
         _ => 64 << 10,
     }
@@ -301,7 +306,7 @@ impl Repository {
     }
 
     /// A handle to write a snapshot with, through the gate.
-    pub(crate) fn for_writing(&self) -> Result<rustic_core::Repository<IndexedIdsStatus>, Error> {
+    pub(crate) fn for_writing(&self) -> Result<Writing, Error> {
         // The engine's handle cannot be cloned; the key spares a second key derivation.
         engine(&self.backend, self.location(), true, self.ui.clone())?
             .open(&Credentials::Masterkey(self.inner.key()))
@@ -725,7 +730,7 @@ mod tests {
     /// A page across two chunks would bring both along.
     #[test]
     fn chunks_hold_whole_pages_and_grow_with_the_databases() {
-        let sizes = [0, 1 << 30, 4 << 30, 16 << 30, 64 << 30].map(chunk_size_for);
+        let sizes = [0, 1 << 30, 2 << 30, 4 << 30, 16 << 30, 64 << 30].map(chunk_size_for);
         assert!(sizes.iter().all(|size| size % 4096 == 0), "{sizes:?}");
         assert!(sizes.is_sorted(), "{sizes:?}");
         assert_eq!(sizes[0], 12 << 10);

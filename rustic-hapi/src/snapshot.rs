@@ -1,9 +1,9 @@
 //! A snapshot run, from profile to report: the tour of the project. [`run`] reads as the arrow in
 //! ARCHITECTURE.md, a line or two a step; everything else is below it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::{
-    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, SoundDatabases, Staging, Stop,
+    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, SoundDatabase, Staging, Stop,
 };
 
 use crate::archive::{Label, Unwritten};
@@ -143,11 +143,11 @@ pub fn run(
             Err(error) => report.series.push(SeriesReport::of(series, Err(error))),
         }
     }
-    if report.saved_any()
-        && let Err(error) = proven.store(&profile.state)
+    if !request.dry_run
+        && let Err(error) = proven.store(&profile.state, &profile.series)
     {
         ui.warn(format_args!(
-            "the next run reads everything once more: {error}"
+            "what this run proved is not on record, and is proven anew by the next one: {error}"
         ));
     }
     drop(lock);
@@ -378,18 +378,14 @@ fn take(
     }
     let mut sent_before = Written::default();
     let (file, mut written, parent) = loop {
-        let parent = proven.parent(&series.name, run.history, &archive, &time);
-        if let Some(parent) = &parent {
-            run.ui.step(format_args!(
-                "{}: {} files are those of snapshot {}, and are not read again",
-                series.name,
-                parent.same.len(),
-                &parent.snapshot[..8]
-            ));
-        }
-        match archive.write(run.repository, &label(run, &taken, time), parent.as_ref()) {
-            Ok((file, written)) => break (file, written, parent),
-            Err(Unwritten::Failed(error)) => return Err(error),
+        let known = proven.known(&series.name, run.history, &time);
+        match archive.write(run.repository, &label(run, &taken, time), known.as_ref()) {
+            Ok(written) => break written,
+            Err(Unwritten::Failed(error)) => {
+                // If it is the parent's fault, there is none next time.
+                proven.forget(&series.name);
+                return Err(error);
+            }
             Err(Unwritten::PresumedWrongly(sent)) => {
                 step(
                     "not as SQLite's check was presumed to end, and is written anew as it did end",
@@ -405,14 +401,26 @@ fn take(
         }
     };
     step("written");
+    if let Some(parent) = &parent {
+        run.ui.step(format_args!(
+            "{}: {} files are those of snapshot {}, and were not read again",
+            series.name,
+            parent.same.len(),
+            &parent.snapshot[..8]
+        ));
+    }
     let before = sent_before.bytes();
     written.packs.append(&mut sent_before.packs);
     // It takes a moment to remove a gigabyte, and the readback wants none of it.
     let outline = archive.outline();
-    thread::scope(|scope| {
+    let read_back = thread::scope(|scope| {
         scope.spawn(|| drop((captured, archive)));
         readback::prove(run.repository, &file, &outline, &written)
-    })?;
+    });
+    if let Err(error) = read_back {
+        proven.forget(&series.name);
+        return Err(error);
+    }
     step("read back");
     if run.request.only.is_empty() {
         let id = file.id.to_hex();
@@ -472,7 +480,7 @@ fn capture(
     profile: &Profile,
     sources: &[SeriesSource],
     time: DateTime<Local>,
-    sound: SoundDatabases,
+    sound: BTreeMap<PathBuf, SoundDatabase>,
     staging: &Staging,
     stop: &Stop,
     ui: &Ui,
@@ -592,7 +600,7 @@ impl Request {
 }
 
 /// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
-fn own_places(profile: &Profile) -> Vec<std::path::PathBuf> {
+fn own_places(profile: &Profile) -> Vec<PathBuf> {
     let mut places = vec![
         profile
             .state
@@ -606,7 +614,7 @@ fn own_places(profile: &Profile) -> Vec<std::path::PathBuf> {
     places
 }
 
-fn lock_folder(profile: &Profile) -> std::path::PathBuf {
+fn lock_folder(profile: &Profile) -> PathBuf {
     profile
         .state
         .parent()

@@ -143,6 +143,16 @@ integrity = {integrity}
         Ok(())
     }
 
+    /// A new repository of ours, and no memory of the old one.
+    pub fn begin_anew(&mut self, integrity: IntegrityCheck) -> Result<()> {
+        self.contenders = vec![RusticHapi];
+        for folder in [RusticHapi.folder(), "state"] {
+            fs::remove_dir_all(self.dir.path().join(folder))?;
+        }
+        fs::create_dir_all(self.dir.path().join(RusticHapi.folder()))?;
+        self.init(integrity)
+    }
+
     /// Where a contender's repository is.
     fn location(&self, contender: Contender) -> String {
         let name = contender.folder();
