@@ -268,32 +268,35 @@ fn every_signal_ends_a_run_with_its_code_and_nothing_behind() {
     // A terminal that is closed; and a SIGHUP that restic sends to see whether a lock's process lives.
     let script = r#"
 import os, pty, sys, time
-wait = float(sys.argv.pop(1))
+pause = sys.argv.pop(1)
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp(sys.argv[1], sys.argv[1:])
 shown = b""
 while b"holds the lock" not in shown:
     shown += os.read(terminal, 4096)
-time.sleep(wait)
 os.close(terminal)
+time.sleep(1)
+os.unlink(pause)
 _, status = os.waitpid(pid, 0)
 sys.exit(os.waitstatus_to_exitcode(status))
 "#;
-    // In the middle of the run, as its own words tell; on a busy machine it may yet come after the end.
-    let hung_up = ["0", "0.05", "0", "0.1", "0", "0"].iter().any(|wait| {
-        let before = home.restic_snapshots().len();
-        home.change();
-        let said = home
-            .through("python3", &["-c", script, wait], &["-v", "snapshot"])
-            .output();
-        let code = said.unwrap().status.code();
-        let after = home.restic_snapshots().len();
-        assert!(code == Some(0) || after == before, "{code:?}");
-        assert!([Some(0), Some(129)].contains(&code), "{code:?}");
-        code == Some(129)
-    });
-    assert!(hung_up, "no hang-up hit a run");
+    // In the middle of the run, which waits there for as long as the file is there.
+    let pause = home.dir.path().join("pause");
+    fs::write(&pause, "").unwrap();
+    home.change();
+    let before = home.restic_snapshots().len();
+    let said = home
+        .through(
+            "python3",
+            &["-c", script, pause.to_str().unwrap()],
+            &["-v", "snapshot"],
+        )
+        .env("RUSTIC_HAPI_TEST_FAULT", "pause:hapi.db")
+        .env("RUSTIC_HAPI_TEST_PAUSE", &pause)
+        .output();
+    assert_eq!(said.unwrap().status.code(), Some(129));
+    assert_eq!(home.restic_snapshots().len(), before);
     let mut child = home.command().args(["snapshot", "-q"]).spawn().unwrap();
     thread::sleep(Duration::from_millis(150));
     Command::new("kill")
