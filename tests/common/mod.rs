@@ -576,10 +576,10 @@ pub fn git(folder: &Path, args: &[&str]) {
 /// One value of a query, asked of stock sqlite3.
 #[track_caller]
 pub fn sqlite3(database: &Path, sql: &str) -> String {
-    run("sqlite3", &[database.as_os_str(), sql.as_ref()])
-        .stdout
-        .trim()
-        .to_owned()
+    // A hub may be writing.
+    let patience = ["-cmd", ".timeout 20000"].map(OsStr::new);
+    let args = [&patience[..], &[database.as_os_str(), sql.as_ref()]].concat();
+    run("sqlite3", &args).stdout.trim().to_owned()
 }
 
 /// All files below a folder whose bytes hold the needle.
