@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 use crate::gate::{Gate, Written};
 use crate::manifest;
-use crate::proven::{Known, Parent};
+use crate::parent::{Known, Parent};
 use crate::repository::{Repository, Writing};
 
 /// Everything a snapshot will hold, in the order the engine takes it.

@@ -40,6 +40,7 @@ pub mod notify;
 mod object_store;
 mod output;
 mod paint;
+mod parent;
 mod password;
 mod place;
 pub mod process;

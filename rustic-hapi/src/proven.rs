@@ -7,15 +7,13 @@
 //! snapshot's tree is odd, all is as if there were none. The snapshot that a record is of is named by the hash of
 //! its file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local, TimeDelta, Utc};
 use hapi_sources::{Integrity, IntegrityCheck, Sha256Hash, SoundDatabase};
-use rustic_core::TreeId;
-use rustic_core::repofile::{Node, NodeType};
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{Archive, ItemContent};
@@ -23,8 +21,8 @@ use crate::error::Error;
 use crate::history::Snapshot;
 use crate::lock::write_private;
 use crate::manifest::{Manifest, PathRecord};
+use crate::parent::{Known, Parent};
 use crate::profile::{Series, SeriesSource};
-use crate::repository::Writing;
 
 /// After so long all is read once more.
 const TRUSTED_FOR: TimeDelta = TimeDelta::days(7);
@@ -59,8 +57,6 @@ struct ProvenFile {
     path: PathRecord,
     /// SHA-256 of its bytes, in hexadecimal.
     sha256: String,
-    /// How many they are.
-    size: u64,
     /// Its modification time (RFC 3339, UTC), if a tree can tell it. A hint, and never more.
     mtime: Option<String>,
     /// When its bytes were last cut into chunks.
@@ -79,74 +75,6 @@ struct Check {
     by: String,
     /// When.
     since: DateTime<Utc>,
-}
-
-/// A snapshot of which the bytes are known.
-#[derive(Clone, Debug)]
-pub struct Known {
-    snapshot: String,
-    tree: TreeId,
-    /// The hashes of those files that were read lately.
-    files: BTreeMap<PathBuf, Sha256Hash>,
-}
-
-/// The snapshot whose chunks are used again.
-#[derive(Clone, Debug)]
-pub struct Parent {
-    /// Its id.
-    pub snapshot: String,
-    /// The files of the new one that have the bytes they have in it, by their place in the archive.
-    pub same: BTreeSet<usize>,
-}
-
-impl Known {
-    /// The same as a parent of an archive; `None` where the engine must read everything.
-    ///
-    /// It takes files for the same by size and time, and cannot be told which of them to read. So all files
-    /// that it would take have to be the same. And it does not look whether a tree that it takes is still
-    /// there: all of them have to be.
-    pub fn parent_of(&self, archive: &Archive, engine: &Writing) -> Option<Parent> {
-        let nodes = self.nodes(engine)?;
-        let mut same = BTreeSet::new();
-        for (index, item) in archive.items().iter().enumerate() {
-            let (ItemContent::File { sha256, .. }, Some(node)) =
-                (&item.content, nodes.get(&item.path))
-            else {
-                continue;
-            };
-            let new = item.node();
-            let taken = node.node_type == new.node_type
-                && node.meta.size == new.meta.size
-                && node.meta.mtime == new.meta.mtime;
-            if !taken {
-                continue;
-            }
-            if self.files.get(&item.path) != Some(sha256) {
-                return None;
-            }
-            same.insert(index);
-        }
-        (!same.is_empty()).then(|| Parent {
-            snapshot: self.snapshot.clone(),
-            same,
-        })
-    }
-
-    /// All nodes of the snapshot but its folders; `None` where a part of its tree is not to be had.
-    fn nodes(&self, engine: &Writing) -> Option<BTreeMap<PathBuf, Node>> {
-        let mut nodes = BTreeMap::new();
-        let mut folders = vec![(PathBuf::from("/"), self.tree)];
-        while let Some((folder, tree)) = folders.pop() {
-            for node in engine.get_tree(&tree).ok()?.nodes {
-                let path = folder.join(node.name());
-                match node.node_type {
-                    NodeType::Dir => folders.push((path, node.subtree?)),
-                    _ => _ = nodes.insert(path, node),
-                }
-            }
-        }
-        Some(nodes)
-    }
 }
 
 impl Proven {
@@ -233,70 +161,76 @@ impl Proven {
         parent: Option<&Parent>,
         now: &DateTime<Local>,
     ) {
-        let known = self.sound(&manifest.series, now);
+        let mut checks = self.checks(manifest, sources, now);
         let before = self.series.remove(&manifest.series);
-        let before: BTreeMap<PathBuf, ProvenFile> = before
+        let since: BTreeMap<PathBuf, DateTime<Utc>> = before
             .into_iter()
-            .flat_map(|before| before.files)
-            .map(|file| (file.path.to_path(), file))
+            .flat_map(|last| last.files)
+            .map(|file| (file.path.to_path(), file.since))
             .collect();
-        let sound = sound_in(manifest, sources);
-        let files = archive
-            .items()
-            .iter()
-            .enumerate()
-            .filter_map(|(index, item)| {
-                let ItemContent::File { sha256, .. } = &item.content else {
-                    return None;
-                };
-                let before = before.get(&item.path);
-                let reused = parent.is_some_and(|p| p.same.contains(&index));
-                let since = before.filter(|_| reused).map_or(now.to_utc(), |f| f.since);
-                let sound = sound.get(item.path.as_path()).map(|&kind| {
-                    let old = before.and_then(|f| f.sound.clone());
-                    match known.get(&item.path) {
-                        // It was not made anew.
-                        Some(it) if it.sha256 == *sha256 && it.check.covers(kind) => old,
-                        _ => None,
-                    }
-                    .unwrap_or_else(|| Check {
-                        kind,
-                        by: checker(),
-                        since: now.to_utc(),
-                    })
-                });
-                Some(ProvenFile {
-                    path: item.path.as_path().into(),
-                    sha256: sha256.to_string(),
-                    size: item.len(),
-                    mtime: in_words(item.metadata.mtime),
-                    since,
-                    sound,
-                })
-            })
-            .collect();
+        let mut files = Vec::new();
+        for (index, item) in archive.items().iter().enumerate() {
+            let ItemContent::File { sha256, .. } = &item.content else {
+                continue;
+            };
+            let reused = parent.is_some_and(|p| p.same.contains(&index));
+            let since = since.get(&item.path).filter(|_| reused);
+            files.push(ProvenFile {
+                path: item.path.as_path().into(),
+                sha256: sha256.to_string(),
+                mtime: in_words(item.metadata.mtime),
+                since: since.copied().unwrap_or(now.to_utc()),
+                sound: checks.remove(&item.path),
+            });
+        }
         let record = LastSnapshot {
             snapshot: snapshot.to_owned(),
             files,
         };
         self.series.insert(manifest.series.clone(), record);
     }
-}
 
-/// The databases in which SQLite found nothing, with the check that it was to make.
-fn sound_in(manifest: &Manifest, sources: &[SeriesSource]) -> BTreeMap<PathBuf, IntegrityCheck> {
-    let mut sound = BTreeMap::new();
-    for record in &manifest.sources {
-        let Some(source) = sources.iter().find(|s| s.source.name == record.name) else {
-            continue;
-        };
-        let databases = record.entries.iter().filter(|entry| {
-            let facts = entry.database.as_ref();
-            facts.is_some_and(|facts| facts.integrity == Integrity::Ok)
-        });
-        sound.extend(databases.map(|entry| (entry.path.to_path(), source.source.integrity)));
+    /// The checks that found nothing in a snapshot's databases: those of before, where the bytes are the same, and
+    /// this run's.
+    fn checks(
+        &self,
+        manifest: &Manifest,
+        sources: &[SeriesSource],
+        now: &DateTime<Local>,
+    ) -> BTreeMap<PathBuf, Check> {
+        let known = self.sound(&manifest.series, now);
+        let last = self.series.get(&manifest.series);
+        let mut checks = BTreeMap::new();
+        for record in &manifest.sources {
+            let Some(source) = sources.iter().find(|s| s.source.name == record.name) else {
+                continue;
+            };
+            let kind = source.source.integrity;
+            for entry in &record.entries {
+                let facts = entry.database.as_ref();
+                if facts.is_none_or(|facts| facts.integrity != Integrity::Ok) {
+                    continue;
+                }
+                let path = entry.path.to_path();
+                let repeated = known.get(&path).is_none_or(|it| {
+                    entry.sha256 != Some(it.sha256.to_string()) || !it.check.covers(kind)
+                });
+                let old = last.filter(|_| !repeated).and_then(|last| {
+                    let file = last.files.iter().find(|file| file.path == entry.path)?;
+                    file.sound.clone()
+                });
+                checks.insert(
+                    path,
+                    old.unwrap_or_else(|| Check {
+                        kind,
+                        by: checker(),
+                        since: now.to_utc(),
+                    }),
+                );
+            }
+        }
+        checks
     }
-    sound
 }
 
 impl ProvenFile {

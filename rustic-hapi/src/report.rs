@@ -91,10 +91,11 @@ impl SeriesReport {
 }
 
 impl RunReport {
-    /// A report with nothing in it yet but what the profile itself gives reason to say.
+    /// A report with nothing in it yet but what the profile and the snapshots there are give reason to say.
     pub fn begin(
         profile: &Profile,
         repository: &Repository,
+        history: &[Snapshot],
         now: DateTime<Local>,
         dry_run: bool,
     ) -> Self {
@@ -111,6 +112,7 @@ impl RunReport {
                 profile.file.display()
             ));
         }
+        warnings.extend(from_the_future(history, &now));
         remarks.extend(dies_with_this_machine(profile).map(|fact| format!("warning: {fact}")));
         Self {
             now,
@@ -325,6 +327,20 @@ impl RunReport {
             "remarks": self.remarks,
         })
     }
+}
+
+/// Says so where a snapshot is dated after today: either it or this run has a wrong date.
+fn from_the_future(history: &[Snapshot], now: &DateTime<Local>) -> Option<String> {
+    let newest = history.iter().max_by_key(|s| s.time)?;
+    let ahead = newest.time.to_utc() - now.to_utc();
+    (ahead > chrono::TimeDelta::days(1)).then(|| {
+        format!(
+            "the snapshot {} is dated {}, {} from now: is the clock right? (if it is, `restic forget {0}` removes what a wrong one dated)",
+            &newest.id.to_hex()[..8],
+            newest.time.format("%Y-%m-%d"),
+            age(ahead)
+        )
+    })
 }
 
 fn series_json(series: &SeriesReport) -> Value {

@@ -111,9 +111,8 @@ pub fn run(
         go_on_where_it_broke_off(&repository, stop, ui)?;
     }
 
-    let mut report = RunReport::begin(profile, &repository, now, request.dry_run);
+    let mut report = RunReport::begin(profile, &repository, &history, now, request.dry_run);
     report.unreadable = unreadable;
-    report.warnings.extend(from_the_future(&history, &now));
     let due = due(profile, request, &history, &now);
     if due.len() > 1 {
         ahead = None;
@@ -377,8 +376,8 @@ fn take(
         return Ok(Some(taken));
     }
     let mut sent_before = Written::default();
+    let known = proven.known(&series.name, run.history, &time);
     let (file, mut written, parent) = loop {
-        let known = proven.known(&series.name, run.history, &time);
         match archive.write(run.repository, &label(run, &taken, time), known.as_ref()) {
             Ok(written) => break written,
             Err(Unwritten::Failed(error)) => {
@@ -532,20 +531,6 @@ fn capture(
         }
     }
     Ok(captured)
-}
-
-/// Says so where there is a snapshot that is not of today or before: either it or this run has a wrong date.
-fn from_the_future(history: &[Snapshot], now: &DateTime<Local>) -> Option<String> {
-    let newest = history.iter().max_by_key(|s| s.time)?;
-    let ahead = newest.time.to_utc() - now.to_utc();
-    (ahead > TimeDelta::days(1)).then(|| {
-        format!(
-            "the snapshot {} is dated {}, {} from now: is the clock right? (if it is, `restic forget {0}` removes what a wrong one dated)",
-            &newest.id.to_hex()[..8],
-            newest.time.format("%Y-%m-%d"),
-            crate::report::age(ahead)
-        )
-    })
 }
 
 /// Whether an upload may have left something behind.
