@@ -61,14 +61,12 @@ fn something_was_captured(
     if captures.iter().any(|c| !c.entries.is_empty()) {
         return Ok(true);
     }
-    let failures: Vec<String> = manifest
-        .sources
-        .iter()
-        .flat_map(|s| {
-            s.failures
-                .iter()
-                .map(|f| format!("{}: {}", s.name, f.error))
-        })
+    let failed = || {
+        let sources = manifest.sources.iter();
+        sources.flat_map(|s| s.failures.iter().map(move |f| (&s.name, f)))
+    };
+    let failures: Vec<String> = failed()
+        .map(|(name, failure)| format!("{name}: {}", failure.error))
         .collect();
     // An empty glob is a state worth a snapshot; sources that are all absent are not.
     if failures.is_empty() {
@@ -77,6 +75,8 @@ fn something_was_captured(
     Err(Error::NothingCaptured {
         series: series.to_owned(),
         failures,
+        // Of the first one: they mostly fail together.
+        hint: failed().find_map(|(_, failure)| failure.hint.clone()),
     })
 }
 

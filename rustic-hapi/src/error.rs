@@ -181,6 +181,7 @@ pub enum Error {
     NothingCaptured {
         series: String,
         failures: Vec<String>,
+        hint: Option<String>,
     },
     /// The staging folder failed.
     #[error(transparent)]
@@ -416,7 +417,9 @@ impl Error {
                 return destination_remedy(reason).map(str::to_owned);
             }
             Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
-            Self::Destination { hint, .. } => return hint.clone(),
+            Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
+                return hint.clone();
+            }
             Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
             Self::Postponed { hint, .. } => (*hint).into(),
             Self::InUse { holders, .. } => stop_them(holders),

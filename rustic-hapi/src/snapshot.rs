@@ -154,6 +154,9 @@ pub fn run(
         return Err(Error::NothingCaptured {
             series: profile.series[0].name.clone(),
             failures: vec!["none of its sources exists".into()],
+            hint: Some(
+                "is `hapi-home` where the hub is? `rustic-hapi doctor` looks at each source".into(),
+            ),
         });
     }
     if !request.no_forget && !request.dry_run && !profile.append_only && report.saved_any() {
