@@ -200,7 +200,7 @@ fn a_disk_that_returns_errors_to_other_commands_takes_nothing_from_the_repositor
                 "UPDATE messages SET content = randomblob(3000) WHERE rowid % 5 = 0",
             );
             judge.hear(&home, &home.snapshot().exits(0));
-            keep_two(&home, &mut judge);
+            judge.keep_two(&home, false);
         }
         let later = ["30 hours"];
         let command = match *args == prune && dice.below(2) == 0 {
@@ -223,14 +223,6 @@ fn a_disk_that_returns_errors_to_other_commands_takes_nothing_from_the_repositor
     }
     assert!(hit * 4 >= rounds, "the shim hit {hit} of {rounds} commands");
     println!("{rounds} rounds, {hit} commands hit, nothing lost");
-}
-
-/// The operator removes all but the newest two of each series, and leaves their data to a prune.
-fn keep_two(home: &Home, judge: &mut Judge) {
-    home.restic(&["forget", "--keep-last", "2", "--group-by", "tags"]);
-    let left = home.restic_snapshots();
-    let left: Vec<&str> = left.iter().map(|s| s["id"].as_str().unwrap()).collect();
-    judge.forget_all_but(&left);
 }
 
 /// A mount of a folder elsewhere, as a disk of its own would be, which can be made read-only.

@@ -85,9 +85,14 @@ impl Judge {
         plan.removals().iter().any(|s| s.id.to_hex().as_str() == id)
     }
 
-    /// The operator had all others removed.
-    pub fn forget_all_but(&mut self, left: &[&str]) {
-        self.saved.retain(|id, _| left.contains(&id.as_str()));
+    /// The operator removes all but the newest two of each series, and their data at once or with a later prune.
+    pub fn keep_two(&mut self, home: &Home, prune: bool) {
+        let forget = ["forget", "--keep-last", "2", "--group-by", "tags"];
+        let prune: &[&str] = if prune { &["--prune"] } else { &[] };
+        home.restic(&[&forget, prune].concat());
+        let left = home.restic_snapshots();
+        let is_left = |id: &String| left.iter().any(|s| s["id"] == id.as_str());
+        self.saved.retain(|id, _| is_left(id));
     }
 
     /// Snapshots of this host are somebody else's.
