@@ -267,10 +267,12 @@ fn every_signal_ends_a_run_with_its_code_and_nothing_behind() {
 
     // A terminal that is closed; and a SIGHUP that restic sends to see whether a lock's process lives.
     let script = r#"
-import os, pty, sys, time
+import os, pty, signal, sys, time
 pause = sys.argv.pop(1)
 pid, terminal = pty.fork()
 if pid == 0:
+    # The tests may run under nohup, which a run would take for its own.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.execvp(sys.argv[1], sys.argv[1:])
 shown = b""
 while b"holds the lock" not in shown:
