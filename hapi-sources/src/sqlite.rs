@@ -9,6 +9,7 @@
 
 mod check;
 mod examine;
+mod hash;
 mod verdict;
 
 pub use examine::{examine, tables};
@@ -34,6 +35,7 @@ use crate::source::Source;
 use crate::staging::{Bytes, StagedFile};
 use crate::tree::{self, Pattern};
 use check::{Failed, Wanted};
+use hash::{Behind, Hashed};
 
 /// Bytes to copy between two looks at the clock.
 const STEP: u32 = 8 << 20;
@@ -115,33 +117,41 @@ pub(crate) fn size(path: &Path) -> u64 {
 
 fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, CaptureError> {
     let live = Live::look(path)?;
-    let (staged, len, cut) = copy(c, &live)?;
+    let Copied {
+        staged,
+        len,
+        hashed,
+        cut,
+    } = copy(c, &live)?;
     let staged = Arc::new(staged);
     let sound = c.sound.get(path).copied();
     let sound = sound.filter(|sound| sound.check.covers(source.integrity));
-    let mut verdict = None;
-    // Beside the hashing, unless it is likely to be for nothing.
-    if sound.is_none_or(|sound| sound.mtime != live.metadata.mtime) {
-        verdict = Some(begin_check(c, source, &staged));
-    }
+    // The bytes in which it found nothing before.
+    let known = |hashed: &Hashed| sound.is_some_and(|sound| sound.sha256 == hashed.sha256);
+    let for_nothing = match &hashed {
+        Some(hashed) => known(hashed),
+        // It is likely to be: then the check waits for the hash, and goes on beside it otherwise.
+        None => sound.is_some_and(|sound| sound.mtime == live.metadata.mtime),
+    };
+    let mut verdict = (!for_nothing).then(|| begin_check(c, source, &staged));
     let wanted = Wanted {
         count: &source.count,
         newest: &source.newest,
     };
-    let (hashed, mut facts) = check::presumed(staged.path(), &wanted, &c.stop).map_err(|e| {
-        // Nothing is left to be checked.
-        verdict.iter().for_each(IntegrityVerdict::give_up);
-        match e {
-            Failed::Stopped => CaptureError::Stopped,
-            Failed::Read(e) => c.staging.write_error(e, 0).into(),
-            Failed::Sqlite(e) => of_the_copy(path, &e.to_string()),
-        }
-    })?;
+    let (hashed, mut facts) =
+        check::presumed(staged.path(), hashed, &wanted, &c.stop).map_err(|e| {
+            // Nothing is left to be checked.
+            verdict.iter().for_each(IntegrityVerdict::give_up);
+            match e {
+                Failed::Stopped => CaptureError::Stopped,
+                Failed::Read(e) => c.staging.write_error(e, 0).into(),
+                Failed::Sqlite(e) => of_the_copy(path, &e.to_string()),
+            }
+        })?;
     if let Some(finding) = cut {
         facts.add_damage(finding);
     }
-    if sound.is_some_and(|sound| sound.sha256 == hashed.sha256) {
-        // These are the bytes in which it found nothing before.
+    if known(&hashed) {
         if let Some(verdict) = verdict.take() {
             verdict.give_up();
             c.checking = None;
@@ -322,12 +332,17 @@ fn is_busy(e: &rusqlite::Error) -> bool {
     )
 }
 
-/// Copies one state of the database. Returns the copy, its length, and a finding where the file
-/// was shorter than it says.
-fn copy(
-    c: &mut Capturer<'_>,
-    db: &Live<'_>,
-) -> Result<(StagedFile, u64, Option<String>), CaptureError> {
+/// One state of a database.
+struct Copied {
+    staged: StagedFile,
+    len: u64,
+    /// Where the hash could be taken on the way.
+    hashed: Option<Hashed>,
+    /// A finding: the file was shorter than it says.
+    cut: Option<String>,
+}
+
+fn copy(c: &mut Capturer<'_>, db: &Live<'_>) -> Result<Copied, CaptureError> {
     let start = Instant::now();
     let mut live = db.open()?;
     let mut cut = None;
@@ -354,26 +369,41 @@ fn copy(
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|e| staging_error(c, &e, 0))?;
+    let cache = hash::CACHE >> 10;
     target
-        .execute_batch(
-            "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY",
-        )
+        .execute_batch(&format!(
+            "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY;
+             PRAGMA cache_size = -{cache}"
+        ))
         .map_err(|e| staging_error(c, &e, 0))?;
-    pages(c, db, &live, &mut target, start)?;
+    let behind = pages(c, db, &live, &mut target, staged.path(), start)?;
     // The pin ends here: nothing below needs the live database.
     drop(live);
     target.close().map_err(|(_, e)| staging_error(c, &e, 0))?;
-    let len = opens_anywhere(staged.path()).map_err(|e| c.staging.write_error(e, 0))?;
-    Ok((staged, len, cut))
+    let finish = || -> io::Result<_> {
+        let len = opens_anywhere(staged.path())?;
+        let hashed = behind.map_or(Ok(None), |behind| behind.finish(len))?;
+        Ok((len, hashed))
+    };
+    let (len, hashed) = finish().map_err(|e| c.staging.write_error(e, 0))?;
+    c.check_stop()?;
+    Ok(Copied {
+        staged,
+        len,
+        hashed,
+        cut,
+    })
 }
 
+/// Copies all pages, and begins to hash them where it can.
 fn pages(
     c: &Capturer<'_>,
     db: &Live<'_>,
     live: &Connection,
     target: &mut Connection,
+    copy: &Path,
     start: Instant,
-) -> Result<(), CaptureError> {
+) -> Result<Option<Behind>, CaptureError> {
     let page_size: u32 = live
         .query_row("PRAGMA page_size", [], |r| r.get(0))
         .map_err(|e| db.error(&e))?;
@@ -381,8 +411,10 @@ fn pages(
     let backup = Backup::new(live, target).map_err(|e| db.error(&e))?;
     // Copies nothing, and tells how many pages there are.
     let mut outcome = backup.step(0);
-    let needed = u64::from(page_size) * backup.progress().pagecount.max(0) as u64;
+    let pages = backup.progress().pagecount.max(0) as u32;
+    let needed = u64::from(page_size) * u64::from(pages);
     c.staging.require(needed)?;
+    let behind = hash::foresee(live, pages).map(|first| Behind::begin(copy, first, &c.stop));
     let mut left = backup.progress().remaining;
     loop {
         c.check_stop()?;
@@ -394,7 +426,7 @@ fn pages(
             });
         }
         match outcome {
-            Ok(StepResult::Done) => return Ok(()),
+            Ok(StepResult::Done) => return Ok(behind),
             Ok(StepResult::More) => {}
             Ok(_) => thread::sleep(PAUSE),
             Err(e) if writes(&e) => return Err(staging_error(c, &e, needed).into()),
@@ -402,6 +434,10 @@ fn pages(
         }
         outcome = backup.step(step);
         let now = backup.progress().remaining;
+        if let Some(behind) = &behind {
+            let copied = pages.saturating_sub(now.max(0) as u32);
+            behind.copied(u64::from(page_size) * u64::from(copied));
+        }
         c.advance(u64::from(page_size) * (left - now).max(0) as u64);
         left = now;
     }
@@ -428,18 +464,26 @@ fn staging_error(c: &Capturer<'_>, e: &rusqlite::Error, needed: u64) -> StagingE
     }
 }
 
-/// Sets the header's versions (bytes 18 and 19, <https://sqlite.org/fileformat2.html>) from WAL to
-/// rollback journal, so that the copy opens anywhere, also where nothing can be written beside it.
-/// `PRAGMA journal_mode = DELETE` does the same, but wants a schema without damage.
+/// Sets the header's versions, so that the copy opens anywhere, also where nothing can be written beside
+/// it. `PRAGMA journal_mode = DELETE` does the same, but wants a schema without damage.
 fn opens_anywhere(copy: &Path) -> io::Result<u64> {
     let file = File::options().read(true).write(true).open(copy)?;
     let len = file.metadata()?.len();
-    let mut versions = [0; 2];
+    let mut header = [0; 100];
     if len >= 100 {
-        file.read_exact_at(&mut versions, 18)?;
-        if versions == [2, 2] {
-            file.write_all_at(&[1, 1], 18)?;
+        file.read_exact_at(&mut header, 0)?;
+        if rollback_journal(&mut header) {
+            file.write_all_at(&header, 0)?;
         }
     }
     Ok(len)
+}
+
+/// From WAL to rollback journal (bytes 18 and 19, <https://sqlite.org/fileformat2.html>). Returns whether
+/// that changed anything.
+fn rollback_journal(header: &mut [u8]) -> bool {
+    let versions = header.get_mut(18..20).filter(|v| **v == [2, 2]);
+    let wal = versions.is_some();
+    versions.into_iter().for_each(|v| v.fill(1));
+    wal
 }

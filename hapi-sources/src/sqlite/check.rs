@@ -18,8 +18,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Statement};
 use sha2::{Digest, Sha256};
 
+use super::hash::Hashed;
 use crate::capture::{DatabaseFacts, Integrity, Sha256Hash, Stop};
-use crate::checksum::{Checksum, Checksummer};
 use crate::source::{Column, IntegrityCheck};
 
 /// Findings that are kept; the first ones tell.
@@ -52,7 +52,7 @@ pub(super) fn look(
     stop: &Stop,
 ) -> Result<(Sha256Hash, u64, DatabaseFacts), Failed> {
     let (verdict, facts) = thread::scope(|scope| {
-        let facts = scope.spawn(|| presumed(copy, wanted, stop));
+        let facts = scope.spawn(|| presumed(copy, None, wanted, stop));
         (integrity(copy, check, stop), facts.join())
     });
     let broken = || Failed::Read(io::Error::other("the thread that hashes it panicked"));
@@ -61,15 +61,17 @@ pub(super) fn look(
     Ok((hashed.sha256, hashed.len, facts))
 }
 
-/// The same without SQLite's check: as if that found nothing.
+/// The same without SQLite's check: as if that found nothing. The hash is taken where it is not known.
 pub(super) fn presumed(
     copy: &Path,
+    hashed: Option<Hashed>,
     wanted: &Wanted<'_>,
     stop: &Stop,
 ) -> Result<(Hashed, DatabaseFacts), Failed> {
     let (hashed, facts) = thread::scope(|scope| {
         let facts = scope.spawn(|| facts(copy, wanted, stop));
-        (hash(copy, stop), facts.join())
+        let hashed = hashed.map_or_else(|| Hashed::of(copy, stop), Ok);
+        (hashed, facts.join())
     });
     let broken = || {
         Err(Failed::Read(io::Error::other(
@@ -126,34 +128,6 @@ fn immutable(copy: &Path) -> String {
         }
     }
     uri + "?immutable=1"
-}
-
-/// What one reading of a whole file gives.
-pub(super) struct Hashed {
-    pub(super) sha256: Sha256Hash,
-    pub(super) checksum: Checksum,
-    pub(super) len: u64,
-}
-
-fn hash(copy: &Path, stop: &Stop) -> io::Result<Hashed> {
-    let file = File::open(copy)?;
-    let mut buffer = vec![0; 1 << 20];
-    let (mut hash, mut checksum, mut at) = (Sha256::new(), Checksummer::default(), 0);
-    while !stop.is_set() {
-        let n = file.read_at(&mut buffer, at)?;
-        if n == 0 {
-            break;
-        }
-        hash.update(&buffer[..n]);
-        checksum.update(&buffer[..n]);
-        stop.progressed();
-        at += n as u64;
-    }
-    Ok(Hashed {
-        sha256: Sha256Hash(hash.finalize().into()),
-        checksum: checksum.finish(),
-        len: at,
-    })
 }
 
 /// Everything but the verdict. Fields of the header come from the file itself (offsets after
