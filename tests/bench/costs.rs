@@ -95,22 +95,19 @@ impl Costs {
     /// A line for each measure, for a terminal.
     pub fn print(&self) {
         for (name, of) in MEASURES {
-            let mut line = format!("{:<9}{name:<11}", self.work);
+            let mut line = format!("{:<19}{name:<11}", self.work);
             for (contender, _) in &self.contenders {
-                let ratio = match self.ratio(*contender, of) {
-                    Some(ratio) if *contender != Contender::RusticHapi => {
-                        format!("{} ", ratio.show())
-                    }
-                    _ => String::new(),
-                };
                 let values = self.values(*contender, of).show();
+                let cell = format!("{} {values}", contender.short());
                 // Writing to a string cannot fail.
-                let _ = write!(
-                    line,
-                    "{:>46}",
-                    format!("{ratio}{} {values}", contender.short())
-                );
+                let _ = match self.ratio(*contender, of) {
+                    Some(ratio) if *contender != Contender::RusticHapi => {
+                        write!(line, "  {cell:<28} {:<20}", ratio.show())
+                    }
+                    _ => write!(line, "  {cell:<28}"),
+                };
             }
+            let line = line.trim_end();
             println!("{line}");
         }
     }
