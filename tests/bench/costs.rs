@@ -102,7 +102,7 @@ impl Costs {
                 // Writing to a string cannot fail.
                 let _ = match self.ratio(*contender, of) {
                     Some(ratio) if *contender != Contender::RusticHapi => {
-                        write!(line, "  {cell:<28} {:<20}", ratio.show())
+                        write!(line, "  {cell:<28} ratio {:<20}", ratio.show())
                     }
                     _ => write!(line, "  {cell:<28}"),
                 };

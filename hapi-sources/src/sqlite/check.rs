@@ -3,7 +3,7 @@
 //! The check runs beside everything else, on a read-only handle of its own: it is the slower part.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -26,16 +26,9 @@ use crate::source::{Column, IntegrityCheck};
 const FINDINGS: usize = 20;
 /// Virtual-machine steps between two looks at the stop flag.
 const STEPS: i32 = 5_000;
-/// SQLite's cache in KiB for a file of this many bytes: indexes are compared with their tables in random
-/// order, and so large a part of them is wanted again. A small database may be copied before the key of
-/// the repository is there, whose derivation takes 128 MiB. Without mmap: mapped pages count as this
-/// process's memory, a file's cache does not, and a disk's error would be a signal.
-fn cache(len: u64) -> u32 {
-    match len {
-        0..400_000_000 => 48 << 10,
-        _ => 64 << 10,
-    }
-}
+/// SQLite's cache, in KiB. Four times as much gains nothing: the file is in the system's cache. Without mmap:
+/// mapped pages count as this process's memory, and a disk's error would be a signal.
+const CACHE: i32 = 16 << 10;
 
 /// What to look for in a database.
 pub(super) struct Wanted<'a> {
@@ -274,10 +267,9 @@ fn checked(copy: &Path, check: IntegrityCheck, stop: &Stop) -> rusqlite::Result<
     let mut tally = Tally::default();
     let mut db = open(copy, stop)?;
     tally.spare_search_indexes(&mut db)?;
-    let cache = cache(fs::metadata(copy).map_or(0, |m| m.len()));
     let whole = db
         .execute_batch(&format!(
-            "PRAGMA cache_size = -{cache}; PRAGMA mmap_size = 0"
+            "PRAGMA cache_size = -{CACHE}; PRAGMA mmap_size = 0"
         ))
         .and_then(|()| tally.run(&db, &format!("PRAGMA {pragma}({FINDINGS})")));
     if let Err(e) = whole
