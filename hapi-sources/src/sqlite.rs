@@ -257,8 +257,8 @@ impl<'a> Live<'a> {
     }
 
     /// Starts a read transaction, waiting for locks until the limit is reached. `user_version`
-    /// stands in the header: a damaged schema is not looked at, and copied all the same. Returns
-    /// false where SQLite calls the file malformed even so.
+    /// stands in the header, so a damaged schema does not keep a database from being pinned and
+    /// copied. Returns false where SQLite calls the file malformed even so.
     fn pin(&self, c: &Capturer<'_>, live: &Connection) -> Result<bool, CaptureError> {
         live.busy_timeout(Duration::from_millis(100).min(c.limits.busy))
             .map_err(|e| self.error(&e))?;
@@ -414,7 +414,7 @@ fn pages(
     let pages = backup.progress().pagecount.max(0) as u32;
     let needed = u64::from(page_size) * u64::from(pages);
     c.staging.require(needed)?;
-    let behind = hash::foresee(live, pages).map(|first| Behind::begin(copy, first, &c.stop));
+    let behind = hash::foresee(live, pages).and_then(|first| Behind::begin(copy, first, &c.stop));
     let mut left = backup.progress().remaining;
     loop {
         c.check_stop()?;
@@ -482,8 +482,11 @@ fn opens_anywhere(copy: &Path) -> io::Result<u64> {
 /// From WAL to rollback journal (bytes 18 and 19, <https://sqlite.org/fileformat2.html>). Returns whether
 /// that changed anything.
 fn rollback_journal(header: &mut [u8]) -> bool {
-    let versions = header.get_mut(18..20).filter(|v| **v == [2, 2]);
-    let wal = versions.is_some();
-    versions.into_iter().for_each(|v| v.fill(1));
-    wal
+    match header.get_mut(18..20) {
+        Some(versions) if *versions == [2, 2] => {
+            versions.fill(1);
+            true
+        }
+        _ => false,
+    }
 }

@@ -1,13 +1,17 @@
 //! The hash of a database's copy, taken while SQLite still writes it where that can be.
 //!
 //! The backup API writes page after page and the first one last, with a header of its own. So the first
-//! page is foreseen, and the rest is read at a distance behind the copy. What was foreseen is compared
-//! with what stands there in the end; where it is something else, the hash is taken anew.
+//! page is foreseen, and the rest is read at a distance behind the copy. SQLite appends, so what is not
+//! written yet is beyond the end of the file; the distance is there should it ever not. What was foreseen is
+//! compared with what stands there in the end; where it is something else, the hash is taken anew.
 
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -102,8 +106,15 @@ pub(super) fn foresee(live: &Connection, pages: u32) -> Option<Vec<u8>> {
 /// Hashes a copy beside SQLite, which writes it.
 pub(super) struct Behind {
     /// Bytes that have been copied, then those of the whole file.
-    written: Option<Sender<Written>>,
+    written: Sender<Written>,
+    /// Nobody wants it any more.
+    given_up: Arc<AtomicBool>,
     thread: Option<JoinHandle<io::Result<Option<Hashed>>>>,
+}
+
+/// Those that this process may use.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 enum Written {
@@ -112,15 +123,27 @@ enum Written {
 }
 
 impl Behind {
-    /// Begins, with the first page that was foreseen.
-    pub(super) fn begin(copy: &Path, first: Vec<u8>, stop: &Stop) -> Self {
-        let (sender, receiver) = mpsc::channel();
-        let (copy, stop) = (PathBuf::from(copy), stop.clone());
-        let thread = thread::spawn(move || follow(&copy, &first, &receiver, &stop));
-        Self {
-            written: Some(sender),
-            thread: Some(thread),
+    /// Begins, with the first page that was foreseen. `None` where that would only be in the way of the
+    /// copy: the live database is pinned meanwhile.
+    pub(super) fn begin(copy: &Path, first: Vec<u8>, stop: &Stop) -> Option<Self> {
+        if cores() == 1 {
+            return None;
         }
+        Self::spawn(copy, first, stop)
+    }
+
+    fn spawn(copy: &Path, first: Vec<u8>, stop: &Stop) -> Option<Self> {
+        let (written, receiver) = mpsc::channel();
+        let given_up = Arc::new(AtomicBool::new(false));
+        let (copy, stop) = (copy.to_owned(), stop.clone().or(Arc::clone(&given_up)));
+        let thread = thread::Builder::new()
+            .spawn(move || follow(&copy, &first, &receiver, &stop))
+            .ok()?;
+        Some(Self {
+            written,
+            given_up,
+            thread: Some(thread),
+        })
     }
 
     /// So many bytes have been copied so far.
@@ -138,16 +161,16 @@ impl Behind {
     }
 
     fn tell(&self, written: Written) {
-        if let Some(sender) = &self.written {
-            // It ended with an error, which `finish` returns.
-            _ = sender.send(written);
-        }
+        // It may have ended with an error, which `finish` returns.
+        _ = self.written.send(written);
     }
 }
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        drop(self.written.take());
+        self.given_up.store(true, Ordering::SeqCst);
+        // That is looked at when it hears of something.
+        self.tell(Written::Part(0));
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
         }
@@ -160,11 +183,15 @@ fn follow(
     written: &Receiver<Written>,
     stop: &Stop,
 ) -> io::Result<Option<Hashed>> {
-    // Open until SQLite has closed the copy, whose locks this process would lose otherwise.
+    // Until SQLite has closed the copy: its locks go with any handle. Where the copy fails they may go
+    // sooner, and nobody else asks for them.
     let file = File::open(copy)?;
     let mut hashing = Hashing::default();
     hashing.update(first);
-    while let Ok(written) = written.recv() {
+    for written in written {
+        if stop.is_set() {
+            break;
+        }
         let len = match written {
             Written::Part(end) => {
                 hashing.read(&file, end, stop)?;
@@ -183,6 +210,8 @@ fn follow(
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::capture::Capturer;
@@ -245,7 +274,10 @@ mod tests {
         for (pragmas, content) in cases {
             let tmp = tempfile::tempdir().unwrap();
             let (_live, _staging, copied) = copied(tmp.path(), &format!("{pragmas}{content}"));
-            let hashed = copied.hashed.expect("is `.cargo/config.toml` in effect?");
+            let Some(hashed) = copied.hashed else {
+                assert_eq!(cores(), 1, "is `.cargo/config.toml` in effect?");
+                continue;
+            };
             let whole = Hashed::of(copied.staged.path(), &Stop::default()).unwrap();
             assert_eq!(hashed.sha256, whole.sha256, "{pragmas}");
             assert_eq!(hashed.checksum, whole.checksum);
@@ -253,21 +285,83 @@ mod tests {
         }
     }
 
+    /// A file of pages that differ, and its hash.
+    fn file(folder: &Path, len: u64) -> (PathBuf, Vec<u8>, Sha256Hash) {
+        let path = folder.join("copy");
+        let content: Vec<u8> = (0..len).map(|i| (i / 4096 + i) as u8).collect();
+        fs::write(&path, &content).unwrap();
+        let sha256 = Hashed::of(&path, &Stop::default()).unwrap().sha256;
+        (path, content, sha256)
+    }
+
+    fn begin(copy: &Path, first: &[u8], stop: &Stop) -> Behind {
+        Behind::spawn(copy, first.to_vec(), stop).unwrap()
+    }
+
+    /// Until the thread has moved so often.
+    fn wait_for(stop: &Stop, times: u64) {
+        let start = Instant::now();
+        while stop.progress() < times {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_foreseen_is_copied_all_the_same() {
+        let tmp = tempfile::tempdir().unwrap();
+        let sql = "CREATE TABLE m (x); PRAGMA writable_schema = ON; INSERT INTO sqlite_schema VALUES
+             ('view', 'sqlite_dbpage', 'sqlite_dbpage', 0, 'CREATE VIEW sqlite_dbpage AS SELECT 1')";
+        let (_live, _staging, copied) = copied(tmp.path(), sql);
+        assert!(copied.hashed.is_none() && copied.len == 8192);
+    }
+
     #[test]
     fn another_first_page_or_length_is_no_hash() {
         let tmp = tempfile::tempdir().unwrap();
-        let path = tmp.path().join("copy");
-        let content: Vec<u8> = (0..3 * DISTANCE).map(|i| (i / 4096) as u8).collect();
-        fs::write(&path, &content).unwrap();
+        let (path, content, sha256) = file(tmp.path(), 3 * DISTANCE);
         let behind = |first: &[u8], len: u64| {
-            let behind = Behind::begin(&path, first.to_vec(), &Stop::default());
+            let behind = begin(&path, first, &Stop::default());
             behind.copied(2 * DISTANCE);
             behind.finish(len).unwrap()
         };
         let len = content.len() as u64;
-        let sha256 = Hashed::of(&path, &Stop::default()).unwrap().sha256;
         assert_eq!(behind(&content[..4096], len).unwrap().sha256, sha256);
         assert!(behind(&[1; 4096], len).is_none());
         assert!(behind(&content[..4096], len + 1).is_none());
+    }
+
+    #[test]
+    fn it_reads_while_the_copy_grows_and_keeps_its_distance() {
+        let tmp = tempfile::tempdir().unwrap();
+        let (path, content, sha256) = file(tmp.path(), 4 * DISTANCE);
+        let file = File::options().write(true).open(&path).unwrap();
+        let late = content.len() - DISTANCE as usize;
+        // Not there yet, though the file has its length.
+        let zeros = vec![0; DISTANCE as usize];
+        file.write_all_at(&zeros, late as u64).unwrap();
+        let stop = Stop::default();
+        let behind = begin(&path, &content[..4096], &stop);
+        behind.copied(content.len() as u64);
+        wait_for(&stop, late as u64 >> 20);
+        file.write_all_at(&content[late..], late as u64).unwrap();
+        let hashed = behind.finish(content.len() as u64).unwrap().unwrap();
+        assert_eq!(hashed.sha256, sha256);
+    }
+
+    #[test]
+    fn given_up_it_ends_at_once_and_is_waited_for() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("copy");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let stop = Stop::default();
+        let behind = begin(&path, &[0; 4096], &stop);
+        behind.copied(1 << 39);
+        behind.copied(1 << 40);
+        wait_for(&stop, 1);
+        drop(behind);
+        let moved = stop.progress();
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(stop.progress(), moved);
     }
 }
