@@ -49,7 +49,7 @@ pub fn side_by_side(options: &Options, shape: Shape, size: u64) -> Result<Outcom
     }
     let total = |who| first.growth_mb(who) + later.growth_mb(who);
     let total = total(RusticHapi) / total(BackupAndRestic);
-    let limits = race.limits()?;
+    let limits = race.limits("home/.hapi/hapi.db")?;
     let mut all = vec![first, later];
     if !restore.is_empty() {
         all.push(restore);
@@ -115,10 +115,11 @@ impl Race {
         Ok(costs)
     }
 
-    /// What these bytes cost by themselves. They are copied by another process first: were the database opened
-    /// and closed here, SQLite's locks on it would be gone, which the hub in this very process relies on.
-    fn limits(&self) -> Result<limits::Limits> {
-        self.finish(self.shell("cp home/.hapi/hapi.db limit-of"))?;
+    /// What the bytes of these paths cost by themselves. They are copied by another process first: were the
+    /// database opened and closed here, SQLite's locks on it would be gone, which the hub in this very process
+    /// relies on.
+    fn limits(&self, paths: &str) -> Result<limits::Limits> {
+        self.finish(self.shell(&format!("find {paths} -type f -exec cat {{}} + > limit-of")))?;
         let copy = self.dir.path().join("limit-of");
         let limits = limits::measure(&copy, self.dir.path())?;
         fs::remove_file(copy)?;
@@ -327,13 +328,15 @@ pub fn files(options: &Options) -> Result<Outcome> {
         }
         race.once(Work::Snapshot, round, &mut later)?;
     }
+    let limits = race.limits(race.more)?;
     let mut table = HEAD.to_owned() + "\n";
     for costs in [&first, &later] {
         costs.print();
         let _ = writeln!(table, "{}", costs.row());
+        let _ = writeln!(table, "{}", limits.row(costs.our_wall_s()));
     }
     let name = "files".to_owned();
-    let figures = json!({ "first": first.json(), "later": later.json() });
+    let figures = json!({ "first": first.json(), "later": later.json(), "limits": limits.json() });
     Ok((Section { name, about, table }, figures))
 }
 
