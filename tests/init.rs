@@ -9,10 +9,11 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use common::{BusyHub, Home, run};
+use common::{BusyHub, CANARIES, Home, run};
 
 #[test]
 fn a_new_machine_gets_password_repository_and_a_short_profile() {
@@ -216,4 +217,88 @@ fn a_run_leaves_no_core_and_tells_no_password() {
     drop(hub);
     assert!(child.wait().unwrap().success());
     assert!(seen, "core dumps are off while it runs");
+}
+
+/// Several keys in one string, as `$(cat a.pub b.pub)`, authorized_keys and `https://…/you.keys` have
+/// them: the second one was dropped in silence.
+#[test]
+fn every_recipient_of_a_list_opens_the_secrets() {
+    let home = Home::new();
+    let folder = home.dir.path();
+    let key = |name: &str, kind: &[&str]| -> String {
+        let file = folder.join(name);
+        let mut args: Vec<&OsStr> = vec!["-q".as_ref(), "-N".as_ref(), "".as_ref()];
+        args.extend(kind.iter().map(OsStr::new));
+        args.extend(["-f".as_ref(), file.as_os_str()]);
+        run("ssh-keygen", &args);
+        fs::read_to_string(file.with_extension("pub")).unwrap()
+    };
+    let a = key("a", &["-t", "ed25519", "-C", "laptop of a"]);
+    let b = key("b", &["-t", "rsa", "-b", "2048"]);
+    let c = key("c", &["-t", "ed25519"]);
+    let list = folder.join("you.keys");
+    fs::write(
+        &list,
+        format!("# mine\r\nrestrict,no-pty {}\r\n\r\n", c.trim()),
+    )
+    .unwrap();
+    let repository = home.repository();
+    let init = |more: &[&str]| -> common::Said {
+        let mut command = home.command();
+        command
+            .args(["init", "--allow-same-disk", "--repository"])
+            .arg(&repository)
+            .args(more);
+        command.output().unwrap().into()
+    };
+
+    // One that cannot be used refuses all of them, and nothing is made.
+    let ecdsa = key("d", &["-t", "ecdsa"]);
+    let weak = key("e", &["-t", "rsa", "-b", "1024"]);
+    for (unusable, instead) in [
+        (ecdsa.as_str(), "ed25519"),
+        (weak.as_str(), "ed25519"),
+        ("age1yubikey1qvqqqqqq", "age-keygen"),
+        ("ssh-ed25519 AAAAnonsense", "neither"),
+    ] {
+        let said = init(&["--recipient", &format!("{a}{unusable}")]).exits(2);
+        let name: Vec<_> = unusable.split_whitespace().take(2).collect();
+        assert!(said.stderr.contains(&name.join(" ")), "{said:?}");
+        assert!(said.stderr.contains(instead), "{said:?}");
+        assert!(!home.repository().exists() && !home.profile().exists());
+    }
+
+    init(&[
+        "--recipient",
+        &format!("{a}{b}"),
+        "--recipients-file",
+        list.to_str().unwrap(),
+    ])
+    .exits(0);
+    home.snapshot().exits(0);
+    let opens = |tag: &str| {
+        let sealed = folder.join("sealed.age");
+        fs::write(&sealed, home.dump(tag, &home.hapi("hub.env.age"))).unwrap();
+        for name in ["a", "b", "c"] {
+            let identity = folder.join(name);
+            let args = [
+                "-d".as_ref(),
+                "-i".as_ref(),
+                identity.as_os_str(),
+                sealed.as_os_str(),
+            ];
+            let said = run("age", &args);
+            assert!(said.stdout.contains(CANARIES[0]), "{name}");
+        }
+    };
+    opens("hapi");
+
+    // And in a profile that somebody wrote so, a string for the three of them.
+    home.edit_profile(|text| {
+        let line = text.lines().find(|l| l.starts_with("recipients")).unwrap();
+        let all = format!("{a}{b}{}", fs::read_to_string(&list).unwrap());
+        text.replace(line, &format!("recipients = [{all:?}]"))
+    });
+    home.snapshot().exits(0);
+    opens("hapi");
 }

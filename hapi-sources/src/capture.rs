@@ -190,6 +190,8 @@ pub enum Note {
         secret: String,
         sha256: Sha256Hash,
     },
+    /// This database has several hard links. Should the hub use another one, its WAL is not seen.
+    SeveralNames { path: PathBuf, links: u64 },
     /// A symbolic link that matches a pattern, and leads nowhere.
     DanglingLink { path: PathBuf },
     /// Another source of the run has this path, too: that one's entry counts.

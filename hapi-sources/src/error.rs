@@ -6,7 +6,7 @@
 )]
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A source is described in a way that makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +27,17 @@ pub enum RecipientError {
         "`{0}` is neither an age recipient (age1…) nor an SSH public key (ssh-ed25519 …, ssh-rsa …)"
     )]
     Unknown(String),
+    /// A key of a kind that is not supported.
+    #[error("`{recipient}` is {what}, which cannot be used; {instead}")]
+    Unusable {
+        recipient: String,
+        what: &'static str,
+        instead: &'static str,
+    },
     /// Secret keys do not belong into a profile; the value is not repeated.
-    #[error("a secret key stands where a recipient (a public key) belongs")]
+    #[error(
+        "this is a SECRET key: put the public key (age1…) here. The secret key has now been on this machine: make a new one"
+    )]
     SecretKey,
     /// No recipient at all.
     #[error("no recipient is given")]
@@ -86,6 +95,48 @@ pub enum CaptureError {
     /// It is, or shares its inode with, a live database.
     #[error("`{}` is a live database or one of its side files", path.display())]
     LiveDatabase { path: PathBuf },
+    /// The database is gone or empty, and what is left of its content stands in a side file that SQLite
+    /// would delete or ignore. It was not opened.
+    #[error(
+        "`{}` {}, but `{}` holds {bytes} bytes that SQLite would delete or ignore",
+        path.display(),
+        if *missing { "does not exist" } else { "is empty (0 bytes)" },
+        side.display()
+    )]
+    DatabaseLost {
+        path: PathBuf,
+        missing: bool,
+        side: PathBuf,
+        bytes: u64,
+    },
+    /// 0 bytes, and no side file with content: SQLite takes that for a database without tables.
+    #[error("`{}` is empty (0 bytes): there is no database in it", path.display())]
+    EmptyDatabase { path: PathBuf },
+    /// Somebody uses the database through another name: the WAL is beside that one.
+    #[error("`{}` is in use under another name: {}", path.display(), user_of(*pid, wal.as_deref()))]
+    OtherName {
+        path: PathBuf,
+        pid: Option<u32>,
+        wal: Option<PathBuf>,
+    },
+    /// SQLite would make side files that the owner of the database cannot write. It was not opened,
+    /// unless `made` names such a file.
+    #[error(
+        "`{}` belongs to {owner}, who {}",
+        path.display(),
+        match made {
+            Some(made) => format!("cannot write `{}`: this user made it", made.display()),
+            None => "could not write the `-wal` and `-shm` files that this user would make".to_owned(),
+        }
+    )]
+    WouldLockOut {
+        path: PathBuf,
+        owner: String,
+        made: Option<PathBuf>,
+    },
+    /// A crash left a rollback journal, and only a writer may roll it back.
+    #[error("`{}` has a `-journal` file that a crash left ({reason})", path.display())]
+    HotJournal { path: PathBuf, reason: String },
     /// SQLite did not get a lock in time.
     #[error("`{}` is locked by another process", path.display())]
     Locked { path: PathBuf },
@@ -135,10 +186,33 @@ impl CaptureError {
             Self::Staging(StagingError::NoSpace { .. }) => {
                 "make room, or choose another place with `staging` in the profile".into()
             }
-            Self::CannotOpen { path, .. } => format!(
-                "the folder `{}` must be writable for the `-shm` file: run as the hub's user; if a `-wal` was left by a crash and its `-shm` is gone, start the hub once",
-                path.parent().unwrap_or(path).display()
-            ),
+            Self::CannotOpen { .. } => {
+                "run as the hub's user; if the hub crashed and its `-shm` file is gone, start the hub once".into()
+            }
+            Self::HotJournal { .. } => "start the hub once: it rolls the journal back".into(),
+            Self::DatabaseLost { path, side, missing, .. } => {
+                let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+                let database = if *missing { String::new() } else { quoted(path) + " " };
+                let folder = quoted(&path.with_extension("lost"));
+                format!(
+                    "do not start the hub; move them away together: `mkdir {folder} && mv {database}{} {folder}`; restore the last snapshot; \
+                     try the `{}` on copies only: with an older database it is whole only if nothing was checkpointed since",
+                    quoted(side),
+                    side.file_name().unwrap_or_default().to_string_lossy()
+                )
+            }
+            Self::EmptyDatabase { .. } => {
+                "if the hub is new, start it once; else restore the last snapshot".into()
+            }
+            Self::OtherName { .. } => {
+                "name the path that the hub uses as the source's path; link or mount the folder, never the database alone".into()
+            }
+            Self::WouldLockOut { owner, made: Some(made), .. } => {
+                format!("`sudo chown '{owner}' '{}'`; then run as the hub's user: `sudo -u '{owner}' …`", made.display())
+            }
+            Self::WouldLockOut { owner, .. } => {
+                format!("run as the hub's user: `sudo -u '{owner}' …`")
+            }
             Self::Read { path, error } if error.kind() == io::ErrorKind::PermissionDenied => format!(
                 "`namei -l '{}'` shows whose each part of the path is: let the user of the run read it, or run as its owner",
                 path.display()
@@ -152,6 +226,17 @@ impl CaptureError {
             }
             _ => return None,
         })
+    }
+}
+
+fn user_of(pid: Option<u32>, wal: Option<&Path>) -> String {
+    let process = pid.map_or_else(
+        || "a process that this user cannot see".to_owned(),
+        |pid| format!("process {pid}"),
+    );
+    match wal {
+        Some(wal) => format!("{process} writes to `{}`", wal.display()),
+        None => format!("{process} has it open, and its `-wal` and `-shm` files are elsewhere"),
     }
 }
 

@@ -144,6 +144,24 @@ fn pass(
     Ok((Body::Staged(staged), read, hash))
 }
 
+/// Copies what a descriptor shows to the staging folder, once: for a file that nothing is compared with.
+pub(crate) fn stage(
+    c: &Capturer<'_>,
+    path: &Path,
+    file: &mut File,
+    size: u64,
+) -> Result<(Bytes, Sha256Hash), CaptureError> {
+    c.staging.require(size)?;
+    let (staged, mut out) = c.staging.file()?;
+    let (len, sha256) = hash_up_to(c, path, file, size, |chunk| {
+        out.write_all(chunk)
+            .map_err(|e| c.staging.write_error(e, size))?;
+        c.advance(chunk.len() as u64);
+        Ok(())
+    })?;
+    Ok((staged.into_bytes(len), sha256))
+}
+
 /// Moves content to where it stays: memory for the small, the staging folder for the rest.
 fn keep(c: &mut Capturer<'_>, body: Body) -> Result<Bytes, CaptureError> {
     let v = match body {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use walkdir::WalkDir;
 
-use crate::capture::{Failure, Stop};
+use crate::capture::{Failure, Note, Stop};
 use crate::error::CaptureError;
 use crate::file::{self, Links, Pinned};
 use crate::source::{Kind, Source};
@@ -28,6 +28,8 @@ pub struct Probe {
     /// Folders of databases in WAL mode in which this user cannot make the side files that SQLite
     /// needs there while nobody else has the database open.
     pub unwritable: Vec<PathBuf>,
+    /// What a capture would note.
+    pub notes: Vec<Note>,
 }
 
 /// Looks at a source. Which of a glob's files a filter would leave out is not asked.
@@ -46,14 +48,16 @@ pub fn probe(source: &Source, stop: &Stop) -> Result<Probe, CaptureError> {
             probe.below(source, stop)?;
             probe.paths.push(source.path.clone());
         }
-        Kind::Sqlite if !source.is_pattern() => probe.database(&source.path)?,
+        Kind::Sqlite if !source.is_pattern() => probe.database(&source.path, stop)?,
         Kind::Sqlite | Kind::Glob => {
-            let found = Pattern::parse(&source.path)?.find(&tree::exclusions(source)?, stop)?;
+            let found = match source.kind {
+                Kind::Sqlite => sqlite::databases_of(source, stop)?,
+                _ => Pattern::parse(&source.path)?.find(&tree::exclusions(source)?, stop)?,
+            };
             probe.failures = found.failures;
             for path in found.paths {
                 let looked = match source.kind {
-                    Kind::Sqlite if sqlite::is_side_file(&path) => continue,
-                    Kind::Sqlite => probe.database(&path),
+                    Kind::Sqlite => probe.database(&path, stop),
                     _ => readable(&path).map(|()| probe.paths.push(path.clone())),
                 };
                 if let Err(error) = looked {
@@ -71,8 +75,9 @@ pub fn probe(source: &Source, stop: &Stop) -> Result<Probe, CaptureError> {
 }
 
 impl Probe {
-    fn database(&mut self, path: &Path) -> Result<(), CaptureError> {
-        let wal = sqlite::probe(path)?;
+    fn database(&mut self, path: &Path, stop: &Stop) -> Result<(), CaptureError> {
+        let (wal, note) = sqlite::probe(path, stop)?;
+        self.notes.extend(note);
         self.staged = self.staged.max(sqlite::size(path));
         self.paths.push(path.to_owned());
         let real = crate::guard::real(path);

@@ -4,6 +4,10 @@
 //! ciphertext each time, so the former one is used again while plaintext and recipients are the
 //! same and it is less than a week old: an unchanged state then makes an unchanged snapshot.
 
+mod recipients;
+
+pub use recipients::Recipients;
+
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,7 +16,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use age::{Recipient, ssh, x25519};
 use hmac::{Hmac, Mac};
 use rustix::fs::OFlags;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -20,7 +23,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::capture::{Capture, Capturer, Content, Entry, Metadata, Note, SecretFacts};
-use crate::error::{CaptureError, RecipientError, StagingError};
+use crate::error::{CaptureError, StagingError};
 use crate::file::{self, Links, Pinned, Stable};
 use crate::guard::{Protected, with_suffix};
 use crate::source::Source;
@@ -142,87 +145,6 @@ fn read(c: &mut Capturer<'_>, source: &Source) -> Result<Known, CaptureError> {
         metadata: read.metadata,
         entries,
     })
-}
-
-/// The public keys that secrets are encrypted to: age's own (`age1…`) and SSH's.
-pub struct Recipients {
-    keys: Vec<Box<dyn Recipient + Send + Sync>>,
-    /// Sorted, without the comments of SSH keys: what the cache compares.
-    names: Vec<String>,
-}
-
-impl Recipients {
-    /// Reads recipients, one a string, and makes sure that age takes them together.
-    pub fn parse(recipients: &[String]) -> Result<Self, RecipientError> {
-        let mut parsed = Self {
-            keys: Vec::new(),
-            names: Vec::new(),
-        };
-        for text in recipients {
-            let text = text.trim();
-            let upper = text.to_ascii_uppercase();
-            if ["AGE-SECRET-KEY-", "AGE-PLUGIN-", "PRIVATE KEY-----"]
-                .iter()
-                .any(|s| upper.contains(s))
-            {
-                return Err(RecipientError::SecretKey);
-            }
-            let name: Vec<&str> = text.split_ascii_whitespace().take(2).collect();
-            let name = name.join(" ");
-            if let Ok(key) = text.parse::<x25519::Recipient>() {
-                parsed.keys.push(Box::new(key));
-            } else if let Ok(key) = name.parse::<ssh::Recipient>() {
-                parsed.keys.push(Box::new(key));
-            } else {
-                return Err(RecipientError::Unknown(text.to_owned()));
-            }
-            parsed.names.push(name);
-        }
-        if parsed.keys.is_empty() {
-            return Err(RecipientError::Empty);
-        }
-        parsed.names.sort();
-        parsed.names.dedup();
-        parsed
-            .encryptor()
-            .map_err(|e| RecipientError::Mixed(e.to_string()))?;
-        Ok(parsed)
-    }
-
-    /// The public keys, sorted, without the comments of SSH keys.
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    fn encryptor(&self) -> Result<age::Encryptor, age::EncryptError> {
-        age::Encryptor::with_recipients(self.keys.iter().map(|k| k.as_ref() as &dyn Recipient))
-    }
-
-    fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, String> {
-        let encryptor = self.encryptor().map_err(|e| e.to_string())?;
-        let mut ciphertext = Vec::with_capacity(plaintext.len() + 4096);
-        let write = |out: &mut Vec<u8>| -> io::Result<()> {
-            let mut writer = encryptor.wrap_output(out)?;
-            writer.write_all(plaintext)?;
-            // Without this the last chunk is missing, and the file cannot be told from a cut one.
-            writer.finish()?;
-            Ok(())
-        };
-        write(&mut ciphertext).map_err(|e| e.to_string())?;
-        Ok(ciphertext)
-    }
-}
-
-impl fmt::Debug for Recipients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Recipients").field(&self.names).finish()
-    }
-}
-
-impl fmt::Display for Recipients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.names.join(", "))
-    }
 }
 
 /// What a ciphertext belongs to.
@@ -364,7 +286,7 @@ impl SecretCache {
             mac.update(bytes);
         };
         field(item.path.as_os_str().as_bytes());
-        field(item.recipients.names.join("\n").as_bytes());
+        field(item.recipients.names().join("\n").as_bytes());
         field(&seconds.to_be_bytes());
         field(item.plaintext);
         field(ciphertext);
@@ -564,33 +486,5 @@ mod tests {
         assert_eq!(contents(b"one\n\ntwo\n").0, 2);
         assert_eq!(contents(b"{ not json\n").0, 1);
         assert_eq!(contents(b"").0, 0);
-    }
-
-    #[test]
-    fn recipients_are_checked_and_a_secret_key_is_not_repeated() {
-        let parse =
-            |r: &[&str]| Recipients::parse(&r.iter().map(|s| s.to_string()).collect::<Vec<_>>());
-        assert!(matches!(parse(&[]), Err(RecipientError::Empty)));
-        assert!(matches!(
-            parse(&["age1nonsense"]),
-            Err(RecipientError::Unknown(_))
-        ));
-        let identity = x25519::Identity::generate();
-        let public = identity.to_public().to_string();
-        assert_eq!(parse(&[&public]).unwrap().to_string(), public);
-        let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
-        for text in [
-            secret.clone(),
-            secret.to_lowercase(),
-            format!("# mine\n{secret}"),
-        ] {
-            let error = parse(&[&text]).unwrap_err();
-            assert!(matches!(error, RecipientError::SecretKey));
-            assert!(
-                !format!("{error} {error:?}")
-                    .to_uppercase()
-                    .contains(&secret)
-            );
-        }
     }
 }

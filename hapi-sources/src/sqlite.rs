@@ -10,13 +10,19 @@
 mod check;
 mod examine;
 mod hash;
+mod live;
+mod other_name;
+mod preflight;
+mod side_files;
 mod verdict;
 
 pub use examine::{examine, tables};
 pub use verdict::{IntegrityVerdict, Unknown};
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,15 +33,17 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::capture::{Capture, Capturer, Content, Entry, Failure, Metadata};
+use crate::capture::{Capture, Capturer, Content, Entry, Failure, Note, Stop};
 use crate::error::{CaptureError, StagingError};
-use crate::file::{self, Links, Pinned};
+use crate::file;
 use crate::guard::{SIDE_FILES, real, with_suffix};
 use crate::source::Source;
 use crate::staging::{Bytes, StagedFile};
-use crate::tree::{self, Pattern};
+use crate::tree::{self, Found, Pattern};
 use check::{Failed, Wanted};
 use hash::{Behind, Hashed};
+use live::Live;
+use preflight::{Cleared, Refused, SideFile};
 
 /// Bytes to copy between two looks at the clock.
 const STEP: u32 = 8 << 20;
@@ -55,34 +63,78 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
 
 fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let mut capture = Capture::empty(source);
-    if !source.is_pattern() {
-        capture.entries.push(one(c, source, &source.path)?);
-        return Ok(capture);
-    }
-    let found = Pattern::parse(&source.path)?.find(&tree::exclusions(source)?, &c.stop)?;
-    let paths: Vec<PathBuf> = found
-        .paths
-        .into_iter()
-        .filter(|p| !is_side_file(p))
-        .collect();
-    let mut failures = found.failures;
-    if paths.is_empty() && failures.is_empty() {
+    let found = databases_of(source, &c.stop)?;
+    capture.failures = found.failures;
+    if found.paths.is_empty() && capture.failures.is_empty() {
         return Err(CaptureError::NoMatch {
             path: source.path.clone(),
         });
     }
-    for path in paths {
+    for path in found.paths {
         match one(c, source, &path) {
-            Ok(entry) => capture.entries.push(entry),
-            Err(e @ (CaptureError::Stopped | CaptureError::Staging(_))) => return Err(e),
-            Err(error) => failures.push(Failure { path, error }),
+            Ok((entry, note)) => {
+                capture.entries.push(entry);
+                capture.notes.extend(note);
+            }
+            Err(Refused {
+                error: error @ (CaptureError::Stopped | CaptureError::Staging(_)),
+                ..
+            }) => return Err(error),
+            Err(Refused { error, left }) => {
+                let kept = left.map(|left| keep(c, &path, left)).transpose()?;
+                capture.entries.extend(kept.flatten());
+                capture.failures.push(Failure { path, error });
+            }
         }
     }
     if capture.entries.is_empty() {
-        return Err(failures.swap_remove(0).error);
+        return Err(capture.failures.swap_remove(0).error);
     }
-    capture.failures = failures;
+    capture.sort();
     Ok(capture)
+}
+
+/// The databases of a source: of a pattern also those that are gone and left a `-wal` with content.
+pub(crate) fn databases_of(source: &Source, stop: &Stop) -> Result<Found, CaptureError> {
+    if !source.is_pattern() {
+        return Ok(Found {
+            paths: vec![source.path.clone()],
+            failures: Vec::new(),
+            dangling: Vec::new(),
+        });
+    }
+    let exclude = tree::exclusions(source)?;
+    let mut found = Pattern::parse(&source.path)?.find(&exclude, stop)?;
+    found.paths.retain(|path| !is_side_file(path));
+    let wals = Pattern::parse(&with_suffix(&source.path, "-wal"))?.find(&exclude, stop)?;
+    let orphaned = wals.paths.iter().filter_map(|wal| {
+        let name = wal.as_os_str().as_bytes().strip_suffix(b"-wal")?;
+        let database = PathBuf::from(OsStr::from_bytes(name));
+        let left = wal.metadata().is_ok_and(|m| m.len() > 0);
+        (left && !found.paths.contains(&database)).then_some(database)
+    });
+    let orphaned: Vec<_> = orphaned.collect();
+    found.paths.extend(orphaned);
+    found.paths.sort();
+    Ok(found)
+}
+
+/// Keeps what is left of a database that SQLite must not open: the bytes of its WAL or journal, under a
+/// name that SQLite never takes for one.
+fn keep(c: &Capturer<'_>, path: &Path, left: SideFile) -> Result<Option<Entry>, CaptureError> {
+    let Some(mut file) = left.file else {
+        return Ok(None);
+    };
+    let err = |e| file::read_error(&left.path, e);
+    let stat = file.metadata().map_err(err)?;
+    let (bytes, sha256) = file::stage(c, &left.path, &mut file, stat.len())?;
+    let is_wal = left.path.as_os_str().as_bytes().ends_with(b"-wal");
+    let suffix = if is_wal { "-wal.kept" } else { "-journal.kept" };
+    Ok(Some(Entry {
+        path: with_suffix(path, suffix),
+        metadata: file::metadata(&stat).map_err(err)?,
+        content: Content::File { bytes, sha256 },
+    }))
 }
 
 /// Whether SQLite would call a file of a database's so.
@@ -93,8 +145,9 @@ pub(crate) fn is_side_file(path: &Path) -> bool {
 
 /// Opens a database, reads one value and closes it: what a capture begins with. Tells whether it is
 /// in WAL mode.
-pub(crate) fn probe(path: &Path) -> Result<bool, CaptureError> {
-    let live = Live::look(path)?;
+pub(crate) fn probe(path: &Path, stop: &Stop) -> Result<(bool, Option<Note>), CaptureError> {
+    let (live, mut cleared) = preflight::clear(path, stop).map_err(|refused| refused.error)?;
+    let note = cleared.note.take();
     let open = live.open()?;
     let read = || -> Result<bool, rusqlite::Error> {
         open.busy_timeout(Duration::from_secs(5))?;
@@ -102,11 +155,14 @@ pub(crate) fn probe(path: &Path) -> Result<bool, CaptureError> {
         let mode: String = open.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         Ok(mode == "wal")
     };
-    match read() {
+    let read = read();
+    cleared.confirm(&live).map_err(|refused| refused.error)?;
+    let wal = match read {
         // A capture copies what it can of a damaged one, and says so.
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(false),
-        read => read.map_err(|e| live.error(&e)),
-    }
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => false,
+        read => read.map_err(|e| live.error(&e))?,
+    };
+    Ok((wal, note))
 }
 
 /// The bytes to copy, about: the database's and its WAL's.
@@ -115,14 +171,19 @@ pub(crate) fn size(path: &Path) -> u64 {
     tree::size(&path) + tree::size(&with_suffix(&path, "-wal"))
 }
 
-fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, CaptureError> {
-    let live = Live::look(path)?;
+fn one(
+    c: &mut Capturer<'_>,
+    source: &Source,
+    path: &Path,
+) -> Result<(Entry, Option<Note>), Refused> {
+    let (live, mut cleared) = preflight::clear(path, &c.stop)?;
+    let note = cleared.note.take();
     let Copied {
         staged,
         len,
         hashed,
         cut,
-    } = copy(c, &live)?;
+    } = copy(c, &live, cleared)?;
     let staged = Arc::new(staged);
     let sound = c.sound.get(path).copied();
     let sound = sound.filter(|sound| sound.check.covers(source.integrity));
@@ -172,7 +233,7 @@ fn one(c: &mut Capturer<'_>, source: &Source, path: &Path) -> Result<Entry, Capt
     if !c.presume {
         entry.conclude()?;
     }
-    Ok(entry)
+    Ok((entry, note))
 }
 
 /// Begins to check a copy.
@@ -216,122 +277,6 @@ fn of_the_copy(path: &Path, reason: &str) -> CaptureError {
     }
 }
 
-/// A database as the file system shows it.
-struct Live<'a> {
-    path: &'a Path,
-    real: PathBuf,
-    metadata: Metadata,
-}
-
-impl<'a> Live<'a> {
-    fn look(path: &'a Path) -> Result<Self, CaptureError> {
-        let pinned = Pinned::new(path, Links::Follow).map_err(|e| file::look_error(path, e))?;
-        if !pinned.stat.is_file() {
-            let found = file::found(&pinned.stat);
-            return Err(CaptureError::WrongType {
-                path: path.to_owned(),
-                found,
-                wanted: "a database",
-            });
-        }
-        let err = |e| file::read_error(path, e);
-        let mut metadata = file::metadata(&pinned.stat).map_err(err)?;
-        // SQLite resolves links, and keeps the side files beside the real file.
-        let real = real(path);
-        // An empty WAL holds nothing; a reader makes one where the hub closed cleanly.
-        if let Ok(wal) = with_suffix(&real, "-wal").metadata()
-            && wal.len() > 0
-        {
-            metadata.mtime = metadata.mtime.max(wal.modified().map_err(err)?);
-        }
-        Ok(Self {
-            path,
-            real,
-            metadata,
-        })
-    }
-
-    fn open(&self) -> Result<Connection, CaptureError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Connection::open_with_flags(&self.real, flags).map_err(|e| self.error(&e))
-    }
-
-    /// Starts a read transaction, waiting for locks until the limit is reached. `user_version`
-    /// stands in the header, so a damaged schema does not keep a database from being pinned and
-    /// copied. Returns false where SQLite calls the file malformed even so.
-    fn pin(&self, c: &Capturer<'_>, live: &Connection) -> Result<bool, CaptureError> {
-        live.busy_timeout(Duration::from_millis(100).min(c.limits.busy))
-            .map_err(|e| self.error(&e))?;
-        let start = Instant::now();
-        loop {
-            c.check_stop()?;
-            let pinned = live
-                .execute_batch("BEGIN")
-                .and_then(|()| live.query_row("PRAGMA user_version", [], |_| Ok(())));
-            let Err(e) = pinned else { return Ok(true) };
-            let _ = live.execute_batch("ROLLBACK");
-            if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
-                return Ok(false);
-            }
-            if !is_busy(&e) || start.elapsed() >= c.limits.busy {
-                return Err(self.error(&e));
-            }
-            thread::sleep(PAUSE);
-        }
-    }
-
-    fn error(&self, e: &rusqlite::Error) -> CaptureError {
-        let path = self.path.to_owned();
-        let Some(code) = e.sqlite_error() else {
-            return CaptureError::Sqlite {
-                path,
-                reason: e.to_string(),
-            };
-        };
-        match code.code {
-            _ if !self.real.exists() => CaptureError::Missing { path },
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => CaptureError::Locked { path },
-            ErrorCode::NotADatabase => CaptureError::NotADatabase { path },
-            ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
-                CaptureError::CannotOpen {
-                    path,
-                    reason: self.why_not(e),
-                }
-            }
-            _ => CaptureError::Sqlite {
-                path,
-                reason: e.to_string(),
-            },
-        }
-    }
-
-    fn why_not(&self, e: &rusqlite::Error) -> String {
-        let side = |suffix| {
-            with_suffix(&self.real, suffix)
-                .metadata()
-                .map_or(0, |m| m.len())
-        };
-        if side("-wal") > 0 && side("-shm") == 0 {
-            return format!(
-                "there is a `-wal` file with content but no `-shm` file to read it by ({e})"
-            );
-        }
-        if side("-journal") > 0 {
-            return format!(
-                "a `-journal` file was left by a crash, and only a writer may roll it back ({e})"
-            );
-        }
-        e.to_string()
-    }
-}
-
-fn is_busy(e: &rusqlite::Error) -> bool {
-    matches!(
-        e.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
-}
-
 /// One state of a database.
 struct Copied {
     staged: StagedFile,
@@ -342,11 +287,13 @@ struct Copied {
     cut: Option<String>,
 }
 
-fn copy(c: &mut Capturer<'_>, db: &Live<'_>) -> Result<Copied, CaptureError> {
+fn copy(c: &mut Capturer<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied, Refused> {
     let start = Instant::now();
     let mut live = db.open()?;
     let mut cut = None;
-    if !db.pin(c, &live)? {
+    let pinned = db.pin(c, &live);
+    cleared.confirm(db)?;
+    if !pinned? {
         // A file shorter than its header says is refused as malformed. With this switch SQLite
         // goes by the file's real size instead; on this connection nothing can be written anyway.
         live = db.open()?;
@@ -357,7 +304,8 @@ fn copy(c: &mut Capturer<'_>, db: &Live<'_>) -> Result<Copied, CaptureError> {
             return Err(CaptureError::Sqlite {
                 path: db.path.to_owned(),
                 reason,
-            });
+            }
+            .into());
         }
         cut = Some("the file is shorter than its header says".to_owned());
     }

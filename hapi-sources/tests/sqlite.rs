@@ -191,7 +191,7 @@ fn the_same_state_is_the_same_bytes_before_and_after_a_checkpoint() {
 }
 
 #[test]
-fn rollback_journals_page_sizes_and_the_empty_database_work() {
+fn rollback_journals_and_page_sizes_work() {
     for size in [512, 1024, 4096, 16384, 65536] {
         let hub = Hub::new();
         let path = hub.at("hapi.db");
@@ -207,13 +207,6 @@ fn rollback_journals_page_sizes_and_the_empty_database_work() {
         assert_eq!(facts.rows["messages"], Some(0));
         assert_eq!(facts.newest[&"messages.id".parse().unwrap()], None);
     }
-    let hub = Hub::new();
-    let path = hub.write("hapi.db", "");
-    assert_eq!(
-        sound(&hub, &hub.capture(&source(&path)).unwrap()).rows["messages"],
-        None
-    );
-    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }
 
 #[test]
@@ -575,7 +568,7 @@ fn a_pattern_takes_each_database_and_names_those_it_cannot() {
     };
     assert!(matches!(failure.error, CaptureError::NotADatabase { .. }));
     drop(holder);
-    for name in ["a.db", "b.db"] {
+    for name in ["a.db", "b.db", "b.db-wal", "b.db-shm"] {
         fs::remove_file(hub.at(name)).unwrap();
     }
     assert!(matches!(

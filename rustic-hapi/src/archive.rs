@@ -291,7 +291,7 @@ impl Item {
         };
         let metadata = rustic_core::repofile::Metadata {
             mode: Some(go_mode(self.metadata.mode, &node_type)),
-            mtime: jiff::Timestamp::try_from(self.metadata.mtime).ok(),
+            mtime: Some(crate::restic_time::nearest(self.metadata.mtime)),
             uid: Some(self.metadata.uid),
             gid: Some(self.metadata.gid),
             size: self.len(),

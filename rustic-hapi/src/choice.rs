@@ -8,7 +8,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use rustic_core::repofile::SnapshotFile;
 
 use crate::error::Error;
-use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
+use crate::history::{self, CONDITIONS, ONLY, Snapshot};
 use crate::manifest::{Description, Outcome, SourceSummary};
 use crate::profile::Profile;
 
@@ -92,7 +92,7 @@ pub fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
             let series = file
                 .tags
                 .iter()
-                .find(|tag| ![PARTIAL, DAMAGED, SHRUNK, ONLY].contains(&tag.as_str()))?;
+                .find(|tag| !CONDITIONS.contains(&tag.as_str()))?;
             Snapshot::read(file, series)
         })
         .collect();

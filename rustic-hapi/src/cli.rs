@@ -151,6 +151,9 @@ pub struct InitArgs {
     /// An age recipient (age1…) or SSH public key that secrets are encrypted to; better two
     #[arg(long, value_name = "KEY")]
     recipient: Vec<String>,
+    /// A file with such keys, one a line: a recipients file of age's, authorized_keys, a .pub file
+    #[arg(long, value_name = "FILE")]
+    recipients_file: Vec<PathBuf>,
     /// The shipped profile to extend: hapi or hapi-stock; found out unless given
     #[arg(long, value_name = "NAME")]
     extends: Option<String>,
@@ -536,6 +539,7 @@ impl InitArgs {
         init::Request {
             recovery_key: self.recovery_key.clone().map(Place::File).or(shown),
             recipients: self.recipient.clone(),
+            recipients_files: self.recipients_file.clone(),
             extends: self.extends.clone(),
             hapi_home: self.hapi_home.clone(),
             host: self.host.clone(),

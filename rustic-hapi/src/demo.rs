@@ -129,6 +129,7 @@ impl Demo {
             env: Environment::default(),
         };
         let request = init::Request {
+            recipients_files: Vec::new(),
             recipients: vec![recipient],
             extends: Some("hapi".into()),
             hapi_home: Some(home.join(".hapi")),

@@ -4,9 +4,11 @@
 use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::{Capture, CaptureError, Kind, Note, Sha256Hash};
 
+use sha2::{Digest, Sha256};
+
 use crate::archive::Archive;
 use crate::error::Error;
-use crate::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
+use crate::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
 use crate::manifest::{Description, Manifest, Outcome, describe_note};
 use crate::profile::{Profile, Series, SeriesSource};
 use crate::snapshot::{Request, Taken};
@@ -40,7 +42,7 @@ pub(crate) fn of(
         .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
     let taken = Taken {
         tags: tags(request, series, &manifest, shrunk.is_some()),
-        quotes: quotes(&captures),
+        told_once: told_once(&captures),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
         shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
         before: before.and_then(|b| b.description.clone()),
@@ -86,6 +88,7 @@ fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -
         (!manifest.is_complete(), PARTIAL),
         (manifest.is_damaged(), DAMAGED),
         (shrunk, SHRUNK),
+        (manifest.kept_side_files().next().is_some(), WAL_KEPT),
         (!request.only.is_empty(), ONLY),
     ];
     tags.extend(
@@ -200,12 +203,17 @@ fn gone_quiet(
     told
 }
 
-fn quotes(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
+fn told_once(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
     captures
         .iter()
         .flat_map(|c| &c.notes)
         .filter_map(|note| match note {
             Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
+            Note::SeveralNames { .. } => {
+                let text = describe_note(note);
+                let key = Sha256Hash(Sha256::digest(&text).into());
+                Some((text, key))
+            }
             _ => None,
         })
         .collect()

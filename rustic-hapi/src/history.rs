@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, FixedOffset, Local, Utc};
+use chrono::{DateTime, FixedOffset, Utc};
 use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
 use crate::manifest::Description;
@@ -21,8 +21,13 @@ pub const PARTIAL: &str = "partial";
 pub const DAMAGED: &str = "damaged";
 /// Tag of a snapshot with far fewer rows than the sound one before it.
 pub const SHRUNK: &str = "shrunk";
+/// Tag of a snapshot with what was left of a database that SQLite must not open: its WAL or journal.
+pub const WAL_KEPT: &str = "wal-kept";
 /// Tag of a snapshot of chosen sources.
 pub const ONLY: &str = "only";
+
+/// The tags that say how a snapshot is, and name no series.
+pub const CONDITIONS: [&str; 5] = [PARTIAL, DAMAGED, SHRUNK, WAL_KEPT, ONLY];
 
 /// One snapshot of ours.
 #[derive(Clone, Debug)]
@@ -152,17 +157,4 @@ pub(crate) fn to_chrono(time: &jiff::Zoned) -> Option<DateTime<FixedOffset>> {
         u32::try_from(timestamp.subsec_nanosecond().max(0)).ok()?,
     )?;
     Some(utc.with_timezone(&offset))
-}
-
-/// Our time as the engine's, in the machine's time zone.
-pub(crate) fn to_jiff(time: &DateTime<Local>) -> jiff::Zoned {
-    let timestamp = jiff::Timestamp::from_nanosecond(i128::from(
-        time.timestamp_nanos_opt().unwrap_or_default(),
-    ))
-    .unwrap_or_default();
-    // The offset that chrono found, so that both sides agree on the day.
-    let offset =
-        jiff::tz::Offset::from_seconds(chrono::Offset::fix(time.offset()).local_minus_utc())
-            .unwrap_or(jiff::tz::Offset::UTC);
-    timestamp.to_zoned(offset.to_time_zone())
 }

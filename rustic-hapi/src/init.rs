@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use hapi_sources::{Kind, Stop};
+use hapi_sources::{Kind, RecipientError, Recipients, Stop};
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
@@ -30,6 +30,8 @@ use crate::ui::Ui;
 pub struct Request {
     /// To whom secrets are encrypted.
     pub recipients: Vec<String>,
+    /// Files with more of them.
+    pub recipients_files: Vec<PathBuf>,
     /// The shipped profile to extend; found out unless given.
     pub extends: Option<String>,
     /// HAPI's home; found out unless given.
@@ -111,6 +113,7 @@ pub struct Hub {
 /// # Errors
 /// Before anything is written, whatever is wrong with the profile, the place, or what is there.
 pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Error> {
+    let request = &request.clone().with_each_recipient()?;
     let existing = lookup.find()?;
     let mut hub = Hub::look(lookup, request)?;
     let path = match &existing {
@@ -275,6 +278,39 @@ impl Recovery {
 const MAKE_ONE: &str = "rustic-hapi recovery-kit --new-key --key-file FILE";
 
 impl Request {
+    /// The recipients one by one, those in the files among them.
+    fn with_each_recipient(mut self) -> Result<Self, Error> {
+        let mut each = Vec::new();
+        let mut add = |by: &str, text: &str| {
+            let found = Recipients::split(text).and_then(|found| match found.is_empty() {
+                true => Err(RecipientError::Empty),
+                // All of them at once, so that what age refuses is said here.
+                false => Recipients::parse(&found).map(|_| found),
+            });
+            let mut found = found.map_err(|error| Error::Usage {
+                fact: format!("{by}: {error}"),
+                hint: None,
+            })?;
+            each.append(&mut found);
+            Ok::<_, Error>(())
+        };
+        for text in &self.recipients {
+            add("`--recipient`", text)?;
+        }
+        for path in &self.recipients_files {
+            let text = fs::read_to_string(path).map_err(|error| Error::State {
+                path: path.clone(),
+                error,
+            })?;
+            add(&format!("`{}`", path.display()), &text)?;
+        }
+        let mut known = BTreeSet::new();
+        each.retain(|recipient| known.insert(recipient.clone()));
+        self.recipients = each;
+        self.recipients_files.clear();
+        Ok(self)
+    }
+
     /// A profile that exists is the operator's: what is asked for and not in it is said, not done.
     fn agrees_with(&self, document: &DocumentMut, profile: &Profile) -> Result<(), Error> {
         let text = document.to_string();

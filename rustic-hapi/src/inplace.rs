@@ -329,6 +329,9 @@ fn coming(
                     differences: vec![format!("`{}` is no plain absolute path", path.display())],
                 });
             }
+            if record.is_kept_side_file(entry) {
+                continue;
+            }
             let live = live_path(profile, &record, &home, &path);
             if entry.kind == EntryKind::Dir {
                 coming.folders.push((choice.clone(), path, live));

@@ -57,6 +57,7 @@ pub mod report;
 mod repository;
 mod repository_lock;
 mod rest;
+mod restic_time;
 pub mod restore;
 pub mod retention;
 mod runbook;

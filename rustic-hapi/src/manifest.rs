@@ -124,6 +124,9 @@ pub struct EntryRecord {
     /// SHA-256 of the same bytes, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Its modification time (`@seconds`), where restic cannot hold it and the snapshot has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<String>,
     /// What is known of a database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseFacts>,
@@ -279,6 +282,15 @@ impl Manifest {
         self.sources.iter().all(|s| s.outcome.is_sound())
     }
 
+    /// What is left of databases that could not be opened: a WAL or journal, under a name that SQLite does
+    /// not take for one.
+    pub fn kept_side_files(&self) -> impl Iterator<Item = (&SourceRecord, &EntryRecord)> {
+        self.sources
+            .iter()
+            .flat_map(|source| source.entries.iter().map(move |entry| (source, entry)))
+            .filter(|(source, entry)| source.is_kept_side_file(entry))
+    }
+
     /// Whether a database is damaged.
     pub fn is_damaged(&self) -> bool {
         self.sources
@@ -330,6 +342,11 @@ impl SourceRecord {
             }
         }
         record
+    }
+
+    /// Whether an entry is a WAL or journal that lost its database. None is ever put beside one.
+    pub fn is_kept_side_file(&self, entry: &EntryRecord) -> bool {
+        self.kind == Kind::Sqlite && entry.database.is_none() && entry.kind == EntryKind::File
     }
 
     fn has_damage(&self) -> bool {
@@ -434,6 +451,7 @@ impl EntryRecord {
             kind,
             size: entry.bytes().map(|_| entry.len()),
             sha256: entry.sha256().map(|hash| hash.to_string()),
+            mtime: crate::restic_time::beyond(entry.metadata.mtime),
             database,
             secret_entries,
         }
@@ -464,6 +482,12 @@ pub fn describe_note(note: &Note) -> String {
         Note::QuotesSecret { path, secret, .. } => {
             format!(
                 "`{}` quotes a value of the secret `{secret}`, in clear",
+                path.display()
+            )
+        }
+        Note::SeveralNames { path, links } => {
+            format!(
+                "`{0}` has {links} hard links: if the hub uses another one, its last changes are not seen; `find / -xdev -samefile '{0}'` lists them",
                 path.display()
             )
         }

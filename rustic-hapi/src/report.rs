@@ -413,13 +413,23 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
                 Integrity::Ok => {}
             }
         }
-        // What quotes a secret is told once per content, with the report's own warnings.
-        for note in source
-            .notes
-            .iter()
-            .filter(|n| !n.contains("quotes a value of the secret"))
-        {
+        // Those that are told once are among the report's own warnings.
+        let told = |note: &&String| taken.told_once.iter().all(|(text, _)| text != *note);
+        for note in source.notes.iter().filter(told) {
             lines.push(format!("note: {}: {note}", source.name));
+        }
+    }
+    for (_, kept) in taken.manifest.kept_side_files() {
+        lines.push(format!(
+            "note: `{}` ({}) is in the snapshot",
+            kept.path.to_path().display(),
+            bytes(kept.size.unwrap_or(0))
+        ));
+        if let Some(saved) = &taken.snapshot {
+            lines.push(format!(
+                "hint: the snapshot is kept until you add \"{}\" to `acknowledged` in `[retention]`",
+                &saved.id[..8]
+            ));
         }
     }
     lines.extend(taken.quiet.iter().map(|told| format!("warning: {told}")));

@@ -4,7 +4,7 @@
 //! The engine's own rules (restic's `forget`) are applied per series, and there to complete,
 //! partial and `only` snapshots apart: together, a partial one would shadow the complete one of
 //! its day. On top come pins, which are derived and never written: the last sound snapshot before
-//! one that is `shrunk` or `damaged`, until that is acknowledged, and the last one before a change
+//! one that is `shrunk`, `damaged` or `wal-kept`, and the latter itself, until that is acknowledged, and the last one before a change
 //! of schema, for 90 days.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::history::{self, DAMAGED, ONLY, SHRUNK, Snapshot};
+use crate::history::{self, DAMAGED, ONLY, SHRUNK, Snapshot, WAL_KEPT};
 use crate::lock::{private_folder, write_private};
 use crate::profile::Profile;
 use crate::repository::Repository;
@@ -327,16 +327,14 @@ fn pins<Tz: TimeZone>(
         {
             pin(snapshot, "asked for with --keep".to_owned());
         }
-        let suspicious = snapshot.has(SHRUNK) || snapshot.has(DAMAGED);
-        if suspicious
-            && acknowledged.is_none_or(|until| snapshot.time > until)
-            && let Some(sound) = last_sound
-        {
-            let what = if snapshot.has(DAMAGED) {
-                DAMAGED
-            } else {
-                SHRUNK
-            };
+        let open = acknowledged.is_none_or(|until| snapshot.time > until);
+        if open && snapshot.has(WAL_KEPT) {
+            pin(snapshot, "holds a WAL that lost its database".to_owned());
+        }
+        let suspicion = [DAMAGED, WAL_KEPT, SHRUNK]
+            .into_iter()
+            .find(|tag| snapshot.has(tag));
+        if open && let (Some(what), Some(sound)) = (suspicion, last_sound) {
             pin(sound, format!("last sound one before {what}"));
         }
         if snapshot.is_sound() {

@@ -21,7 +21,7 @@ use crate::disk::{self, Relation};
 use crate::draft;
 use crate::error::{Error, Exit};
 use crate::gate::Written;
-use crate::history::{self, DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
+use crate::history::{self, CONDITIONS, Snapshot};
 use crate::lock::{RunLock, private_folder, sweep_unfinished, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
@@ -30,6 +30,7 @@ use crate::readback;
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
 use crate::repository_lock::{Held, Mode, SHARED_WAIT};
+use crate::restic_time;
 use crate::retention;
 use crate::runs;
 use crate::slots;
@@ -165,7 +166,7 @@ pub fn run(
             false => retention::apply_by_itself(&repository, profile, &now),
         });
     }
-    warn_of_quotes(profile, &mut report, ui);
+    tell_once(profile, &mut report, ui);
     if profile.metrics.is_some() && !request.dry_run {
         match status::of(&repository, profile, &status::Request::default(), now) {
             Ok(status) => report.status = Some(status),
@@ -292,8 +293,8 @@ pub struct Taken {
     pub tags: Vec<String>,
     /// The snapshot; `None` after `--dry-run`.
     pub snapshot: Option<Saved>,
-    /// Files that quote a secret, by content.
-    pub quotes: Vec<(String, Sha256Hash)>,
+    /// Notes that are told once, with what tells one from another.
+    pub told_once: Vec<(String, Sha256Hash)>,
     /// The description of the snapshot it was compared with.
     pub before: Option<Description>,
     /// Why it is `shrunk`, if it is.
@@ -458,9 +459,9 @@ fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
         home: run.profile.home.clone(),
         tags: taken.tags.clone(),
         description: serde_json::to_string(&taken.description).unwrap_or_default(),
-        time: history::to_jiff(&time),
+        time: restic_time::zoned(&time),
         keep_until: keep
-            .map(|hours| history::to_jiff(&(time + TimeDelta::hours(i64::from(hours))))),
+            .map(|hours| restic_time::zoned(&(time + TimeDelta::hours(i64::from(hours))))),
     }
 }
 
@@ -574,12 +575,15 @@ impl Request {
             }
         }
         if let Some(tag) = &self.tag {
-            let reserved = [PARTIAL, DAMAGED, SHRUNK, ONLY].contains(&tag.as_str())
-                || profile.series.iter().any(|s| &s.name == tag);
+            let reserved =
+                CONDITIONS.contains(&tag.as_str()) || profile.series.iter().any(|s| &s.name == tag);
             if tag.is_empty() || tag.contains(',') || reserved {
                 return Err(Error::Usage {
                     fact: format!("`{tag}` cannot be given as a tag"),
-                    hint: Some("tags of ours (series, partial, damaged, shrunk, only) are taken, and a comma parts tags".into()),
+                    hint: Some(format!(
+                        "these tags are reserved: {}, and the names of the series; a tag cannot contain a comma",
+                        CONDITIONS.join(", ")
+                    )),
                 });
             }
         }
@@ -678,21 +682,21 @@ fn chosen(profile: &Profile, request: &Request, series: &Series) -> Vec<SeriesSo
         .collect()
 }
 
-/// Warns of each content that quotes a secret once, not twice a day for ever.
-fn warn_of_quotes(profile: &Profile, report: &mut RunReport, ui: &Ui) {
-    let quotes: Vec<_> = report
+/// Warns of each such thing once, not twice a day for ever.
+fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
+    let notes: Vec<_> = report
         .series
         .iter()
         .filter_map(|s| s.taken.as_ref().ok())
-        .flat_map(|t| t.quotes.clone())
+        .flat_map(|t| t.told_once.clone())
         .collect();
-    if quotes.is_empty() {
+    if notes.is_empty() {
         return;
     }
     let path = profile.state.join("quotes-told");
     let mut told = told_before(&path);
     let before = told.len();
-    for (text, content) in quotes {
+    for (text, content) in notes {
         if told.insert(content.to_string()) {
             report.warnings.push(text);
         }

@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::capture::Capturer;
-    use crate::sqlite::{Copied, Live, copy};
+    use crate::sqlite::{Copied, copy, preflight};
     use crate::staging::Staging;
 
     /// A live database that is made by these statements, and its copy.
@@ -225,7 +225,8 @@ mod tests {
         live.execute_batch(sql).unwrap();
         let staging = Staging::create(&folder.join("staging")).unwrap();
         let mut capturer = Capturer::new(&staging, &[]).unwrap();
-        let copied = copy(&mut capturer, &Live::look(&path).unwrap()).unwrap();
+        let (database, cleared) = preflight::clear(&path, &Stop::default()).unwrap();
+        let copied = copy(&mut capturer, &database, cleared).unwrap();
         (live, staging, copied)
     }
 

@@ -9,6 +9,7 @@ use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 use super::{Finding, listed};
 use crate::env::quoted;
 use crate::holders;
+use crate::manifest::describe_note;
 use crate::profile::Profile;
 use crate::schedule::databases;
 
@@ -88,7 +89,14 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
         return Finding::warn(
             subject,
             format!("`{folder}` is not writable, so the database opens only while the hub runs"),
-            "run this as the user that the hub runs as, and with `ReadWritePaths=` in a hardened unit",
+            "run this as the hub's user, and with `ReadWritePaths=` in a hardened unit",
+        );
+    }
+    if let Some(note) = probe.notes.first() {
+        return Finding::warn(
+            subject,
+            describe_note(note),
+            "name the one that the hub opens in the profile, or remove the others",
         );
     }
     Finding::ok(subject, format!("`{}` is readable", source.path.display()))
