@@ -16,11 +16,12 @@ use rustic_core::repofile::{NodeType, SnapshotFile};
 use rustic_core::{CheckOptions, FileType, ReadSubsetOption, TreeId};
 use serde::{Deserialize, Serialize};
 
-use crate::choice;
 use crate::contents::Contents;
 use crate::error::{Error, Exit};
 use crate::history::{self, Snapshot};
+use crate::ledger;
 use crate::lock::{private_folder, write_private};
+use crate::origin;
 use crate::profile::{Profile, Rhythm};
 use crate::repository::{Engine, Repository};
 use crate::retention::Policy;
@@ -147,7 +148,7 @@ pub fn run(
         report.found(what, COPY);
     }
     names_are_hashes(&repository, &mut report)?;
-    let ours = choice::readable(&files, profile, host)?;
+    let ours = origin::readable(&repository, &files, profile, host)?;
     match repository.reopen() {
         Err(error) => report.found(error.to_string(), REPAIR),
         Ok(engine) => {
@@ -406,6 +407,17 @@ fn expectations(
                 &file.id.to_hex()[..8]
             ));
         }
+    }
+    for what in ledger::look(profile, &repository.id(), ours, &now)?.all() {
+        report.found(
+            what,
+            "find out who else may delete in the repository; `rustic-hapi snapshots` lists what is left",
+        );
+    }
+    for hub in origin::others_of_host(repository, files, profile) {
+        report.notes.push(format!(
+            "another hub of this host has snapshots here: {hub}"
+        ));
     }
     for (host, number) in strays {
         report.found(

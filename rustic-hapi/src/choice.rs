@@ -8,7 +8,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use rustic_core::repofile::SnapshotFile;
 
 use crate::error::Error;
-use crate::history::{self, CONDITIONS, ONLY, Snapshot};
+use crate::history::{self, CONDITIONS, ONLY, Origins, Snapshot};
 use crate::manifest::{Description, Outcome, SourceSummary};
 use crate::profile::Profile;
 
@@ -49,20 +49,29 @@ pub struct Chosen {
 }
 
 /// The snapshots that commands which only read look at: the profile's own, or, where there is no
-/// profile on this machine, those that this program wrote for `host`.
+/// profile on this machine, those that this program wrote for `host`, a host's name or the id of a hub.
 ///
 /// # Errors
-/// Without a profile: several hosts are in the repository, and none was named.
+/// Without a profile: several hosts, or hubs of one host, are in the repository, and none was named.
 pub fn readable(
     files: &[SnapshotFile],
     profile: &Profile,
     host: Option<&str>,
+    origins: &Origins,
 ) -> Result<Vec<Snapshot>, Error> {
     if !profile.is_bare() && host.is_none_or(|host| host == profile.host) {
-        return Ok(history::ours(files, profile));
+        return Ok(history::ours(files, profile, origins));
     }
+    let hub = |snapshot: &Snapshot| history::hub_of(snapshot, origins);
     let of_this_program = || files.iter().filter(|f| f.username == history::USERNAME);
     let hosts: BTreeSet<&str> = of_this_program().map(|f| f.hostname.as_str()).collect();
+    if let Some(name) = host.filter(|host| !hosts.contains(host)) {
+        let mut snapshots = of_all_hosts(files);
+        snapshots.retain(|s| hub(s).is_some_and(|hub| hub.is_named(name)));
+        if !snapshots.is_empty() {
+            return Ok(snapshots);
+        }
+    }
     let host = match (host, hosts.len()) {
         (Some(host), _) if hosts.contains(host) => host.to_owned(),
         (Some(host), _) => {
@@ -81,7 +90,20 @@ pub fn readable(
     };
     let mut snapshots = of_all_hosts(files);
     snapshots.retain(|snapshot| snapshot.host == host);
-    Ok(snapshots)
+    let hubs: BTreeSet<String> = snapshots
+        .iter()
+        .filter_map(|snapshot| hub(snapshot).map(|hub| hub.to_string()))
+        .collect();
+    match hubs.len() {
+        0 | 1 => Ok(snapshots),
+        _ => Err(Error::Usage {
+            fact: format!("the host `{host}` has snapshots of several hubs here"),
+            hint: Some(format!(
+                "name one with `--host HUB-ID`: {}; `rustic-hapi snapshots --all-hosts` lists them",
+                hubs.into_iter().collect::<Vec<_>>().join(", ")
+            )),
+        }),
+    }
 }
 
 /// All that this program wrote, on whatever host, oldest first.

@@ -160,10 +160,13 @@ pub struct InitArgs {
     /// HAPI's home; found out unless given
     #[arg(long, value_name = "DIR")]
     hapi_home: Option<PathBuf>,
-    /// The host name that snapshots bear, to go on with those of another machine; this machine's
-    /// unless given
+    /// The host name that snapshots carry (default: this machine's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// Go on with the snapshots of this hub: after its home moved, or on a new machine. Without it,
+    /// `init` lists the hubs that have snapshots in the repository
+    #[arg(long, value_name = "HUB-ID")]
+    adopt: Option<String>,
     /// Accept a repository on the disk that it should outlive
     #[arg(long)]
     allow_same_disk: bool,
@@ -543,6 +546,7 @@ impl InitArgs {
             extends: self.extends.clone(),
             hapi_home: self.hapi_home.clone(),
             host: self.host.clone(),
+            adopt: self.adopt.clone(),
             allow_same_disk: self.allow_same_disk,
         }
     }

@@ -20,7 +20,6 @@ use serde_json::json;
 
 use crate::drill;
 use crate::error::Error;
-use crate::history;
 use crate::init;
 use crate::output::Output;
 use crate::process::tell;
@@ -134,6 +133,7 @@ impl Demo {
             extends: Some("hapi".into()),
             hapi_home: Some(home.join(".hapi")),
             host: None,
+            adopt: None,
             allow_same_disk: true,
             recovery_key: None,
         };
@@ -165,7 +165,7 @@ impl Demo {
         let line = self.snapshot(&profile, Local::now())?;
         say(format_args!("  {line}"));
         let repository = Repository::open(&profile, &self.stop, Ui::silent())?;
-        let snapshots = history::ours(&repository.snapshots()?, &profile);
+        let snapshots = crate::origin::ours(&repository, &repository.snapshots()?, &profile);
         let restored = self.restore(&profile, &database)?;
         let is = |e: rusqlite::Error| self.sqlite(&database, &e);
         let facts = Facts {

@@ -1,14 +1,18 @@
 //! A history is the snapshots of ours that a repository holds, read from the snapshot files alone:
 //! no index, no trees.
 //!
-//! Ours are those with the profile's host name, the tag of one of its series, and the user name
-//! [`USERNAME`]. Everyone else's are never touched.
+//! Ours are those with the profile's host name, the tag of one of its series, the user name
+//! [`USERNAME`], which `restic tag` keeps, and the state of the profile's hub (see `hub_id.rs`).
+//! Everyone else's are never touched.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
+use crate::hub_id::HubId;
 use crate::manifest::Description;
 use crate::profile::Profile;
 
@@ -55,18 +59,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a snapshot file; `None` if it is not ours.
-    pub fn of(file: &SnapshotFile, profile: &Profile) -> Option<Self> {
-        // The user name, which `restic tag` keeps, tells ours from what somebody else backed up
-        // under the same host name with a tag like ours.
-        if file.hostname != profile.host || file.username != USERNAME {
-            return None;
-        }
-        let series = profile
-            .series
-            .iter()
-            .find(|s| file.tags.iter().any(|tag| *tag == s.name))?;
-        Self::read(file, &series.name)
+    /// The hub that its description names.
+    pub fn hub(&self) -> Option<HubId> {
+        HubId::parse(self.description.as_ref()?.hub.as_deref()?)
     }
 
     /// Reads a snapshot file as one of a series; `None` if its time makes no sense.
@@ -138,14 +133,71 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// The snapshots of ours, oldest first.
-pub fn ours(files: &[SnapshotFile], profile: &Profile) -> Vec<Snapshot> {
-    let mut snapshots: Vec<_> = files
+/// Which hub's state a snapshot is of, where its description does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The hub that its manifest names.
+    pub hub: Option<HubId>,
+    /// The paths of its databases.
+    pub databases: Vec<PathBuf>,
+}
+
+/// Origins that were read from manifests, by snapshot.
+pub type Origins = BTreeMap<SnapshotId, Origin>;
+
+/// The hub whose state a snapshot is of; `None` where nothing tells.
+pub fn hub_of(snapshot: &Snapshot, origins: &Origins) -> Option<HubId> {
+    snapshot.hub().or_else(|| {
+        let origin = origins.get(&snapshot.id)?;
+        let by_path = || Some(HubId::of(&snapshot.host, origin.databases.first()?));
+        origin.hub.clone().or_else(by_path)
+    })
+}
+
+/// The snapshots of the profile's hub, oldest first.
+///
+/// One of which nothing tells whose it is (an older one of a series without a database) is taken for
+/// this hub's unless there is another hub of that host; then it is nobody's, and never removed.
+pub fn ours(files: &[SnapshotFile], profile: &Profile, origins: &Origins) -> Vec<Snapshot> {
+    let of_host = files
         .iter()
-        .filter_map(|file| Snapshot::of(file, profile))
+        .filter(|f| f.hostname == profile.host && f.username == USERNAME);
+    let mut another = false;
+    let mut snapshots: Vec<(Snapshot, Option<bool>)> = Vec::new();
+    for file in of_host {
+        let series = profile
+            .series
+            .iter()
+            .find(|s| file.tags.iter().any(|tag| *tag == s.name));
+        // Whose a snapshot of another series is still tells whether there is another hub.
+        let Some(snapshot) = Snapshot::read(file, series.map_or("", |s| &s.name)) else {
+            continue;
+        };
+        let mine = is_of(&snapshot, profile, origins);
+        another |= mine == Some(false);
+        if series.is_some() {
+            snapshots.push((snapshot, mine));
+        }
+    }
+    let mut snapshots: Vec<_> = snapshots
+        .into_iter()
+        .filter(|(_, mine)| mine.unwrap_or(!another))
+        .map(|(snapshot, _)| snapshot)
         .collect();
     snapshots.sort_by_key(|s| s.time);
     snapshots
+}
+
+/// Whether a snapshot of this host is of the profile's hub; `None` where nothing tells.
+fn is_of(snapshot: &Snapshot, profile: &Profile, origins: &Origins) -> Option<bool> {
+    if let Some(hub) = snapshot.hub() {
+        return Some(profile.hub.has_id(&hub));
+    }
+    match origins.get(&snapshot.id)? {
+        Origin { hub: Some(hub), .. } => Some(profile.hub.has_id(hub)),
+        Origin { databases, .. } if databases.is_empty() => None,
+        Origin { databases, .. } => Some(profile.hub.has_database(&snapshot.host, databases)),
+    }
 }
 
 /// The engine's time as ours.

@@ -15,9 +15,11 @@ use toml_edit::{DocumentMut, Item, Table, value};
 use crate::disk::{self, Relation};
 use crate::error::{Error, ProfileError};
 use crate::holders::running_hubs;
+use crate::hub_id::HubId;
 use crate::keys::Key;
 use crate::location::Location;
 use crate::lock::private_folder;
+use crate::origin::{self, HubHere};
 use crate::profile::{Lookup, Password, Profile};
 use crate::recovery_key::{self, Made, Place};
 use crate::report::JSON_VERSION;
@@ -38,6 +40,8 @@ pub struct Request {
     pub hapi_home: Option<PathBuf>,
     /// The host name of the snapshots; this machine's unless given.
     pub host: Option<String>,
+    /// The id of the hub whose snapshots are gone on with.
+    pub adopt: Option<String>,
     /// Accept a repository on the sources' disk.
     pub allow_same_disk: bool,
     /// Where a recovery key goes; none is made unless given.
@@ -59,6 +63,10 @@ pub struct Report {
     pub location: String,
     /// Its id.
     pub repository_id: String,
+    /// Which hub's state the snapshots are of.
+    pub hub_id: String,
+    /// The hubs that have snapshots in it.
+    pub hubs: Vec<HubHere>,
     /// Whether it was there already.
     pub adopted: bool,
     /// Bytes a chunk; `None` for content-defined ones.
@@ -152,17 +160,23 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         Repository::init(&profile, chunk_size_for(database_bytes(&profile)), stop)?
     };
     let id = repository.id();
-    let complete = profile.repository_id.is_some() && document.contains_key("host");
+    let hubs = match there {
+        true => origin::hubs(&repository, &repository.readable_snapshots()?.0, &profile),
+        false => Vec::new(),
+    };
+    let (host, hub_id) = request.which_hub(&profile, &hubs)?;
+    let complete = profile.repository_id.is_some()
+        && document.get("host").and_then(Item::as_str) == Some(host.as_str())
+        && document.get("hub-id").and_then(Item::as_str) == Some(hub_id.as_str());
     let mut lines_to_add = None;
     if !complete {
-        add_identity(&mut document, &id, &profile.host);
+        add_identity(&mut document, &id, &host, &hub_id);
         match put_profile(&path, &document, existing.is_some()) {
             Ok(()) => {}
             // One that is there serves without the lines; one that is not does not.
             Err(error) if existing.is_some() => {
                 lines_to_add = Some(format!(
-                    "{error}\nat its top:               host = \"{}\"\nbelow `[repository]`:     id = \"{id}\"",
-                    profile.host
+                    "{error}\nat its top:               host = \"{host}\"\n                          hub-id = \"{hub_id}\"\nbelow `[repository]`:     id = \"{id}\""
                 ));
             }
             Err(error) => return Err(error),
@@ -179,6 +193,8 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         lines_to_add,
         location: profile.location.to_string(),
         repository_id: id,
+        hub_id: hub_id.to_string(),
+        hubs,
         adopted: there,
         chunk_size: repository.chunk_size(),
         password_file: has_file.then_some(profile.password_file),
@@ -309,6 +325,48 @@ impl Request {
         self.recipients = each;
         self.recipients_files.clear();
         Ok(self)
+    }
+
+    /// Under which host name and hub id the snapshots are to be. What is in the repository of another
+    /// hub with this host name is not gone on with unless that is asked for.
+    fn which_hub(&self, profile: &Profile, hubs: &[HubHere]) -> Result<(String, HubId), Error> {
+        if let Some(name) = &self.adopt {
+            let found: Vec<&HubHere> = hubs.iter().filter(|hub| hub.id.is_named(name)).collect();
+            return match found[..] {
+                [hub] => {
+                    let host = self.host.clone().unwrap_or_else(|| hub.host.clone());
+                    Ok((host, hub.id.clone()))
+                }
+                _ => Err(Error::Usage {
+                    fact: format!("`{name}` does not name one hub of this repository"),
+                    hint: Some(match hubs.is_empty() {
+                        true => "there is no snapshot in it yet: leave out `--adopt`".to_owned(),
+                        false => format!("there are:\n{}", listed(hubs)),
+                    }),
+                }),
+            };
+        }
+        let of_host: Vec<HubHere> = hubs
+            .iter()
+            .filter(|h| h.host == profile.host)
+            .cloned()
+            .collect();
+        let ours = of_host.iter().any(|hub| profile.hub.has_id(&hub.id));
+        if of_host.is_empty() || ours {
+            return Ok((profile.host.clone(), profile.hub.id.clone()));
+        }
+        Err(Error::Usage {
+            fact: format!(
+                "the host `{}` has snapshots of another hub in this repository:\n{}",
+                profile.host,
+                listed(&of_host)
+            ),
+            hint: Some(format!(
+                "if this is that hub, moved or on a new machine: `rustic-hapi init --adopt {}`; \
+                 if it is a second hub, give it a host name of its own: `--host NAME`",
+                of_host[0].id
+            )),
+        })
     }
 
     /// A profile that exists is the operator's: what is asked for and not in it is said, not done.
@@ -520,9 +578,11 @@ fn new_profile(lookup: &Lookup, request: &Request, hub: &Hub) -> Result<Document
 }
 
 /// Adds what tells this repository and this machine from others; comments stay.
-fn add_identity(document: &mut DocumentMut, id: &str, host: &str) {
-    if !document.contains_key("host") {
-        document.insert("host", value(host));
+fn add_identity(document: &mut DocumentMut, id: &str, host: &str, hub: &HubId) {
+    for (key, text) in [("host", host), ("hub-id", hub.as_str())] {
+        if document.get(key).and_then(Item::as_str) != Some(text) {
+            document.insert(key, value(text));
+        }
     }
     let repository = document
         .entry("repository")
@@ -602,6 +662,12 @@ fn database_bytes(profile: &Profile) -> u64 {
         .sum()
 }
 
+/// One line for each hub.
+fn listed(hubs: &[HubHere]) -> String {
+    let lines: Vec<_> = hubs.iter().map(|hub| format!("  {hub}")).collect();
+    lines.join("\n")
+}
+
 impl Report {
     /// For a terminal.
     pub fn text(&self) -> String {
@@ -641,6 +707,21 @@ impl Report {
         };
         text += &format!("repository  {} ({made}, {chunks})\n", self.location);
         text += &format!("id          {}\n", self.repository_id);
+        let (ours, others): (Vec<HubHere>, Vec<HubHere>) = self
+            .hubs
+            .iter()
+            .cloned()
+            .partition(|hub| hub.id.as_str() == self.hub_id);
+        text += &format!("hub id      {}\n", self.hub_id);
+        if !ours.is_empty() {
+            text += &format!("goes on with the snapshots of:\n{}\n", listed(&ours));
+        }
+        if !others.is_empty() {
+            text += &format!(
+                "other hubs with snapshots here (`--adopt HUB-ID` goes on with one of them):\n{}\n",
+                listed(&others)
+            );
+        }
         let password = if self.password_is_new {
             "made"
         } else {
@@ -709,6 +790,14 @@ impl Report {
                             "adopted": self.adopted, "chunk-size": self.chunk_size },
             "password-file": self.password_file,
             "password-is-new": self.password_is_new,
+            "hub-id": self.hub_id,
+            "hubs": self.hubs.iter().map(|hub| json!({
+                "id": hub.id.as_str(),
+                "host": hub.host,
+                "database": hub.database,
+                "snapshots": hub.snapshots,
+                "newest": hub.newest.time.to_rfc3339(),
+            })).collect::<Vec<_>>(),
             "has-recipients": self.has_recipients,
             "recovery-key": self.recovery.json(),
             "hapi-home": self.hub.home,

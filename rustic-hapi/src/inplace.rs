@@ -295,6 +295,7 @@ fn coming(
         if request.sources.is_empty() && record.kind != Kind::Sqlite {
             continue;
         }
+        is_of_here(profile, request, &choice, &record)?;
         if record.kind == Kind::Secret && identities.is_none() && !record.entries.is_empty() {
             return Err(Error::Usage {
                 fact: format!("the secret `{}` is encrypted", choice.source),
@@ -352,6 +353,38 @@ fn coming(
         });
     }
     Ok(coming)
+}
+
+/// A database of another path may be another hub's: it comes here only if its snapshot is named.
+fn is_of_here(
+    profile: &Profile,
+    request: &Request,
+    choice: &Choice,
+    record: &SourceRecord,
+) -> Result<(), Error> {
+    let now = profile
+        .sources
+        .iter()
+        .find(|s| s.source.name == record.name && s.source.kind == Kind::Sqlite);
+    let then = record.path.to_path();
+    match now {
+        Some(now) if now.source.path != then && !matches!(request.which, Which::Named(_)) => {
+            Err(Error::Usage {
+                fact: format!(
+                    "the newest snapshot {} of `{}` is of `{}`, and this profile's is `{}`",
+                    choice.snapshot,
+                    record.name,
+                    then.display(),
+                    now.source.path.display()
+                ),
+                hint: Some(format!(
+                    "if it is the one you want here, name it: `rustic-hapi restore {} --in-place`",
+                    choice.snapshot.short_id()
+                )),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where a file of a snapshot lives here: a source's path may have changed since, and so may home.

@@ -26,11 +26,13 @@ mod fetch;
 mod gate;
 pub mod history;
 pub mod holders;
+mod hub_id;
 pub mod identity;
 pub mod init;
 pub mod inplace;
 mod keys;
 pub mod last_run;
+mod ledger;
 mod location;
 mod lock;
 mod loose_packs;
@@ -38,6 +40,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod notify;
 mod object_store;
+mod origin;
 mod output;
 mod paint;
 mod parent;
@@ -200,7 +203,7 @@ pub fn list(
     };
     let snapshots = match all_hosts {
         true => choice::of_all_hosts(&files),
-        false => choice::readable(&files, profile, host)?,
+        false => origin::readable(&repository, &files, profile, host)?,
     };
     let mut text = report::list_text(&snapshots, now, ui.colour);
     if snapshots.is_empty() && !files.is_empty() && !profile.is_bare() {

@@ -32,6 +32,9 @@ pub struct Manifest {
     pub series: String,
     /// The host name of the profile.
     pub host: String,
+    /// Which hub's state it is (see `hub_id.rs`); `None` in those of before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
     /// What `~` meant.
     pub home: PathRecord,
     /// In the profile's order.
@@ -192,6 +195,9 @@ pub struct Description {
     pub version: u32,
     /// SHA-256 of the manifest's bytes, in hexadecimal.
     pub manifest: String,
+    /// The manifest's hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
     /// By source name.
     pub sources: BTreeMap<String, SourceSummary>,
 }
@@ -247,6 +253,7 @@ impl Manifest {
             version: VERSION,
             series: series.to_owned(),
             host: profile.host.clone(),
+            hub: Some(profile.hub.id.to_string()),
             home: profile.home.as_path().into(),
             sources: sources
                 .iter()
@@ -269,6 +276,7 @@ impl Manifest {
         Description {
             version: VERSION,
             manifest: hex::encode(Sha256::digest(bytes)),
+            hub: self.hub.clone(),
             sources: self
                 .sources
                 .iter()

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::error::{Error, ProfileError};
+use crate::hub_id::{HubId, HubOfProfile};
 use crate::location::Location;
 use crate::notify::Notify;
 use crate::retention::Policy;
@@ -34,6 +35,8 @@ pub struct Profile {
     pub hapi_home: PathBuf,
     /// The host name that snapshots carry.
     pub host: String,
+    /// Which hub's state it is.
+    pub hub: HubOfProfile,
     /// Where snapshots go.
     pub location: Location,
     /// The id that the repository there must have.
@@ -313,6 +316,8 @@ struct RawProfile {
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    hub_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     staging: Option<String>,
     repository: RawRepository,
     secrets: RawSecrets,
@@ -500,6 +505,7 @@ impl Profile {
             file: PathBuf::new(),
             hapi_home: home.join(".hapi"),
             host: String::new(),
+            hub: HubOfProfile::new(None, "", Vec::new(), &home),
             location,
             repository_id: None,
             variables: lookup.env.restic.clone(),
@@ -710,6 +716,7 @@ impl RawProfile {
             without: self.without,
             hapi_home: self.hapi_home.or(base.hapi_home),
             host: self.host.or(base.host),
+            hub_id: self.hub_id,
             staging: self.staging.or(base.staging),
             repository: self.repository,
             secrets: self.secrets,
@@ -861,6 +868,23 @@ impl RawProfile {
             Some(_) => return Err(at.value("`host`", "it is empty".into(), None)),
             None => crate::host_name(),
         };
+        let written = self.hub_id.as_deref().map(|text| {
+            HubId::parse(text).ok_or_else(|| {
+                at.value(
+                    "`hub-id`",
+                    format!("`{text}` is not a hub id"),
+                    Some("a hub id has 8 to 64 letters, digits and hyphens; `rustic-hapi init` writes it".into()),
+                )
+            })
+        });
+        let databases = || sources.iter().filter(|s| s.source.kind == Kind::Sqlite);
+        let (main, others): (Vec<_>, Vec<_>) =
+            databases().partition(|s| series.first().is_some_and(|main| main.name == s.series));
+        let paths = main
+            .into_iter()
+            .chain(others)
+            .map(|s| s.source.path.clone());
+        let hub = HubOfProfile::new(written.transpose()?, &host, paths.collect(), &hapi_home);
 
         Ok(Profile {
             name,
@@ -873,6 +897,7 @@ impl RawProfile {
             home,
             hapi_home,
             host,
+            hub,
             location,
             repository_id: self.repository.id,
             variables: lookup.env.restic.clone(),

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::disk::{self, Relation};
 use crate::error::{Error, Exit};
 use crate::history::Snapshot;
+use crate::ledger::Difference;
 use crate::manifest::{Outcome, SourceRecord, SourceSummary};
 use crate::paint::Paint;
 use crate::profile::{Profile, Series};
@@ -53,6 +54,8 @@ pub struct RunReport {
     pub warnings: Vec<String>,
     /// What the operator decided and is reminded of.
     pub remarks: Vec<String>,
+    /// Whether the snapshots there are differ from what this machine knows of them.
+    pub is_odd: bool,
 }
 
 /// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
@@ -124,17 +127,26 @@ impl RunReport {
             append_only: profile.append_only,
             unreadable: None,
             remarks,
+            is_odd: false,
             status: None,
             warnings,
         }
     }
 
+    /// Says what this machine saved and is gone, and what another one wrote.
+    pub fn differs_from_ledger(&mut self, difference: &Difference) {
+        self.warnings.extend(difference.news());
+        self.is_odd |= difference.is_new();
+    }
+
     /// Whether something about a complete run is odd, and told now.
     pub fn is_odd(&self) -> bool {
-        self.series
-            .iter()
-            .filter_map(|s| s.taken.as_ref().ok())
-            .any(|t| (t.shrunk.is_some() && !t.shrunk_before) || !t.quiet.is_empty())
+        self.is_odd
+            || self
+                .series
+                .iter()
+                .filter_map(|s| s.taken.as_ref().ok())
+                .any(|t| (t.shrunk.is_some() && !t.shrunk_before) || !t.quiet.is_empty())
     }
 
     /// Whether any snapshot was saved.

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::fetch::{Failure, Fetch};
 use crate::history::{SHRUNK, Snapshot};
 use crate::manifest::{EntryKind, EntryRecord, SourceRecord};
+use crate::origin;
 use crate::place::{Found, Looks, Place, dress};
 use crate::profile::Profile;
 use crate::repository::{Engine, Repository};
@@ -175,7 +176,7 @@ impl Library {
         host: Option<&str>,
     ) -> Result<Self, Error> {
         let (files, unreadable) = repository.readable_snapshots()?;
-        let snapshots = choice::readable(&files, profile, host)?;
+        let snapshots = origin::readable(repository, &files, profile, host)?;
         Ok(Self {
             engine: repository.for_reading()?,
             snapshots,

@@ -18,8 +18,10 @@ use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::history::{self, DAMAGED, ONLY, SHRUNK, Snapshot, WAL_KEPT};
+use crate::history::{DAMAGED, ONLY, SHRUNK, Snapshot, WAL_KEPT};
+use crate::ledger;
 use crate::lock::{private_folder, write_private};
+use crate::origin;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository_lock::{Mode, exclusive_wait};
@@ -505,7 +507,7 @@ pub fn apply<Tz: TimeZone>(
 ) -> Result<Applied, Error> {
     let before = repository.snapshot_ids()?;
     let files = repository.snapshots()?;
-    let ours = history::ours(&files, profile);
+    let ours = origin::ours(repository, &files, profile);
     let plan = Plan::make(&ours, &profile.retention, now)?;
     plan.check(&now.timezone())?;
     let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();
@@ -539,6 +541,8 @@ pub fn apply<Tz: TimeZone>(
             fact,
             hint: "the next run tries again",
         })?;
+    // Before: what a killed run removed is not missed by the next one.
+    ledger::removing(profile, &repository.id(), &doomed)?;
     repository.delete_snapshots(&doomed)?;
     forget_waiting(&profile.state.join(WAITING))?;
     let left = repository.snapshot_ids()?;

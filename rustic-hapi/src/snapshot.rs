@@ -21,9 +21,11 @@ use crate::disk::{self, Relation};
 use crate::draft;
 use crate::error::{Error, Exit};
 use crate::gate::Written;
-use crate::history::{self, CONDITIONS, Snapshot};
+use crate::history::{CONDITIONS, Snapshot};
+use crate::ledger::Ledger;
 use crate::lock::{RunLock, private_folder, sweep_unfinished, write_private};
 use crate::manifest::{self, Description, Manifest, describe_note};
+use crate::origin;
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
 use crate::proven::Proven;
 use crate::readback;
@@ -106,6 +108,7 @@ pub fn run(
         lock,
         history,
         unreadable,
+        only_others,
     } = opened;
     let broke_off = was_killed || may_have_broken_off(profile, &history);
     if !request.dry_run && broke_off && lock.is_alone() {
@@ -113,7 +116,18 @@ pub fn run(
     }
 
     let mut report = RunReport::begin(profile, &repository, &history, now, request.dry_run);
+    let mut ledger = compare_with_ledger(
+        profile,
+        &repository,
+        &history,
+        &now,
+        &unreadable,
+        &mut report,
+        ui,
+    );
     report.unreadable = unreadable;
+    report.is_odd |= only_others.is_some();
+    report.warnings.extend(only_others);
     let due = due(profile, request, &history, &now);
     if due.len() > 1 {
         ahead = None;
@@ -135,6 +149,7 @@ pub fn run(
             &sources,
             time,
             &mut proven,
+            &mut ledger,
             ahead.take_if(|a| a.0 == series.name),
         );
         match taken {
@@ -186,6 +201,8 @@ struct Opened {
     history: Vec<Snapshot>,
     /// Why some of the snapshot files could not be read.
     unreadable: Option<Error>,
+    /// That the hub may have moved.
+    only_others: Option<String>,
 }
 
 impl Opened {
@@ -201,8 +218,10 @@ impl Opened {
             }
             Err(error) => return Err(error),
         };
+        let history = origin::ours(&repository, &files, profile);
         Ok(Self {
-            history: history::ours(&files, profile),
+            only_others: origin::only_others(&repository, &files, profile, &history),
+            history,
             repository,
             lock,
             unreadable,
@@ -329,6 +348,7 @@ fn take(
     sources: &[SeriesSource],
     time: DateTime<Local>,
     proven: &mut Proven,
+    ledger: &mut Ledger,
     ahead: Option<Ahead>,
 ) -> Result<Option<Taken>, Error> {
     let stop = run.repository.gate().stop();
@@ -379,6 +399,13 @@ fn take(
     if run.request.dry_run {
         return Ok(Some(taken));
     }
+    ledger.writing(
+        &series.name,
+        time,
+        &taken.tags,
+        run.request.keep_until(time),
+    );
+    remember(ledger, run.profile, run.ui);
     let mut sent_before = Written::default();
     let known = proven.known(&series.name, run.history, &time);
     let (file, mut written, parent) = loop {
@@ -404,6 +431,8 @@ fn take(
         }
     };
     step("written");
+    ledger.saved(time, file.id.to_hex().as_str());
+    remember(ledger, run.profile, run.ui);
     if let Some(parent) = &parent {
         run.ui.step(format_args!(
             "{}: {} files are those of snapshot {}, and were not read again",
@@ -453,15 +482,17 @@ fn take(
 
 /// What the snapshot of a series is called.
 fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
-    let keep = run.request.keep_hours;
     Label {
         host: run.profile.host.clone(),
         home: run.profile.home.clone(),
         tags: taken.tags.clone(),
         description: serde_json::to_string(&taken.description).unwrap_or_default(),
         time: restic_time::zoned(&time),
-        keep_until: keep
-            .map(|hours| restic_time::zoned(&(time + TimeDelta::hours(i64::from(hours))))),
+        keep_until: run
+            .request
+            .keep_until(time)
+            .as_ref()
+            .map(restic_time::zoned),
     }
 }
 
@@ -537,6 +568,46 @@ fn capture(
     Ok(captured)
 }
 
+/// What this machine saved and somebody else removed, or another machine wrote, is told. Where snapshot
+/// files cannot be read, nobody can say what is gone.
+fn compare_with_ledger(
+    profile: &Profile,
+    repository: &Repository,
+    history: &[Snapshot],
+    now: &DateTime<Local>,
+    unreadable: &Option<Error>,
+    report: &mut RunReport,
+    ui: &Ui,
+) -> Ledger {
+    let id = repository.id();
+    let mut ledger =
+        Ledger::load(profile, &id).unwrap_or_else(|| Ledger::begin(profile, &id, history));
+    if unreadable.is_some() {
+        return ledger;
+    }
+    match ledger.compare(profile, history, now) {
+        Ok(difference) => {
+            report.differs_from_ledger(&difference);
+            if !report.dry_run {
+                ledger.settle(history, &difference);
+                remember(&ledger, profile, ui);
+            }
+        }
+        Err(error) => ui.warn(format_args!(
+            "whether snapshots are missing is not known: {error}"
+        )),
+    }
+    ledger
+}
+
+fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
+    if let Err(error) = ledger.store(&profile.state) {
+        ui.warn(format_args!(
+            "the record of this machine's snapshots could not be written: {error}"
+        ));
+    }
+}
+
 /// Whether an upload may have left something behind.
 fn may_have_broken_off(profile: &Profile, history: &[Snapshot]) -> bool {
     let runs = runs::last(&profile.state).unwrap_or_default();
@@ -560,6 +631,12 @@ fn go_on_where_it_broke_off(repository: &Repository, stop: &Stop, ui: &Ui) -> Re
 }
 
 impl Request {
+    /// Until when a snapshot of this time is to be kept, if that is asked for.
+    fn keep_until(&self, time: DateTime<Local>) -> Option<DateTime<Local>> {
+        let hours = TimeDelta::hours(i64::from(self.keep_hours?));
+        time.checked_add_signed(hours)
+    }
+
     fn check(&self, profile: &Profile) -> Result<(), Error> {
         for name in &self.only {
             if profile.sources.iter().all(|s| &s.source.name != name) {

@@ -11,12 +11,13 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta, Utc};
 use hapi_sources::{Kind, Stop};
 
 use crate::check;
-use crate::choice;
 use crate::drill_history::{self, DrillOutcome};
 use crate::error::{Error, Exit};
 use crate::history::{ONLY, SHRUNK, Snapshot};
 use crate::last_run::{self, LastRun};
+use crate::ledger;
 use crate::manifest::SourceSummary;
+use crate::origin;
 use crate::profile::{Profile, Rhythm, Series};
 use crate::report::as_time;
 use crate::repository::{Repository, Sizes};
@@ -233,7 +234,7 @@ pub fn of(
             false => Ok(files),
         }
     })?;
-    let ours = choice::readable(&files, profile, request.host.as_deref())?;
+    let ours = origin::readable(repository, &files, profile, request.host.as_deref())?;
     let known = !profile.is_bare()
         && request
             .host
@@ -250,6 +251,10 @@ pub fn of(
     let id = repository.id();
     let (check, drills, run) = local_records(profile, &id, &mut warnings);
     warnings.extend(oddities(profile, &series, drills.last()));
+    if known {
+        warnings.extend(origin::only_others(repository, &files, profile, &ours));
+        warnings.extend(ledger::look(profile, &id, &ours, &now)?.all());
+    }
     if !profile.is_bare() {
         warnings.extend(crate::report::dies_with_this_machine(profile));
     }

@@ -7,12 +7,15 @@ use rustix::fs::{Access, access};
 use super::{Finding, free_at};
 use crate::disk::{self, Relation};
 use crate::error::Error;
-use crate::history::{self, Snapshot};
+use crate::history::Snapshot;
+use crate::ledger;
+use crate::origin;
 use crate::profile::Profile;
 use crate::recovery_key;
 use crate::report::bytes;
 use crate::repository::{Repository, chunk_size_for};
 use crate::ui::Ui;
+use rustic_core::repofile::SnapshotFile;
 
 const UNOPENED: &str = "the repository did not open";
 
@@ -58,9 +61,10 @@ pub(super) fn look(
     };
     match repository.snapshots() {
         Ok(files) => {
-            let ours = history::ours(&files, profile);
+            let ours = origin::ours(&repository, &files, profile);
             findings.push(room(profile, &ours));
             findings.push(times(&ours, now));
+            findings.push(hub(profile, &repository, &files, &ours, now));
         }
         Err(error) => {
             findings.push(Finding::unseen("room", "the snapshots cannot be listed"));
@@ -74,6 +78,47 @@ pub(super) fn look(
     findings.push(chunk_size(&repository, database_bytes));
     findings.push(kept_key(profile, &repository));
     findings
+}
+
+/// Whose state the snapshots are of, and whether they are those that this machine knows.
+fn hub(
+    profile: &Profile,
+    repository: &Repository,
+    files: &[SnapshotFile],
+    ours: &[Snapshot],
+    now: DateTime<Local>,
+) -> Finding {
+    const SUBJECT: &str = "hub id";
+    let id = &profile.hub.id;
+    if let Some(fact) = origin::only_others(repository, files, profile, ours) {
+        return Finding::warn(
+            SUBJECT,
+            fact,
+            "`rustic-hapi init` lists the hubs of the repository",
+        );
+    }
+    match ledger::look(profile, &repository.id(), ours, &now) {
+        Ok(difference) => {
+            if let Some(fact) = difference.all().into_iter().next() {
+                return Finding::warn(
+                    SUBJECT,
+                    fact,
+                    "find out who else may write to the repository",
+                );
+            }
+        }
+        Err(error) => return Finding::of_error(SUBJECT, &error, ""),
+    }
+    match profile.hub.is_written {
+        true => Finding::ok(SUBJECT, format!("{id} is the profile's")),
+        false => Finding::warn(
+            SUBJECT,
+            "the profile names none: if the database moves, its snapshots are taken for another hub's",
+            format!(
+                "write `hub-id = \"{id}\"` at the top of the profile, or run `rustic-hapi init`"
+            ),
+        ),
+    }
 }
 
 fn pinned(profile: &Profile, repository: &Repository) -> Finding {

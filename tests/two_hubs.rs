@@ -1,0 +1,411 @@
+//! Whose snapshot is it: two hubs in one repository, a hub that moved or was cloned, and snapshots that
+//! somebody else removed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::{Home, Said, run, sqlite3};
+
+/// Two hubs, `a` and `b`, with one host name, one home and one repository, as version 0.1.0 left them
+/// (`tests/fixtures/two-hubs-0.1.0.sh`). Their paths are absolute, so there is one at a time.
+struct Fixture(
+    PathBuf,
+    #[allow(dead_code, reason = "held while it is used")] fs::File,
+);
+
+impl Fixture {
+    fn unpack() -> Self {
+        let lock = fs::File::create("/tmp/rustic-hapi-0.1.0-fixture.lock").unwrap();
+        lock.lock().unwrap();
+        let folder = PathBuf::from("/tmp/rustic-hapi-0.1.0-fixture");
+        _ = fs::remove_dir_all(&folder);
+        let archive = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/two-hubs-0.1.0.tar.gz"
+        );
+        run("tar", &["-C", "/tmp", "-xzf", archive].map(AsRef::as_ref));
+        Self(folder, lock)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn run_at(&self, time: &str, hub: &str, args: &[&str]) -> Said {
+        Command::new(env!("CARGO_BIN_EXE_rustic-hapi"))
+            .env_clear()
+            .env("HOME", self.at("home"))
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .env("RUSTIC_HAPI_TEST_NOW", time)
+            .arg("--profile")
+            .arg(self.at(&format!("{hub}.toml")))
+            .args(args)
+            .output()
+            .unwrap()
+            .into()
+    }
+
+    fn run(&self, hub: &str, args: &[&str]) -> Said {
+        self.run_at("2026-06-08T12:00:00Z", hub, args)
+    }
+
+    fn edit(&self, hub: &str, change: impl Fn(String) -> String) {
+        let path = self.at(&format!("{hub}.toml"));
+        fs::write(&path, change(fs::read_to_string(&path).unwrap())).unwrap();
+    }
+
+    /// Series and time of what a hub sees.
+    fn seen(&self, hub: &str) -> Vec<(String, String)> {
+        let json = self.run(hub, &["snapshots", "--json"]).exits(0).json();
+        json["snapshots"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| {
+                let text = |key: &str| s[key].as_str().unwrap().to_owned();
+                (text("series"), text("time"))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn two_hubs_of_one_machine_are_never_taken_for_one() {
+    let both = Fixture::unpack();
+    // The older snapshots belong to the hub whose database they hold; of the weekly ones nobody can tell.
+    for (hub, minute) in [("a", "06:00"), ("b", "06:05")] {
+        let seen = both.seen(hub);
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert!(
+            seen.iter().all(|(_, time)| time.contains(minute)),
+            "{seen:?}"
+        );
+    }
+
+    // The newest snapshot of all is b's; what comes back here is a's.
+    for hub in ["a", "b"] {
+        let database = both.at(&format!("home/{hub}/hapi.db"));
+        let rows = sqlite3(&database, "SELECT group_concat(hub, '|') FROM sessions");
+        sqlite3(&database, "DELETE FROM sessions");
+        both.run(hub, &["restore", "--in-place"]).exits(0);
+        let restored = sqlite3(&database, "SELECT group_concat(hub, '|') FROM sessions");
+        assert_eq!(restored, rows, "{hub}");
+    }
+
+    // Each takes the weekly series for itself, and proves its own.
+    for hub in ["a", "b"] {
+        let said = both
+            .run_at("2026-06-08T18:00:00Z", hub, &["snapshot", "--json"])
+            .exits(0);
+        assert_eq!(
+            said.json()["series"].as_array().unwrap().len(),
+            2,
+            "{hub}: {said:?}"
+        );
+        both.run_at("2026-06-08T18:01:00Z", hub, &["drill"])
+            .exits(0);
+        // That days are missing, check says, too.
+        let said = both.run_at("2026-06-08T18:01:00Z", hub, &["check"]);
+        assert!(
+            said.stderr
+                .contains("another hub of this host has snapshots"),
+            "{said:?}"
+        );
+    }
+    assert_eq!(both.seen("a").len(), 4);
+
+    // One retention for each: two months on, a's has removed nothing of b's, nor what is nobody's.
+    for day in ["2026-07-05", "2026-07-12", "2026-08-02", "2026-08-09"] {
+        let time = format!("{day}T06:00:00Z");
+        both.run_at(&time, "a", &["snapshot", "--json"]);
+    }
+    let plan = both.run_at(
+        "2026-08-09T07:00:00Z",
+        "a",
+        &["forget", "--dry-run", "--json"],
+    );
+    assert!(!plan.stdout.contains("06:05"), "{plan:?}");
+    both.run_at("2026-08-09T07:00:00Z", "a", &["forget"])
+        .exits(0);
+    assert_eq!(both.seen("b").len(), 4);
+    let all = both
+        .run("a", &["snapshots", "--all-hosts", "--json"])
+        .exits(0)
+        .json();
+    let unknown = all["snapshots"].as_array().unwrap().iter().filter(|s| {
+        s["series"] == "hapi-weekly"
+            && s["time"].as_str().unwrap().contains("T06:00:00")
+            && s["time"].as_str().unwrap() < "2026-06-09"
+    });
+    assert_eq!(unknown.count(), 2);
+
+    // A machine with nothing but the password is asked which one.
+    let bare = |args: &[&str]| -> Said {
+        Command::new(env!("CARGO_BIN_EXE_rustic-hapi"))
+            .env_clear()
+            .env("HOME", both.at("nowhere"))
+            .env("PATH", "/usr/bin:/bin")
+            .args(args)
+            .arg("--repository")
+            .arg(both.at("repository"))
+            .arg("--password-file")
+            .arg(both.at("password"))
+            .output()
+            .unwrap()
+            .into()
+    };
+    let said = bare(&["snapshots"]).exits(2);
+    let ids: Vec<&str> = said
+        .stderr
+        .split(|c: char| !c.is_ascii_hexdigit())
+        .filter(|word| word.len() == 32)
+        .collect();
+    assert_eq!(ids.len(), 2, "{said:?}");
+    for id in ids {
+        let target = both.at(&format!("restored-{id}"));
+        let target = target.to_str().unwrap();
+        bare(&[
+            "restore", "--host", id, "--source", "hapi.db", "--target", target,
+        ])
+        .exits(0);
+    }
+}
+
+/// A home that moves takes its snapshots along, by the id in the profile or by one command.
+fn moving(both: &Fixture, hub: &str, written: bool) {
+    if written {
+        both.run(hub, &["init"]).exits(0);
+        let text = fs::read_to_string(both.at(&format!("{hub}.toml"))).unwrap();
+        assert!(text.contains("hub-id"), "{text}");
+    }
+    let before = both.seen(hub).len();
+    let moved = both.at(&format!("home/moved-{hub}"));
+    fs::rename(both.at(&format!("home/{hub}")), &moved).unwrap();
+    both.edit(hub, |text| {
+        text.replace(&format!("/home/{hub}\""), &format!("/home/moved-{hub}\""))
+    });
+    if !written {
+        assert_eq!(both.seen(hub).len(), 0);
+        let said = both.run(hub, &["status"]);
+        assert!(
+            said.stderr.contains("init --adopt") || said.stdout.contains("init --adopt"),
+            "{said:?}"
+        );
+        let said = both.run(hub, &["init"]).exits(2);
+        let id = said
+            .stderr
+            .split(|c: char| !c.is_ascii_hexdigit())
+            .filter(|word| word.len() == 32)
+            .find(|id| {
+                let line = said
+                    .stderr
+                    .lines()
+                    .find(|line| line.trim_start().starts_with(id));
+                line.is_some_and(|line| line.contains(&format!("/home/{hub}/hapi.db")))
+            })
+            .unwrap();
+        both.run(hub, &["init", "--adopt", id]).exits(0);
+    }
+    assert_eq!(both.seen(hub).len(), before);
+    // What lay elsewhere comes here only if it is named.
+    let said = both.run(hub, &["restore", "--in-place"]).exits(2);
+    let id = said.stderr.split("rustic-hapi restore ").nth(1).unwrap();
+    let id = id.split_whitespace().next().unwrap().to_owned();
+    both.run(hub, &["restore", &id, "--in-place"]).exits(0);
+    let rows = sqlite3(
+        &moved.join("hapi.db"),
+        "SELECT DISTINCT substr(hub, 1, 1) FROM sessions",
+    );
+    assert_eq!(rows, hub);
+    both.run_at("2026-06-08T18:00:00Z", hub, &["snapshot", "-q"])
+        .exits(0);
+    both.run_at("2026-06-08T18:02:00Z", hub, &["restore", "--in-place"])
+        .exits(0);
+}
+
+#[test]
+fn a_home_that_moved_keeps_its_snapshots() {
+    let both = Fixture::unpack();
+    moving(&both, "a", true);
+    moving(&both, "b", false);
+}
+
+fn warned(said: &Said, what: &str) -> bool {
+    said.stderr.contains(what)
+}
+
+#[test]
+fn init_on_a_new_machine_says_which_hubs_there_are_and_goes_on_with_one() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let there = home.ids("hapi").len();
+    // The disk died: profile and state are gone, path and host name are what they were.
+    let password = home.dir.path().join("kept-password");
+    fs::copy(home.password(), &password).unwrap();
+    let begin_anew = || {
+        for gone in [".config/rustic-hapi", ".local/state/rustic-hapi"] {
+            _ = fs::remove_dir_all(home.path().join(gone));
+        }
+    };
+    let init = |more: &[&str]| -> Said {
+        let mut command = home.init_command(home.repository().to_str().unwrap());
+        command.arg("--password-file").arg(&password).args(more);
+        command.output().unwrap().into()
+    };
+    begin_anew();
+    let said = init(&[]).exits(0);
+    assert!(
+        said.stdout.contains("goes on with the snapshots of"),
+        "{said:?}"
+    );
+    // The weekly series has been taken this week.
+    let said = home.snapshot().exits(0).json();
+    assert_eq!(said["series"].as_array().unwrap().len(), 1, "{said:#}");
+    // Another host name: it is told, and adopted by its id.
+    begin_anew();
+    let said = init(&["--host", "new-box", "--json"]).exits(0).json();
+    let hub = &said["hubs"][0];
+    assert_eq!(hub["database"], home.database().to_str().unwrap());
+    begin_anew();
+    init(&["--adopt", hub["id"].as_str().unwrap()]).exits(0);
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    assert!(profile.contains(hub["host"].as_str().unwrap()), "{profile}");
+    fs::copy(&password, home.password()).unwrap();
+    home.change();
+    let said = home.snapshot().exits(0);
+    assert_eq!(
+        said.json()["series"].as_array().unwrap().len(),
+        1,
+        "{said:?}"
+    );
+    assert!(home.ids("hapi").len() > there);
+    init(&["--adopt", "00000000"]).exits(2);
+}
+
+#[test]
+fn a_clone_that_writes_too_is_told_until_it_is_acknowledged() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let clone = home.dir.path().join("clone");
+    common::copy(&home.path().join(".local/state"), &clone);
+    let as_clone = |args: &[&str]| -> Said {
+        let mut command = home.command();
+        command.env("XDG_STATE_HOME", &clone).args(args);
+        command.output().unwrap().into()
+    };
+    home.change();
+    home.snapshot().exits(0);
+    for _ in 0..2 {
+        home.change();
+        let said = as_clone(&["snapshot"]).exits(0);
+        assert!(
+            warned(&said, "another machine writes snapshots of this hub"),
+            "{said:?}"
+        );
+    }
+    home.change();
+    let said = home.snapshot().exits(0);
+    assert!(warned(&said, "another machine writes"), "{said:?}");
+    assert_eq!(home.hapi_command(&["check"]).code, 1);
+    let newest = said.stderr.split("add \"").nth(1).unwrap()[..8].to_owned();
+    home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{newest}\"]\n"));
+    home.change();
+    assert!(!warned(&home.snapshot().exits(0), "another machine writes"));
+}
+
+#[test]
+fn snapshots_that_somebody_else_removed_are_missed() {
+    const GONE: &str = "snapshots that this machine saved are gone";
+    let home = Home::initialised();
+    for _ in 0..4 {
+        home.change();
+        assert!(!warned(&home.snapshot().exits(0), GONE));
+    }
+    // What restic writes anew is no loss.
+    home.restic(&["tag", "--add", "looked-at", "latest"]);
+    assert!(!warned(&home.hapi_command(&["status"]), GONE));
+    let ids = home.ids("hapi");
+    home.restic(&["forget", &ids[2], &ids[3]]);
+    let status = || {
+        let said = home.hapi_command(&["status"]);
+        format!("{}{}", said.stdout, said.stderr)
+    };
+    assert!(
+        status().contains(GONE) && status().contains(&ids[2][..8]),
+        "{}",
+        status()
+    );
+    let check = home.hapi_command(&["check"]).exits(1);
+    assert!(format!("{check:?}").contains(GONE));
+    assert!(home.hapi_command(&["doctor"]).stdout.contains(GONE));
+    // A run tells it once, as something odd; status goes on.
+    home.change();
+    let first = home.snapshot().exits(0);
+    assert!(warned(&first, GONE), "{first:?}");
+    home.change();
+    assert!(!warned(&home.snapshot().exits(0), GONE));
+    let text = status();
+    assert!(text.contains(GONE), "{text}");
+    let newest = text.split("add \"").nth(1).unwrap()[..8].to_owned();
+    home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{newest}\"]\n"));
+    assert!(!status().contains(GONE), "{}", status());
+    home.snapshot().exits(0);
+
+    // The storage was set back to an earlier state.
+    let earlier = home.dir.path().join("earlier");
+    common::copy(&home.repository(), &earlier);
+    for _ in 0..2 {
+        home.change();
+        home.snapshot().exits(0);
+    }
+    fs::remove_dir_all(home.repository()).unwrap();
+    fs::rename(&earlier, home.repository()).unwrap();
+    home.change();
+    assert!(warned(&home.snapshot().exits(0), GONE));
+}
+
+#[test]
+fn what_retention_removes_by_its_rules_is_not_missed_whoever_applies_them() {
+    const GONE: &str = "snapshots that this machine saved are gone";
+    let home = Home::initialised();
+    let at = |day: u32, args: &[&str]| {
+        let (month, day) = (1 + day / 28, 1 + day % 28);
+        home.at(&format!("2027-{month:02}-{day:02}T06:00:00Z"), args)
+    };
+    for day in 0..20 {
+        home.change();
+        let said = at(day, &["snapshot", "--no-forget"]);
+        assert!(!warned(&said, GONE), "{said:?}");
+    }
+    // By the same policy on another machine, which has no ledger of this one.
+    let elsewhere = home.dir.path().join("elsewhere");
+    let mut forget = home.command();
+    forget
+        .env("XDG_STATE_HOME", &elsewhere)
+        .env("RUSTIC_HAPI_TEST_NOW", "2027-03-15T06:00:00Z")
+        .args(["forget"]);
+    let before = home.ids("hapi").len();
+    let forgot: Said = forget.output().unwrap().into();
+    forgot.exits(0);
+    assert!(home.ids("hapi").len() < before, "nothing was removed");
+    home.change();
+    let said = home.at("2027-03-15T18:00:00Z", &["snapshot"]);
+    assert!(!warned(&said, GONE), "{said:?}");
+}
