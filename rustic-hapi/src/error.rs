@@ -12,7 +12,7 @@ use std::time::Duration;
 use hapi_sources::{CaptureError, StagingError};
 use rustic_core::RusticError;
 
-use crate::holders::Holder;
+use crate::machine::holders::Holder;
 
 /// The exit codes of the program; restic's where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -489,8 +489,8 @@ fn destination_remedy(reason: &str) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))
-    .or_else(|| crate::rclone::remedy(reason.split_once("rclone says: ")?.1))
-    .or_else(|| crate::rest::remedy(reason))
+    .or_else(|| crate::destination::rclone::remedy(reason.split_once("rclone says: ")?.1))
+    .or_else(|| crate::destination::rest::remedy(reason))
 }
 
 /// An engine's error as one line, without its advice: its own `Display` is a page.
@@ -562,7 +562,7 @@ mod tests {
         let hub = |pid| Holder {
             pid: Some(pid),
             command: "bun".into(),
-            unit: Some(crate::holders::Unit {
+            unit: Some(crate::machine::holders::Unit {
                 name: "hapi-hub.service".into(),
                 user: None,
             }),

@@ -8,8 +8,8 @@ use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
 use rustic_hapi::signals::Signals;
+use rustic_hapi::supervise::watch::Verdict;
 use rustic_hapi::supervise::{Task, supervise};
-use rustic_hapi::watch::Verdict;
 use rustic_hapi::{Error, Exit, Lookup, Output, Profile};
 
 fn main() -> ExitCode {
@@ -97,7 +97,7 @@ fn prune_when_due(
         Ok(profile) => profile,
         Err(_) => return exit,
     };
-    match rustic_hapi::prune::is_due(&profile, now) {
+    match rustic_hapi::commands::prune::is_due(&profile, now) {
         Ok(true) => {}
         Ok(false) => return exit,
         Err(error) => {
@@ -114,7 +114,7 @@ fn prune_when_due(
     let verdict = Verdict::default();
     let ended = || signals.error().or_else(|| verdict.error());
     let output = supervise(task, ui, &signals.stop, &verdict, &ended, || {
-        rustic_hapi::prune::run(&profile, now, &signals.stop, ui)
+        rustic_hapi::commands::prune::run(&profile, now, &signals.stop, ui)
     });
     for line in &output.complaints {
         ui.complain(line);
@@ -159,11 +159,12 @@ fn run(
     let now = rustic_hapi::process::now();
     match &cli.command {
         Command::Init(args) => {
-            rustic_hapi::init::run(lookup, &args.request(&cli.global), stop).map(Output::from)
+            rustic_hapi::commands::init::run(lookup, &args.request(&cli.global), stop)
+                .map(Output::from)
         }
         Command::Snapshot(args) => {
             let profile = Profile::load(lookup)?;
-            rustic_hapi::take_snapshot(
+            rustic_hapi::supervise::take_snapshot(
                 &profile,
                 &args.request()?,
                 &rustic_hapi::process::now,
@@ -175,42 +176,56 @@ fn run(
         }
         Command::Snapshots { host, all_hosts } => {
             let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::list(&profile, host.as_deref(), *all_hosts, now, stop, ui)
+            rustic_hapi::commands::snapshots::run(
+                &profile,
+                host.as_deref(),
+                *all_hosts,
+                now,
+                stop,
+                ui,
+            )
         }
         Command::Status(args) => {
             let profile = Profile::load_or_bare(lookup)?;
             let file = args.prometheus.as_deref();
-            rustic_hapi::status(&profile, &args.request(), file, now, stop, ui)
+            rustic_hapi::supervise::status(&profile, &args.request(), file, now, stop, ui)
                 .map(|status| status.output(ui, args.markdown))
         }
         Command::Drill(args) => {
             let profile = Profile::load_or_bare(lookup)?;
             let request = args.request();
-            if let Some(why) = rustic_hapi::drill::not_due(&profile, &request, now)? {
+            if let Some(why) = rustic_hapi::commands::drill::not_due(&profile, &request, now)? {
                 return Ok(Output::nothing_to_do("drill", &why));
             }
             let identities = identities(args.identity.as_deref(), stop, ui)?;
-            rustic_hapi::drill::run(&profile, &request, identities.as_ref(), now, stop, ui)
-                .map(|report| report.output(ui.colour))
+            rustic_hapi::commands::drill::run(
+                &profile,
+                &request,
+                identities.as_ref(),
+                now,
+                stop,
+                ui,
+            )
+            .map(|report| report.output(ui.colour))
         }
         Command::Restore(args) => {
             let profile = Profile::load_or_bare(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             let identities = identities.as_ref();
             match args.request()? {
-                Restoring::Into(request) => {
-                    rustic_hapi::restore::run(&profile, &request, identities, now, stop, ui)
-                        .map(|report| report.output(ui.colour))
-                }
-                Restoring::InPlace(request) => {
-                    rustic_hapi::inplace::run(&profile, &request, identities, now, stop, ui)
-                        .map(|report| report.output())
-                }
+                Restoring::Into(request) => rustic_hapi::commands::restore::run(
+                    &profile, &request, identities, now, stop, ui,
+                )
+                .map(|report| report.output(ui.colour)),
+                Restoring::InPlace(request) => rustic_hapi::commands::restore_in_place::run(
+                    &profile, &request, identities, now, stop, ui,
+                )
+                .map(|report| report.output()),
             }
         }
         Command::Check { read_data, host } => {
             let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::check::run(&profile, *read_data, host.as_deref(), now, stop, ui)
+            rustic_hapi::commands::check::run(&profile, *read_data, host.as_deref(), now, stop, ui)
                 .map(|report| report.output(ui.colour))
         }
         Command::Doctor { as_cron } => {
@@ -225,13 +240,15 @@ fn run(
         }
         Command::Forget(args) => {
             let profile = Profile::load(lookup)?;
-            rustic_hapi::forget(&profile, args, now, stop, ui)
+            rustic_hapi::commands::forget::run(&profile, args, now, stop, ui)
         }
-        Command::Env { with_credentials } => rustic_hapi::env::run(lookup, *with_credentials),
+        Command::Env { with_credentials } => {
+            rustic_hapi::commands::env::run(lookup, *with_credentials)
+        }
         Command::RecoveryKit(args) => {
             let request = args.request(&cli.global)?;
             let profile = Profile::load(lookup)?;
-            rustic_hapi::recovery_kit::run(&profile, &request, now, stop, ui)
+            rustic_hapi::commands::recovery_kit::run(&profile, &request, now, stop, ui)
         }
         Command::Schedule(args) => {
             let machine = rustic_hapi::schedule::Machine::here()?;

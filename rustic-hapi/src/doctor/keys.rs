@@ -10,8 +10,8 @@ use hapi_sources::Kind;
 use zeroize::Zeroizing;
 
 use super::{Finding, listed};
-use crate::drill_history::{self, DrillOutcome};
 use crate::profile::Profile;
+use crate::state::drills::{self, DrillOutcome};
 
 /// One lost key must not be all keys.
 pub(super) fn recipients(profile: &Profile) -> Finding {
@@ -149,7 +149,7 @@ pub(super) fn drill(profile: &Profile, now: DateTime<Local>) -> Finding {
     const SUBJECT: &str = "drill";
     const DO_IT: &str =
         "`rustic-hapi drill` restores everything into a scratch folder and compares";
-    let last = match drill_history::last(profile) {
+    let last = match drills::last(profile) {
         Ok(Some(last)) => last,
         Ok(None) => return Finding::warn(SUBJECT, "there was none on this machine", DO_IT),
         Err(error) => return Finding::warn(SUBJECT, error.to_string(), DO_IT),

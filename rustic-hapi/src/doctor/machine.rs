@@ -10,11 +10,11 @@ use chrono::{DateTime, Datelike, Local};
 use hapi_sources::Filter;
 
 use super::{Finding, free_at};
-use crate::env::quoted;
+use crate::commands::env::quoted;
 use crate::profile::{Lookup, Profile, is_absent};
 use crate::report::bytes;
-use crate::runs;
 use crate::schedule::{self, Kind, Machine, State};
+use crate::state::runs;
 
 /// The largest database is copied there before it is read.
 pub(super) fn staging(profile: &Profile, largest: u64) -> Finding {

@@ -5,16 +5,16 @@ use hapi_sources::Stop;
 use rustix::fs::{Access, access};
 
 use super::{Finding, free_at};
-use crate::disk::{self, Relation};
+use crate::commands::ledger;
 use crate::error::Error;
-use crate::history::Snapshot;
-use crate::ledger;
-use crate::origin;
+use crate::machine::disk::{self, Relation};
+use crate::policy::history::Snapshot;
 use crate::profile::Profile;
-use crate::recovery_key;
+use crate::recovery::key;
 use crate::report::bytes;
 use crate::repository::{Repository, chunk_size_for};
-use crate::ui::Ui;
+use crate::restore::origin;
+use crate::terminal::ui::Ui;
 use rustic_core::repofile::SnapshotFile;
 
 const UNOPENED: &str = "the repository did not open";
@@ -34,7 +34,7 @@ pub(super) fn look(
                 "repository",
                 format!(
                     "`{location}` opens with {}",
-                    crate::password::origin(profile)
+                    crate::repository::password::origin(profile)
                 ),
             ),
             pinned(profile, repository),
@@ -146,7 +146,7 @@ fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
 
 fn other_disk(profile: &Profile) -> Finding {
     const SUBJECT: &str = "other disk";
-    let Err(error) = crate::snapshot::off_the_disk(profile) else {
+    let Err(error) = crate::commands::snapshot::off_the_disk(profile) else {
         if let Some(host) = disk::this_machine(&profile.location, &profile.home) {
             return Finding::warn(
                 SUBJECT,
@@ -289,7 +289,7 @@ fn kept_key(profile: &Profile, repository: &Repository) -> Finding {
             );
         }
     };
-    match recovery_key::last_confirmed(profile) {
+    match key::last_confirmed(profile) {
         Err(error) => Finding::warn(SUBJECT, error.to_string(), CONFIRM),
         Ok(Some(kept)) if keys.iter().any(|key| key.id == kept.key_id) => Finding::ok(
             SUBJECT,
@@ -300,7 +300,7 @@ fn kept_key(profile: &Profile, repository: &Repository) -> Finding {
             "the one that was confirmed does not open the repository any more",
             MAKE,
         ),
-        Ok(None) if recovery_key::among(keys).is_empty() => Finding::warn(
+        Ok(None) if key::among(keys).is_empty() => Finding::warn(
             SUBJECT,
             "there is none: only this machine's password opens the repository",
             MAKE,

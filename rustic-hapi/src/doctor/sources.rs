@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 
 use super::{Finding, listed};
-use crate::env::quoted;
-use crate::holders;
-use crate::manifest::describe_note;
+use crate::commands::env::quoted;
+use crate::machine::holders;
+use crate::policy::manifest::describe_note;
 use crate::profile::Profile;
 use crate::schedule::databases;
 

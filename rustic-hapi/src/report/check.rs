@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::JSON_VERSION;
-use crate::check::Report;
-use crate::output::Output;
-use crate::paint::Paint;
+use crate::commands::check::Report;
+use crate::terminal::output::Output;
+use crate::terminal::paint::Paint;
 
 impl Report {
     /// For a terminal, and for a log.

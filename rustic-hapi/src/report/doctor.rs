@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{JSON_VERSION, plural};
 use crate::doctor::{Finding, Report, Verdict};
-use crate::output::Output;
-use crate::paint::Paint;
-use crate::ui::{Ui, Verbosity};
+use crate::terminal::output::Output;
+use crate::terminal::paint::Paint;
+use crate::terminal::ui::{Ui, Verbosity};
 
 impl Report {
     /// A line each, the remedy below what is not well; under `quiet` only that.

@@ -6,10 +6,10 @@ use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
 use super::{JSON_VERSION, bytes, counts, grouped, plural};
-use crate::drill::{Report, SourceDrill, Verdict};
-use crate::drill_history::DrillOutcome;
-use crate::output::Output;
-use crate::paint::Paint;
+use crate::commands::drill::{Report, SourceDrill, Verdict};
+use crate::state::drills::DrillOutcome;
+use crate::terminal::output::Output;
+use crate::terminal::paint::Paint;
 
 impl Report {
     /// For a terminal, and for a log.

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{JSON_VERSION, bytes, grouped, plural};
+use crate::commands::restore::{Report, SourceReport};
 use crate::error::Exit;
-use crate::manifest::Outcome;
-use crate::output::Output;
-use crate::paint::Paint;
-use crate::restore::{Report, SourceReport};
+use crate::policy::manifest::Outcome;
+use crate::terminal::output::Output;
+use crate::terminal::paint::Paint;
 
 impl Report {
     /// The exit code: 1 where a file is not what its manifest says, 3 where a source is not whole in

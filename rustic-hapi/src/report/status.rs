@@ -7,15 +7,15 @@ use hapi_sources::Kind;
 use serde_json::{Value, json};
 
 use super::{JSON_VERSION, bytes, counts, grouped, plural};
-use crate::check::{SHARES, Share};
-use crate::drill_history::DrillOutcome;
-use crate::manifest::{Outcome, SourceSummary};
-use crate::output::Output;
-use crate::paint::Paint;
-use crate::retention::Policy;
-use crate::slots::{Slot, State, Visit};
-use crate::status::{Database, SeriesStatus, Status, Verdict};
-use crate::ui::Ui;
+use crate::commands::check::{SHARES, Share};
+use crate::commands::status::{Database, SeriesStatus, Status, Verdict};
+use crate::policy::manifest::{Outcome, SourceSummary};
+use crate::policy::retention::Policy;
+use crate::policy::slots::{Slot, State, Visit};
+use crate::state::drills::DrillOutcome;
+use crate::terminal::output::Output;
+use crate::terminal::paint::Paint;
+use crate::terminal::ui::Ui;
 
 /// From here on a day has too many slots for a row each.
 const MOST_ROWS: usize = 6;

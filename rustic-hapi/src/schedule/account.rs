@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::MetadataExt};
 
 use super::tool;
 use crate::error::Error;
-use crate::holders;
+use crate::machine::holders;
 use crate::profile::Profile;
 
 /// A user of this machine.

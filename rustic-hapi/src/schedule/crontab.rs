@@ -11,7 +11,7 @@ use chrono::Timelike;
 
 use super::job::Job;
 use super::tool;
-use crate::env::quoted;
+use crate::commands::env::quoted;
 use crate::error::Error;
 
 /// Debian's cron takes a command of less than 1,000 bytes (`MAX_COMMAND`).

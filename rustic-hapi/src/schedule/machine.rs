@@ -72,7 +72,7 @@ impl Machine {
         let shown: Vec<_> = words
             .iter()
             .map(|word| match word.contains('\\') {
-                true => crate::env::quoted(word),
+                true => crate::commands::env::quoted(word),
                 false => word.clone(),
             })
             .collect();

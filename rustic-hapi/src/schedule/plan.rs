@@ -11,7 +11,7 @@ use super::job::Job;
 use super::systemd::{self, Scope, Units};
 use super::{Kind, Machine};
 use crate::error::{Error, ProfileError};
-use crate::holders::running_hubs;
+use crate::machine::holders::running_hubs;
 use crate::profile::{Environment, Lookup, Profile};
 
 /// What would be written.

@@ -12,8 +12,8 @@ use super::report::Report;
 use super::systemd::{self, Scope, Units};
 use super::{Kind, Machine, tool};
 use crate::error::Error;
-use crate::lock::private_folder;
 use crate::profile::{Lookup, is_absent};
+use crate::state::run_lock::private_folder;
 
 /// Writes the units of a report and enables the timer.
 ///

@@ -1,0 +1,220 @@
+//! A draft is what the snapshot of a series will be: manifest, description and tags, drawn up from its
+//! captures and from the snapshots before it, and the archive of them.
+
+use chrono::{DateTime, Local, TimeDelta};
+use hapi_sources::{Capture, CaptureError, Kind, Note, Sha256Hash};
+
+use sha2::{Digest, Sha256};
+
+use crate::archive::Archive;
+use crate::commands::snapshot::{Request, Taken};
+use crate::error::Error;
+use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
+use crate::policy::manifest::{Description, Manifest, Outcome, describe_note};
+use crate::profile::{Profile, Series, SeriesSource};
+
+/// Draws a snapshot up; `None` where nothing of the series exists and nothing has to.
+///
+/// # Errors
+/// [`Error::NothingCaptured`] where something should exist.
+pub(crate) fn of(
+    profile: &Profile,
+    request: &Request,
+    history: &[Snapshot],
+    series: &Series,
+    sources: &[SeriesSource],
+    time: DateTime<Local>,
+    captured: &[Result<Capture, CaptureError>],
+) -> Result<Option<(Taken, Archive)>, Error> {
+    let manifest = Manifest::of(profile, &series.name, sources, captured);
+    let captures: Vec<&Capture> = captured.iter().flatten().collect();
+    if !something_was_captured(&series.name, &manifest, &captures)? {
+        return Ok(None);
+    }
+    let bytes = manifest.to_bytes();
+    let description = manifest.describe(&bytes);
+    let before = baseline(profile, history, &series.name, &time);
+    let may_lose = profile.alarms.shrink;
+    let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description, may_lose));
+    // The snapshot before this one, whatever it is like: what it told need not be told again.
+    let latest = history
+        .iter()
+        .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
+    let taken = Taken {
+        tags: tags(request, series, &manifest, shrunk.is_some()),
+        told_once: told_once(&captures),
+        quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
+        shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
+        before: before.and_then(|b| b.description.clone()),
+        manifest,
+        description,
+        shrunk,
+        snapshot: None,
+    };
+    Ok(Some((taken, Archive::new(&captures, &profile.home, bytes))))
+}
+
+/// Whether there is anything to write; that nothing could be captured is an error.
+fn something_was_captured(
+    series: &str,
+    manifest: &Manifest,
+    captures: &[&Capture],
+) -> Result<bool, Error> {
+    if captures.iter().any(|c| !c.entries.is_empty()) {
+        return Ok(true);
+    }
+    let failed = || {
+        let sources = manifest.sources.iter();
+        sources.flat_map(|s| s.failures.iter().map(move |f| (&s.name, f)))
+    };
+    let failures: Vec<String> = failed()
+        .map(|(name, failure)| format!("{name}: {}", failure.error))
+        .collect();
+    // An empty glob is a state worth a snapshot; sources that are all absent are not.
+    if failures.is_empty() {
+        return Ok(captures.iter().any(|c| !c.absent));
+    }
+    Err(Error::NothingCaptured {
+        series: series.to_owned(),
+        failures,
+        // Of the first one: they mostly fail together.
+        hint: failed().find_map(|(_, failure)| failure.hint.clone()),
+    })
+}
+
+fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
+    let mut tags = vec![series.name.clone()];
+    let conditions = [
+        (!manifest.is_complete(), PARTIAL),
+        (manifest.is_damaged(), DAMAGED),
+        (shrunk, SHRUNK),
+        (manifest.kept_side_files().next().is_some(), WAL_KEPT),
+        (!request.only.is_empty(), ONLY),
+    ];
+    tags.extend(
+        conditions
+            .iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, tag)| (*tag).to_owned()),
+    );
+    tags.extend(request.tag.clone());
+    tags
+}
+
+/// The snapshot that a new one is compared with: the last that is sound or accepted.
+fn baseline<'a>(
+    profile: &Profile,
+    history: &'a [Snapshot],
+    series: &str,
+    now: &DateTime<Local>,
+) -> Option<&'a Snapshot> {
+    history
+        .iter()
+        .rev()
+        .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some() && s.time <= *now)
+        .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
+}
+
+/// Says what lost more than it may of its rows, files, entries or bytes, if something did, or is not there any
+/// more. A handful is no evidence.
+fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<String> {
+    const TOO_FEW_TO_TELL: u64 = 10;
+    const TOO_SMALL_TO_TELL: u64 = 256 << 10;
+    #[allow(clippy::cast_precision_loss, reason = "a part of it is what counts")]
+    let shrank = |was: u64, is: u64| (is as f64) < (was as f64) * (1.0 - may_lose);
+    for (name, old) in before.sources.iter().filter(|(_, s)| s.outcome.is_sound()) {
+        // A source that failed is told as such; one that left the profile is not missed.
+        let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
+            continue;
+        };
+        // A pattern that matches nothing any more is in order: plans are committed to git.
+        if source.outcome == Outcome::Absent && old.files > 0 && source.kind != Kind::Glob {
+            return Some(format!("{name} is not there any more"));
+        }
+        // A file may have any length but none.
+        if source.kind == Kind::File && old.bytes > 0 && source.bytes == 0 {
+            return Some(format!("{name} went from {} to 0 bytes", old.bytes));
+        }
+        if let (Some(was), Some(is)) = (old.entries, source.entries)
+            && (was >= TOO_FEW_TO_TELL && shrank(was, is) || was > 0 && is == 0)
+        {
+            return Some(format!("{name} went from {was} to {is} entries"));
+        }
+        for (table, was) in &old.rows {
+            let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
+            if was >= TOO_FEW_TO_TELL && shrank(was, is.unwrap_or(0)) {
+                return Some(format!(
+                    "table {table} of {name} went from {was} to {} rows",
+                    is.unwrap_or(0)
+                ));
+            }
+        }
+        if source.kind == Kind::Dir
+            && old.files >= TOO_FEW_TO_TELL
+            && shrank(old.files, source.files)
+        {
+            return Some(format!(
+                "{name} went from {} to {} files",
+                old.files, source.files
+            ));
+        }
+        // A VACUUM makes a database smaller, too: its rows would still be there.
+        if source.kind == Kind::Sqlite
+            && source.rows.values().all(Option::is_none)
+            && old.bytes >= TOO_SMALL_TO_TELL
+            && shrank(old.bytes, source.bytes)
+        {
+            return Some(format!(
+                "{name} went from {} to {} bytes",
+                old.bytes, source.bytes
+            ));
+        }
+    }
+    None
+}
+
+/// Databases whose newest row has been the newest for longer than it should: is it still the one that
+/// the hub uses? Told when it comes to that, and again after as long a time, not by each run.
+fn gone_quiet(
+    description: &Description,
+    before: Option<&Snapshot>,
+    now: DateTime<Local>,
+    quiet: TimeDelta,
+) -> Vec<String> {
+    let mut told = Vec::new();
+    for (name, source) in &description.sources {
+        let newest = source.newest.values().flatten();
+        let Some(newest) = newest.filter_map(crate::report::as_time).max() else {
+            continue;
+        };
+        let periods = |at: DateTime<chrono::Utc>| {
+            (at - newest)
+                .num_minutes()
+                .div_euclid(quiet.num_minutes().max(1))
+        };
+        let at_last = before.map_or(0, |s| periods(s.time.to_utc()));
+        if periods(now.to_utc()) > at_last.max(0) {
+            told.push(format!(
+                "the newest row of {name} is {} old: is it the database that the hub uses?",
+                crate::report::age(now.to_utc() - newest)
+            ));
+        }
+    }
+    told
+}
+
+fn told_once(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
+    captures
+        .iter()
+        .flat_map(|c| &c.notes)
+        .filter_map(|note| match note {
+            Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
+            Note::SeveralNames { .. } => {
+                let text = describe_note(note);
+                let key = Sha256Hash(Sha256::digest(&text).into());
+                Some((text, key))
+            }
+            _ => None,
+        })
+        .collect()
+}

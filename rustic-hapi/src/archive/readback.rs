@@ -1,0 +1,183 @@
+//! A readback is the proof that a snapshot just written is there: its trees, loaded from the
+//! backend through a handle with no cache, name every entry; the lengths of its blobs add up to
+//! each file's size; the packs of this run are listed with their sizes; small files and the
+//! manifest are read and hashed.
+//!
+//! It does not download the large files: `check --read-data` and a drill do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustic_core::repofile::{NodeType, SnapshotFile};
+use rustic_core::{Id, IndexedFullStatus};
+use sha2::{Digest, Sha256};
+
+use crate::archive::{Archive, Item, ItemContent};
+use crate::error::{Error, one_line};
+use crate::repository::Repository;
+use crate::repository::gate::Written;
+
+/// Files up to this many bytes are read back in full.
+const SMALL: u64 = 256 << 10;
+
+/// And of those no more than this many bytes in all.
+const SMALL_IN_ALL: u64 = 32 << 20;
+
+/// Proves that `snapshot` holds exactly what `archive` has.
+///
+/// # Errors
+/// [`Error::NotProven`] when it does not: the snapshot was then removed. [`Error::Unproven`] when
+/// even that failed.
+pub fn prove(
+    repository: &Repository,
+    snapshot: &SnapshotFile,
+    archive: &Archive,
+    written: &Written,
+) -> Result<(), Error> {
+    // Who had the lock removed may prune what was just found.
+    let proven =
+        compare(repository, snapshot, archive, written).and_then(|()| repository.gate().confirm());
+    let Err(reason) = proven else {
+        return Ok(());
+    };
+    match repository.delete_snapshots(&[snapshot.id]) {
+        Ok(()) => Err(Error::NotProven { reason }),
+        Err(removal) => Err(Error::Unproven {
+            id: snapshot.id.to_hex().as_str()[..8].to_owned(),
+            reason,
+            removal: removal.to_string(),
+        }),
+    }
+}
+
+fn compare(
+    repository: &Repository,
+    snapshot: &SnapshotFile,
+    archive: &Archive,
+    written: &Written,
+) -> Result<(), String> {
+    let engine = repository.reopen().map_err(|error| error.to_string())?;
+    let stored: SnapshotFile = engine
+        .get_file(&snapshot.id)
+        .map_err(|error| one_line(&error))?;
+    if stored.tree != snapshot.tree || stored.description != snapshot.description {
+        return Err("the snapshot file is not what was written".to_owned());
+    }
+    if written.snapshot != Some(*snapshot.id) {
+        return Err("the snapshot was not written through the gate".to_owned());
+    }
+    let packs = packs_are_listed(repository, written)?;
+
+    let mut expected: BTreeMap<&Path, &Item> = archive
+        .items()
+        .iter()
+        .map(|item| (item.path.as_path(), item))
+        .collect();
+    let mut small_budget = SMALL_IN_ALL;
+    let mut folders = vec![(PathBuf::from("/"), stored.tree)];
+    while let Some((folder, tree)) = folders.pop() {
+        let tree = engine.get_tree(&tree).map_err(|error| one_line(&error))?;
+        for node in tree.nodes {
+            let path = folder.join(node.name());
+            let Some(item) = expected.remove(path.as_path()) else {
+                return Err(format!(
+                    "`{}` is in the snapshot and should not be",
+                    path.display()
+                ));
+            };
+            let same_kind = match (&item.content, &node.node_type) {
+                (ItemContent::File { .. }, NodeType::File) => true,
+                (ItemContent::Dir, NodeType::Dir) => node.subtree.is_some(),
+                (ItemContent::Symlink(target), link @ NodeType::Symlink { .. }) => {
+                    link.to_link() == target
+                }
+                _ => false,
+            };
+            if !same_kind {
+                return Err(format!(
+                    "`{}` is something else in the snapshot",
+                    path.display()
+                ));
+            }
+            if let ItemContent::File { sha256, .. } = &item.content {
+                let stored = blobs_add_up(&engine, &packs, &node)
+                    .map_err(|reason| format!("`{}`: {reason}", path.display()))?;
+                if stored != item.len() || node.meta.size != stored {
+                    return Err(format!(
+                        "`{}` has {stored} bytes in the snapshot, {} were captured",
+                        path.display(),
+                        item.len()
+                    ));
+                }
+                let manifest = path.ends_with(crate::policy::manifest::FILE_NAME);
+                if manifest || (stored <= SMALL && stored <= small_budget) {
+                    small_budget = small_budget.saturating_sub(stored);
+                    let mut bytes = Vec::with_capacity(usize::try_from(stored).unwrap_or(0));
+                    engine
+                        .dump(&node, &mut bytes)
+                        .map_err(|error| one_line(&error))?;
+                    if Sha256::digest(&bytes)[..] != sha256.0 {
+                        return Err(format!("`{}` reads back differently", path.display()));
+                    }
+                }
+            }
+            if let Some(subtree) = node.subtree {
+                folders.push((path, subtree));
+            }
+        }
+    }
+    match expected.keys().next() {
+        None => Ok(()),
+        Some(missing) => Err(format!("`{}` is not in the snapshot", missing.display())),
+    }
+}
+
+fn packs_are_listed(
+    repository: &Repository,
+    written: &Written,
+) -> Result<BTreeMap<Id, u32>, String> {
+    let listed: BTreeMap<Id, u32> = repository
+        .packs()
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .collect();
+    for (id, size) in &written.packs {
+        match listed.get(id) {
+            Some(found) if found == size => {}
+            Some(found) => {
+                return Err(format!(
+                    "the pack {} has {found} bytes, {size} were written",
+                    &id.to_hex()[..8]
+                ));
+            }
+            None => return Err(format!("the pack {} is not there", &id.to_hex()[..8])),
+        }
+    }
+    Ok(listed)
+}
+
+fn blobs_add_up(
+    engine: &rustic_core::Repository<IndexedFullStatus>,
+    packs: &BTreeMap<Id, u32>,
+    node: &rustic_core::repofile::Node,
+) -> Result<u64, String> {
+    let mut sum = 0;
+    for id in node.content.iter().flatten() {
+        let entry = engine
+            .get_index_entry(id)
+            .map_err(|error| one_line(&error))?;
+        // Also the packs of earlier runs: what deduplication relies on must still be there.
+        let end = u64::from(entry.location.offset) + u64::from(entry.location.length);
+        if packs
+            .get(&*entry.pack)
+            .is_none_or(|size| u64::from(*size) < end)
+        {
+            return Err(format!(
+                "the pack {} of an earlier run is missing or cut short (`restic rebuild-index`, then run again: what is missing is stored anew)",
+                &entry.pack.to_hex()[..8]
+            ));
+        }
+        sum += u64::from(entry.data_length());
+    }
+    Ok(sum)
+}

@@ -1,0 +1,614 @@
+//! The command line as it is said; what is meant is made of it in one place each.
+//!
+//! Knows: clap, requests. Must not know: repositories, formats.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Local, TimeDelta};
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::drill;
+use crate::commands::init;
+use crate::commands::recovery_kit;
+use crate::commands::restore;
+use crate::commands::restore_in_place;
+use crate::commands::snapshot::Request;
+use crate::commands::status;
+use crate::error::Error;
+use crate::policy::choice::Which;
+use crate::profile::{Environment, Lookup, parse_hours};
+use crate::recovery::key::{Origin, Place};
+use crate::schedule;
+use crate::state::drills;
+use crate::terminal::ui::{LogFormat, Ui, Verbosity};
+
+/// Whole, consistent snapshots of a HAPI hub in a restic repository.
+#[derive(Debug, Parser)]
+#[command(name = "rustic-hapi", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 20 stale, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// A profile's name (looked for in ~/.config/rustic-hapi and /etc/rustic-hapi) or path
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME|PATH",
+        env = "RUSTIC_HAPI_PROFILE"
+    )]
+    pub profile: Option<String>,
+    /// What `~` means
+    #[arg(long, global = true, value_name = "DIR", env = "RUSTIC_HAPI_HOME")]
+    pub home: Option<PathBuf>,
+    /// Where the repository is, in restic's notation; wins over the profile
+    #[arg(
+        long,
+        global = true,
+        value_name = "LOCATION",
+        env = "RUSTIC_HAPI_REPOSITORY",
+        hide_env_values = true
+    )]
+    pub repository: Option<String>,
+    /// The file that holds the repository's password; wins over the profile
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "RUSTIC_HAPI_PASSWORD_FILE"
+    )]
+    pub password_file: Option<PathBuf>,
+    /// One JSON document on standard output (docs/json.md)
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing on success
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say the steps, too
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// How lines for a log look (how much is said: `-q`, `-v`, or RUSTIC_HAPI_LOG, one of error, info,
+    /// debug)
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// No progress bars, even on a terminal
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Look at this machine, make the repository and a profile for it
+    Init(InitArgs),
+    /// Capture what is due, prove that it arrived, apply retention (what cron calls)
+    Snapshot(SnapshotArgs),
+    /// List this profile's snapshots
+    Snapshots {
+        /// Another host's snapshots than the profile's
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+        /// Those of every host that has some here
+        #[arg(long, conflicts_with = "host")]
+        all_hosts: bool,
+    },
+    /// Fresh or stale, slots filled and missed, from the repository itself
+    Status(StatusArgs),
+    /// Prove that everything comes back: restore into a scratch folder and compare
+    Drill(DrillArgs),
+    /// Bring sources back into a folder, each file compared with what was captured
+    Restore(RestoreArgs),
+    /// Look for damage in the repository, and for what should be there and is not
+    Check {
+        /// Read all data, instead of this week's share
+        #[arg(long)]
+        read_data: bool,
+        /// Compare another host's snapshots with their manifests than the profile's
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+    },
+    /// Find now what would make the next unattended run fail
+    Doctor {
+        /// Look again with the environment that cron gives
+        #[arg(long)]
+        as_cron: bool,
+    },
+    /// Apply the retention plan, or show it with --dry-run
+    Forget(ForgetArgs),
+    /// Print the variables with which restic and rustic open the same repository
+    Env {
+        /// With what the destination's server wants to know: user and password, keys
+        #[arg(long)]
+        with_credentials: bool,
+    },
+    /// Print the page with which everything comes back; make or prove a recovery key
+    RecoveryKit(RecoveryKitArgs),
+    /// Print the systemd units or crontab lines that call `snapshot` at the profile's slots
+    Schedule(ScheduleArgs),
+    /// Check or show the profile
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// A throwaway hub with a live writer, snapshots, retention and a restore, in seconds
+    Demo {
+        /// Leave everything there to look at
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+/// Arguments of `init`.
+#[derive(Clone, Debug, Args)]
+pub struct InitArgs {
+    /// An age recipient (age1…) or SSH public key that secrets are encrypted to; better two
+    #[arg(long, value_name = "KEY")]
+    recipient: Vec<String>,
+    /// A file with such keys, one a line: a recipients file of age's, authorized_keys, a .pub file
+    #[arg(long, value_name = "FILE")]
+    recipients_file: Vec<PathBuf>,
+    /// The shipped profile to extend: hapi or hapi-stock; found out unless given
+    #[arg(long, value_name = "NAME")]
+    extends: Option<String>,
+    /// HAPI's home; found out unless given
+    #[arg(long, value_name = "DIR")]
+    hapi_home: Option<PathBuf>,
+    /// The host name that snapshots carry (default: this machine's)
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Go on with the snapshots of this hub: after its home moved, or on a new machine. Without it,
+    /// `init` lists the hubs that have snapshots in the repository
+    #[arg(long, value_name = "HUB-ID")]
+    adopt: Option<String>,
+    /// Accept a repository on the disk that it should outlive
+    #[arg(long)]
+    allow_same_disk: bool,
+    /// Write a recovery key to this new file; on a terminal it is shown once unless given
+    #[arg(long, value_name = "FILE")]
+    recovery_key: Option<PathBuf>,
+}
+
+/// Arguments of `snapshot`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotArgs {
+    /// Take only this source (may be repeated); the snapshot gets the tag `only`
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    only: Vec<String>,
+    /// Take every series, due or not
+    #[arg(long)]
+    all: bool,
+    /// A further tag, before an upgrade, say
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Keep this snapshot at least so long (h, d, w)
+    #[arg(long, value_name = "60d", value_parser = hours)]
+    keep: Option<u32>,
+    /// Capture and check, but write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave old snapshots alone
+    #[arg(long)]
+    no_forget: bool,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// How old the newest complete snapshot may be (h, d, w); the schedule says unless given
+    #[arg(long, value_name = "13h", value_parser = hours)]
+    max_age: Option<u32>,
+    /// Another host's snapshots than the profile's
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Write metrics to this file, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub prometheus: Option<PathBuf>,
+    /// A block to paste into an issue or a hand-over
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Tell whom `[notify]` names when it is stale, and when it is so no more: for another machine's
+    /// timer
+    #[arg(long)]
+    notify: bool,
+}
+
+/// Arguments of `forget`.
+#[derive(Clone, Debug, Args)]
+pub struct ForgetArgs {
+    /// Show what would stay and go, with reasons; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
+    #[arg(long)]
+    pub prune: bool,
+    /// For a timer: as a run does it, postponed while others use the repository or the clock looks wrong
+    #[arg(long, conflicts_with = "dry_run")]
+    pub unattended: bool,
+    /// How long to wait for another run.
+    #[command(flatten)]
+    pub lock: LockArgs,
+}
+
+/// Arguments of `drill`.
+#[derive(Clone, Debug, Args)]
+pub struct DrillArgs {
+    /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
+    snapshot: Option<String>,
+    /// A random snapshot that is not the newest of its series
+    #[arg(long, conflicts_with = "snapshot")]
+    older: bool,
+    /// A random older snapshot, unless there was a drill this week: for a timer
+    #[arg(long, conflicts_with_all = ["snapshot", "older"])]
+    weekly: bool,
+    /// Prove that the secrets open: an age identity file, or an SSH private key
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Another host's snapshots than the profile's
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Where the scratch folder is made; the staging folder unless given
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Leave what was restored, to look at
+    #[arg(long)]
+    keep: bool,
+    /// Start a program on the copy (HAPI_HOME, DB_PATH and PORT are set; secrets lie there encrypted) and see whether it comes up
+    #[arg(long, value_name = "CMD")]
+    boot: Option<String>,
+    /// How long it may take to listen on PORT, or to end
+    #[arg(long, value_name = "60s", value_parser = seconds, default_value = "60s", requires = "boot")]
+    boot_wait: Duration,
+}
+
+/// Arguments of `restore`.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
+    snapshot: Option<String>,
+    /// The folder to restore into; paths below it are those in the snapshot
+    #[arg(long, value_name = "DIR")]
+    target: Option<PathBuf>,
+    /// To where the sources live, the hub stopped: its databases, or what `--source` names; what was
+    /// there is set aside
+    #[arg(long, conflicts_with_all = ["target", "overwrite"])]
+    in_place: bool,
+    /// Only this source (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Open the secrets: an age identity file, or an SSH private key
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Another host's snapshots than the profile's
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Replace files that are in the way and different
+    #[arg(long)]
+    overwrite: bool,
+    /// Say what would be restored; write nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    lock: LockArgs,
+}
+
+/// What a restore was asked for.
+#[derive(Clone, Debug)]
+pub enum Restoring {
+    /// Into a folder.
+    Into(restore::Request),
+    /// To where the sources live.
+    InPlace(restore_in_place::Request),
+}
+
+/// Arguments of `recovery-kit`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoveryKitArgs {
+    /// Add a second key to the repository, to be kept off this machine
+    #[arg(long, conflicts_with_all = ["confirm", "output"])]
+    new_key: bool,
+    /// Prove that the recovery key that was kept opens the repository
+    #[arg(long, conflicts_with = "output")]
+    confirm: bool,
+    /// Write the new key to this new file, or read the kept one from it (- is standard input)
+    #[arg(long, value_name = "FILE", conflicts_with = "output")]
+    key_file: Option<PathBuf>,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Arguments of `schedule`.
+#[derive(Clone, Debug, Args)]
+pub struct ScheduleArgs {
+    /// Put it where it works: a timer of this user's, unless --system or --cron
+    #[arg(long)]
+    install: bool,
+    /// Take it away again; lines and files of others stay
+    #[arg(long, conflicts_with = "install")]
+    remove: bool,
+    /// Units for the whole system, which run as the hub's user (to install them: as root)
+    #[arg(long)]
+    system: bool,
+    /// Lines for this user's crontab, where there is no systemd
+    #[arg(long, conflicts_with = "system")]
+    cron: bool,
+}
+
+/// How long to wait for another run.
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    /// Wait so long for another run (s, m, h)
+    #[arg(long, value_name = "10m", value_parser = seconds, default_value = "0s")]
+    lock_wait: Duration,
+}
+
+/// What to do with the profile.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Read it and say whether it makes sense
+    Check,
+    /// Print it with what it inherits
+    Show,
+}
+
+impl Cli {
+    /// Whether a prune may follow: a run that takes everything and removes what is old.
+    pub fn may_prune(&self) -> bool {
+        match &self.command {
+            Command::Snapshot(args) => !args.dry_run && !args.no_forget && args.only.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// What is to be on record and told of, under which name, and whether without telling anybody.
+    pub fn supervised(
+        &self,
+        lookup: &Lookup,
+        now: DateTime<Local>,
+    ) -> Option<(&'static str, bool)> {
+        match &self.command {
+            Command::Snapshot(args) => Some(("snapshot", args.dry_run)),
+            Command::Drill(args) if args.weekly => {
+                let state = lookup.state().ok()?;
+                drills::is_due(&state, now).then_some(("drill", false))
+            }
+            Command::Drill(_) => Some(("drill", true)),
+            Command::Status(args) if args.notify => Some(("status", false)),
+            _ => None,
+        }
+    }
+}
+
+impl Global {
+    /// Where the profile is looked for, and what wins over it.
+    pub fn lookup(&self) -> Lookup {
+        Lookup {
+            profile: self.profile.clone(),
+            home: self.home.clone(),
+            repository: self.repository.as_deref().map(absolute),
+            password_file: self.password_file.clone(),
+            env: Environment::from_process(),
+        }
+    }
+
+    /// Whether there is somebody to show a secret to, and nothing that keeps what is shown.
+    fn may_show(&self) -> bool {
+        !self.json && !self.quiet && std::io::stdout().is_terminal()
+    }
+
+    /// The user interface that was asked for.
+    pub fn ui(&self) -> Ui {
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => match std::env::var("RUSTIC_HAPI_LOG").as_deref() {
+                Ok("error" | "warn" | "warning") => Verbosity::Quiet,
+                Ok("debug" | "trace") => Verbosity::Verbose,
+                _ => Verbosity::Normal,
+            },
+        };
+        Ui::new(verbosity, self.no_progress || self.json).logging(self.log_format)
+    }
+}
+
+impl SnapshotArgs {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// `--keep` without `--tag`: a snapshot that stays should say why.
+    pub fn request(&self) -> Result<Request, Error> {
+        if self.keep.is_some() && self.tag.is_none() {
+            return Err(Error::Usage {
+                fact: "`--keep` needs `--tag`".into(),
+                hint: Some("say why it stays: `--tag before-upgrade --keep 60d`".into()),
+            });
+        }
+        Ok(Request {
+            only: self.only.clone(),
+            all: self.all,
+            tag: self.tag.clone(),
+            keep_hours: self.keep,
+            dry_run: self.dry_run,
+            no_forget: self.no_forget,
+            lock_wait: self.lock.lock_wait,
+        })
+    }
+}
+
+impl StatusArgs {
+    /// What is meant.
+    pub fn request(&self) -> status::Request {
+        status::Request {
+            max_age: self.max_age.map(|hours| TimeDelta::hours(hours.into())),
+            host: self.host.clone(),
+        }
+    }
+}
+
+impl DrillArgs {
+    /// What is meant.
+    pub fn request(&self) -> drill::Request {
+        drill::Request {
+            which: which(self.snapshot.as_deref(), self.older || self.weekly),
+            weekly: self.weekly,
+            host: self.host.clone(),
+            scratch: self.scratch.clone(),
+            keep: self.keep,
+            boot: self.boot.clone().map(|command| (command, self.boot_wait)),
+        }
+    }
+}
+
+impl RestoreArgs {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// Nowhere to restore to.
+    pub fn request(&self) -> Result<Restoring, Error> {
+        let which = which(self.snapshot.as_deref(), false);
+        Ok(match &self.target {
+            None if !self.in_place => {
+                return Err(Error::Usage {
+                    fact: "where to is not said".into(),
+                    hint: Some("`--target DIR` restores into a folder, `--in-place` to where the sources live, with the hub stopped".into()),
+                });
+            }
+            Some(target) => Restoring::Into(restore::Request {
+                which,
+                target: std::path::absolute(target).unwrap_or_else(|_| target.clone()),
+                sources: self.source.clone(),
+                host: self.host.clone(),
+                overwrite: self.overwrite,
+                dry_run: self.dry_run,
+            }),
+            None => Restoring::InPlace(restore_in_place::Request {
+                which,
+                sources: self.source.clone(),
+                host: self.host.clone(),
+                dry_run: self.dry_run,
+                lock_wait: self.lock.wait(),
+            }),
+        })
+    }
+}
+
+fn which(snapshot: Option<&str>, older: bool) -> Which {
+    match snapshot {
+        Some(name) => Which::Named(name.to_owned()),
+        None if older => Which::Older,
+        None => Which::Newest,
+    }
+}
+
+impl ScheduleArgs {
+    /// What is meant.
+    pub fn request(&self) -> schedule::Request {
+        use schedule::{Action, Kind};
+        schedule::Request {
+            kind: match (self.system, self.cron) {
+                (true, _) => Kind::SystemTimer,
+                (_, true) => Kind::Cron,
+                _ => Kind::UserTimer,
+            },
+            action: match (self.install, self.remove) {
+                (true, _) => Action::Install,
+                (_, true) => Action::Remove,
+                _ => Action::Print,
+            },
+        }
+    }
+}
+
+impl LockArgs {
+    /// What is meant.
+    pub fn wait(&self) -> Duration {
+        self.lock_wait
+    }
+}
+
+impl InitArgs {
+    /// What is meant. A recovery key is made where somebody reads it, or where it is asked for.
+    pub fn request(&self, global: &Global) -> init::Request {
+        let shown = global.may_show().then_some(Place::Terminal);
+        init::Request {
+            recovery_key: self.recovery_key.clone().map(Place::File).or(shown),
+            recipients: self.recipient.clone(),
+            recipients_files: self.recipients_file.clone(),
+            extends: self.extends.clone(),
+            hapi_home: self.hapi_home.clone(),
+            host: self.host.clone(),
+            adopt: self.adopt.clone(),
+            allow_same_disk: self.allow_same_disk,
+        }
+    }
+}
+
+impl RecoveryKitArgs {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// A new key with no place to go to, a kept one with nowhere to come from.
+    pub fn request(&self, global: &Global) -> Result<recovery_kit::Request, Error> {
+        use recovery_kit::Request;
+        let file = self.key_file.as_deref();
+        match (self.new_key, self.confirm, file) {
+            (true, _, _) => recovery_kit::place(file, global.may_show()).map(Request::NewKey),
+            (_, true, Some(path)) if path.as_os_str() != "-" => {
+                Ok(Request::Confirm(Origin::File(path.into())))
+            }
+            (_, true, dash) => match Origin::stdin() {
+                Origin::Stdin if dash.is_none() => Err(Error::Usage {
+                    fact: "there is no terminal to type the recovery key on".into(),
+                    hint: Some(
+                        "name the file it is in: `--key-file FILE`, or `-` for standard input"
+                            .into(),
+                    ),
+                }),
+                origin => Ok(Request::Confirm(origin)),
+            },
+            (_, _, Some(_)) => Err(Error::Usage {
+                fact: "`--key-file` needs `--new-key` or `--confirm`".into(),
+                hint: None,
+            }),
+            (_, _, None) => Ok(Request::Page(self.output.clone())),
+        }
+    }
+}
+
+/// A path on the command line is seen from the working folder, as everywhere.
+fn absolute(location: &str) -> String {
+    if location.contains(':') || location.starts_with('~') {
+        return location.to_owned();
+    }
+    std::path::absolute(location).map_or_else(
+        |_| location.to_owned(),
+        |path| path.to_string_lossy().into_owned(),
+    )
+}
+
+fn hours(text: &str) -> Result<u32, String> {
+    parse_hours(text).ok_or_else(|| "write a length of time as 36h, 60d or 8w".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a length of time as 30s, 10m or 1h".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * unit))
+}

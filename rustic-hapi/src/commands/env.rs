@@ -1,0 +1,85 @@
+//! The environment that lets restic and rustic open the same repository.
+
+use serde_json::{Value, json};
+
+use crate::destination::variables::Variables;
+use crate::error::Error;
+use crate::profile::{Lookup, Profile};
+use crate::report::JSON_VERSION;
+use crate::terminal::output::Output;
+
+/// Prints the variables of a profile, whatever those in the environment say now: it is asked what they
+/// should say.
+///
+/// # Errors
+/// Those of the profile.
+pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
+    let mut fresh = lookup.clone();
+    fresh.env.restic = Variables::default();
+    let profile = Profile::load(&fresh).or_else(|_| Profile::load(lookup))?;
+    let variables = variables(&profile, with_credentials)?;
+    Ok(Output::new(text(&variables), json(&variables)))
+}
+
+/// The variables, in the order they are printed.
+///
+/// A server's user and password, and what the profile's environment file has for other programs, are
+/// left out unless `with_credentials`; the repository's password is named by its file or program, never
+/// by its value.
+///
+/// # Errors
+/// The environment file cannot be used.
+fn variables(profile: &Profile, with_credentials: bool) -> Result<Vec<(String, String)>, Error> {
+    let access = profile.access()?;
+    let location = match with_credentials {
+        true => profile.location.with_user(&access),
+        false => profile.location.without_credentials(),
+    };
+    let password = match &profile.password_command {
+        Some(command) => ("PASSWORD_COMMAND", command.clone()),
+        None => (
+            "PASSWORD_FILE",
+            profile.password_file.to_string_lossy().into_owned(),
+        ),
+    };
+    let mut both = vec![("REPOSITORY", location), password];
+    if let Some(path) = &access.cacert {
+        both.push(("CACERT", path.to_string_lossy().into_owned()));
+    }
+    let mut variables = Vec::new();
+    for program in ["RESTIC", "RUSTIC"] {
+        let named = |(name, value): &(&str, String)| (format!("{program}_{name}"), value.clone());
+        variables.extend(both.iter().map(named));
+    }
+    if with_credentials {
+        let others = access.environment.iter();
+        variables.extend(others.map(|(name, value)| (name.clone(), value.to_string())));
+    }
+    Ok(variables)
+}
+
+/// Lines for a POSIX shell: `eval "$(rustic-hapi env)"`.
+fn text(variables: &[(String, String)]) -> String {
+    variables
+        .iter()
+        .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
+        .collect()
+}
+
+/// A word of a POSIX shell, whatever is in it.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// For programs.
+fn json(variables: &[(String, String)]) -> Value {
+    let map: serde_json::Map<String, Value> = variables
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    json!({ "version": JSON_VERSION, "command": "env", "variables": map })
+}

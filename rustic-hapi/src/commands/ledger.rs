@@ -1,0 +1,367 @@
+//! The ledger is what this machine knows of its own snapshots: one JSON file in the state folder with
+//! each that it saved, until its own retention removes it.
+//!
+//! It tells what the repository cannot tell alone. A snapshot that is in the ledger and not in the
+//! repository was removed by somebody else, or the storage was rolled back. A snapshot of this hub that
+//! is in the repository and not in the ledger was written by somebody else: a clone of this machine, say.
+//! A ledger that is lost begins anew with what is there, and tells of nothing before.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, FixedOffset, Local, Utc};
+use rustic_core::repofile::SnapshotId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::policy::history::{ONLY, Snapshot};
+use crate::policy::retention::Plan;
+use crate::profile::Profile;
+use crate::state::run_lock::{private_folder, write_private};
+
+/// The layout of the file.
+const VERSION: u32 = 1;
+
+/// What this machine saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Ledger {
+    version: u32,
+    /// Of this repository and hub; another one begins a ledger of its own.
+    repository: String,
+    hub: String,
+    entries: Vec<Entry>,
+}
+
+/// One snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Entry {
+    /// Its id; `None` while it is written, and where that was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// Its time, which `restic tag` and `restic copy` keep.
+    time: DateTime<FixedOffset>,
+    series: String,
+    tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep_until: Option<DateTime<Utc>>,
+    /// Retention of this machine set out to remove it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    removing: bool,
+    /// A run told that it is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    told: bool,
+}
+
+/// What a comparison of the ledger with the repository showed.
+#[derive(Clone, Debug, Default)]
+pub struct Difference {
+    /// Snapshots that this machine saved, that no retention would have removed, and that are gone.
+    vanished: Vec<Entry>,
+    /// Whether no run has told of one of them yet.
+    is_new: bool,
+    /// Snapshots of this hub that another machine wrote.
+    foreign: Vec<Snapshot>,
+    append_only: bool,
+}
+
+impl Ledger {
+    fn file(state: &Path) -> PathBuf {
+        state.join("saved-snapshots.json")
+    }
+
+    /// The ledger of a repository and the profile's hub; `None` where there is none, or it cannot be read.
+    pub fn load(profile: &Profile, repository: &str) -> Option<Self> {
+        let text = fs::read(Self::file(&profile.state)).ok()?;
+        let ledger: Self = serde_json::from_slice(&text).ok()?;
+        let hub = ledger.hub == profile.hub.id.as_str();
+        (ledger.version == VERSION && ledger.repository == repository && hub).then_some(ledger)
+    }
+
+    /// One that begins with what is there.
+    pub fn begin(profile: &Profile, repository: &str, history: &[Snapshot]) -> Self {
+        Self {
+            version: VERSION,
+            repository: repository.to_owned(),
+            hub: profile.hub.id.to_string(),
+            entries: history.iter().map(Entry::of).collect(),
+        }
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// [`Error::State`] with the file.
+    pub fn store(&self, state: &Path) -> Result<(), Error> {
+        let path = Self::file(state);
+        private_folder(state)?;
+        let text = serde_json::to_vec(self).map_err(|error| Error::State {
+            path: path.clone(),
+            error: error.into(),
+        })?;
+        write_private(&path, &text)
+    }
+
+    /// A snapshot is about to be written: should the run be killed, it is this machine's all the same.
+    pub fn writing(
+        &mut self,
+        series: &str,
+        time: DateTime<Local>,
+        tags: &[String],
+        keep_until: Option<DateTime<Local>>,
+    ) {
+        self.entries.push(Entry {
+            id: None,
+            time: time.fixed_offset(),
+            series: series.to_owned(),
+            tags: tags.to_vec(),
+            keep_until: keep_until.map(|until| until.to_utc()),
+            removing: false,
+            told: false,
+        });
+    }
+
+    /// It was saved.
+    pub fn saved(&mut self, time: DateTime<Local>, id: &str) {
+        if let Some(entry) = self.entries.iter_mut().rfind(|entry| entry.time == time) {
+            entry.id = Some(id.to_owned());
+        }
+    }
+
+    /// Retention is about to remove these.
+    pub fn removing(&mut self, ids: &[SnapshotId]) {
+        let ids: BTreeSet<String> = ids.iter().map(|id| id.to_hex().to_string()).collect();
+        for entry in &mut self.entries {
+            entry.removing |= entry.id.as_ref().is_some_and(|id| ids.contains(id));
+        }
+    }
+
+    /// Compares with the snapshots of this hub that there are now.
+    ///
+    /// # Errors
+    /// Those of planning: what retention would remove is not missed.
+    pub fn compare(
+        &self,
+        profile: &Profile,
+        history: &[Snapshot],
+        now: &DateTime<Local>,
+    ) -> Result<Difference, Error> {
+        let gone: Vec<&Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.id.is_some() && !entry.removing)
+            .filter(|entry| !history.iter().any(|snapshot| entry.is(snapshot)))
+            .collect();
+        // Somebody who applies the same policy elsewhere, the server's side say, takes nothing away.
+        let mut vanished = Vec::new();
+        if !gone.is_empty() {
+            let all = history
+                .iter()
+                .cloned()
+                .chain(gone.iter().map(|e| e.snapshot()));
+            let plan = Plan::make(&all.collect::<Vec<_>>(), &profile.retention, now)?;
+            for entry in gone {
+                let kept = plan
+                    .decisions
+                    .iter()
+                    .any(|d| d.keep && entry.is(&d.snapshot));
+                if kept && !entry.is_acknowledged(profile, self) {
+                    vanished.push(entry.clone());
+                }
+            }
+        }
+        let is_known = |snapshot: &&Snapshot| self.entries.iter().any(|entry| entry.is(snapshot));
+        let acknowledged = history
+            .iter()
+            .rfind(|s| profile.retention.is_acknowledged(s))
+            .map(|s| s.time);
+        let foreign = history
+            .iter()
+            .filter(|snapshot| !is_known(snapshot))
+            .filter(|snapshot| acknowledged.is_none_or(|until| snapshot.time > until))
+            .cloned()
+            .collect();
+        Ok(Difference {
+            is_new: vanished.iter().any(|entry| !entry.told),
+            vanished,
+            foreign,
+            append_only: profile.append_only,
+        })
+    }
+
+    /// Keeps what is there, and what is missed; a run has told of that now.
+    pub fn settle(&mut self, history: &[Snapshot], difference: &Difference) {
+        self.entries.retain_mut(|entry| {
+            let missed = difference
+                .vanished
+                .iter()
+                .any(|gone| gone.time == entry.time);
+            entry.told |= missed;
+            let there = history.iter().find(|snapshot| entry.is(snapshot));
+            if let (None, Some(there)) = (&entry.id, there) {
+                entry.id = Some(there.id.to_hex().to_string());
+            }
+            missed || there.is_some()
+        });
+    }
+}
+
+/// Notes that retention is about to remove these, where there is a ledger.
+pub(crate) fn removing(
+    profile: &Profile,
+    repository: &str,
+    ids: &[SnapshotId],
+) -> Result<(), Error> {
+    match Ledger::load(profile, repository) {
+        None => Ok(()),
+        Some(mut ledger) => {
+            ledger.removing(ids);
+            ledger.store(&profile.state)
+        }
+    }
+}
+
+/// What is missed and what is foreign, for commands that only look; nothing where there is no ledger.
+pub(crate) fn look(
+    profile: &Profile,
+    repository: &str,
+    history: &[Snapshot],
+    now: &DateTime<Local>,
+) -> Result<Difference, Error> {
+    match Ledger::load(profile, repository) {
+        None => Ok(Difference::default()),
+        Some(ledger) => ledger.compare(profile, history, now),
+    }
+}
+
+impl Entry {
+    fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            id: Some(snapshot.id.to_hex().to_string()),
+            time: snapshot.time,
+            series: snapshot.series.clone(),
+            tags: snapshot.tags.clone(),
+            keep_until: snapshot.keep_until,
+            removing: false,
+            told: false,
+        }
+    }
+
+    /// Whether a snapshot is this one, also where `restic tag`, `rewrite` or `copy` wrote it anew.
+    fn is(&self, snapshot: &Snapshot) -> bool {
+        let id = |id: Option<&SnapshotId>| id.map(|id| id.to_hex().to_string());
+        let same_id = self.id.is_some()
+            && [id(Some(&snapshot.id)), id(snapshot.original.as_ref())].contains(&self.id);
+        same_id || (self.series == snapshot.series && self.time == snapshot.time)
+    }
+
+    fn short_id(&self) -> &str {
+        self.id.as_deref().and_then(|id| id.get(..8)).unwrap_or("")
+    }
+
+    /// Whether its id, or that of a later one that is gone, is acknowledged.
+    fn is_acknowledged(&self, profile: &Profile, ledger: &Ledger) -> bool {
+        let names = &profile.retention.acknowledged;
+        let named = |entry: &Entry| {
+            let id = entry.id.as_deref().unwrap_or("");
+            names
+                .iter()
+                .any(|name| name.len() >= 8 && id.starts_with(name))
+        };
+        ledger
+            .entries
+            .iter()
+            .any(|entry| entry.series == self.series && entry.time >= self.time && named(entry))
+    }
+
+    /// As retention plans it.
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            id: self
+                .id
+                .as_deref()
+                .and_then(|id| id.parse().ok())
+                .unwrap_or_default(),
+            original: None,
+            host: String::new(),
+            time: self.time,
+            series: self.series.clone(),
+            tags: self.tags.clone(),
+            description: None,
+            keep_until: self.keep_until,
+            added: None,
+            tree: String::new(),
+        }
+    }
+}
+
+impl Difference {
+    /// Whether there is something that no run has told yet.
+    pub fn is_new(&self) -> bool {
+        self.is_new || !self.foreign.is_empty()
+    }
+
+    /// What a run tells: of what is gone once, of another writer each time.
+    pub fn news(&self) -> Vec<String> {
+        let gone = self.is_new.then(|| self.gone()).flatten();
+        gone.into_iter().chain(self.another_writer()).collect()
+    }
+
+    /// All of it, until it is acknowledged.
+    pub fn all(&self) -> Vec<String> {
+        self.gone()
+            .into_iter()
+            .chain(self.another_writer())
+            .collect()
+    }
+
+    fn gone(&self) -> Option<String> {
+        let newest = self.vanished.iter().max_by_key(|entry| entry.time)?;
+        let lines: Vec<_> = self
+            .vanished
+            .iter()
+            .rev()
+            .take(5)
+            .map(|e| {
+                format!(
+                    "{} {} {}",
+                    e.short_id(),
+                    e.series,
+                    e.time.format("%Y-%m-%d %H:%M")
+                )
+            })
+            .collect();
+        let more = match self.vanished.len().saturating_sub(lines.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let by = match self.append_only {
+            true => "the server's own retention",
+            false => "`restic forget` or `rustic-hapi forget` on another machine",
+        };
+        Some(format!(
+            "snapshots that this machine saved are gone, and its retention did not remove them: {}{more}; \
+             it may have been {by}, or the storage was set back to an earlier state; \
+             if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+            lines.join(", "),
+            newest.short_id()
+        ))
+    }
+
+    fn another_writer(&self) -> Option<String> {
+        let newest = self
+            .foreign
+            .iter()
+            .rfind(|s| !s.has(ONLY))
+            .or(self.foreign.last())?;
+        Some(format!(
+            "another machine writes snapshots of this hub: {newest} is one of {} that this one did not write; \
+             if it is a clone, give it a hub of its own (`rustic-hapi init` there, with another `--host`); \
+             if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+            self.foreign.len(),
+            newest.short_id()
+        ))
+    }
+}

@@ -1,0 +1,17 @@
+//! A command is one verb: the order of its steps. Its request is what is asked, its report what was done.
+//!
+//! Knows: policy, repository, archive, restore, state. Must not know: words for people, formats, clap.
+
+pub mod check;
+pub mod drill;
+pub mod env;
+pub mod forget;
+pub mod init;
+pub(crate) mod ledger;
+pub mod prune;
+pub mod recovery_kit;
+pub mod restore;
+pub mod restore_in_place;
+pub mod snapshot;
+pub mod snapshots;
+pub mod status;

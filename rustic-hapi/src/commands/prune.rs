@@ -1,0 +1,103 @@
+//! A prune gives back the space of what retention removed. A run does one of its own at most weekly,
+//! once everybody has heard that the snapshot is saved: nothing about the snapshot depends on it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset, Local, TimeDelta};
+use hapi_sources::Stop;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::report::{JSON_VERSION, bytes};
+use crate::repository::lock::{Mode, exclusive_wait};
+use crate::repository::{Pruned, Repository};
+use crate::state::run_lock::{private_folder, write_private};
+use crate::terminal::output::Output;
+use crate::terminal::ui::Ui;
+
+/// How often it is done.
+const EVERY: TimeDelta = TimeDelta::days(7);
+
+/// Runs come at slots, not to the second: one that is due an hour from now is due.
+const ALMOST: TimeDelta = TimeDelta::hours(1);
+
+/// When the last one was done, or the first run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct LastPrune {
+    time: DateTime<FixedOffset>,
+}
+
+fn file(state: &Path) -> PathBuf {
+    state.join("prune.json")
+}
+
+/// Whether a run should do one. The first run has nothing to prune: the week begins with it.
+///
+/// # Errors
+/// That it begins cannot be written down.
+pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
+    if profile.append_only || !profile.prune {
+        return Ok(false);
+    }
+    let last = std::fs::read(file(&profile.state))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<LastPrune>(&text).ok());
+    let age = last.map(|last| now.fixed_offset() - last.time);
+    match age {
+        // One from the future says nothing.
+        Some(age) if age >= TimeDelta::zero() => Ok(age >= EVERY - ALMOST),
+        _ => remember(profile, now).map(|()| false),
+    }
+}
+
+fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
+    private_folder(&profile.state)?;
+    let last = LastPrune {
+        time: now.fixed_offset(),
+    };
+    write_private(
+        &file(&profile.state),
+        &serde_json::to_vec(&last).unwrap_or_default(),
+    )
+}
+
+/// Prunes with the repository to itself; where others use it, the next run tries again.
+///
+/// # Errors
+/// Those of the repository.
+pub fn run(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Result<Output, Error> {
+    let later = |error: &Error| {
+        ui.step(format_args!("the prune is postponed: {error}"));
+        Output::nothing_to_do("prune", "others use the repository: the next run prunes")
+    };
+    let _lock = match crate::commands::snapshot::lock(profile, Duration::ZERO, stop) {
+        Err(error @ Error::Locked { .. }) => return Ok(later(&error)),
+        taken => taken?,
+    };
+    let repository = Repository::open(profile, stop, ui.clone())?;
+    let _held = match repository.lock(Mode::Exclusive, exclusive_wait()) {
+        Err(error @ Error::RepositoryLocked { .. }) => return Ok(later(&error)),
+        taken => taken?,
+    };
+    let pruned = repository.prune()?;
+    remember(profile, now)?;
+    let line = line(&pruned);
+    ui.step(&line);
+    let json = json!({ "version": JSON_VERSION, "command": "prune", "exit": 0, "pruned": pruned });
+    Ok(Output::done(format!("{line}\n"), json))
+}
+
+/// What it did, in one line.
+pub(crate) fn line(pruned: &Pruned) -> String {
+    format!(
+        "pruned: {} packs marked, {} packs with {} deleted, {} rewritten",
+        pruned.packs_marked,
+        pruned.packs_deleted,
+        bytes(pruned.bytes_deleted),
+        bytes(pruned.bytes_repacked)
+    )
+}

@@ -1,0 +1,464 @@
+//! A recovery kit is the page that is printed and put into a drawer: where everything is, where
+//! the keys to it are kept (places, never values), and the commands that get it all back, with
+//! stock programs and with this one.
+//!
+//! It holds no secret, and needs no repository within reach: what was not looked at is said.
+//! `tests/recovery.rs` runs the commands as they are printed.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Local};
+use hapi_sources::{Kind, Stop};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::recovery::key::{self, Confirmed, Made, Origin, Place, RecoveryKey};
+use crate::recovery::runbook::Runbook;
+use crate::report::JSON_VERSION;
+use crate::repository::Repository;
+use crate::repository::keys::Key;
+use crate::repository::lock::{Mode, SHARED_WAIT};
+use crate::state::run_lock::write_private;
+use crate::terminal::output::Output;
+use crate::terminal::ui::Ui;
+
+/// What is asked of the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The page, to standard output or into a file.
+    Page(Option<PathBuf>),
+    /// A new recovery key.
+    NewKey(Place),
+    /// A proof that a kept recovery key opens the repository.
+    Confirm(Origin),
+}
+
+/// The command `recovery-kit`.
+///
+/// # Errors
+/// Those of [`key::make`], [`key::confirm`] and [`Kit::look`], and of writing the
+/// page.
+pub fn run(
+    profile: &Profile,
+    request: &Request,
+    now: DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<Output, Error> {
+    match request {
+        Request::Page(file) => page(profile, file.as_deref(), now, stop, ui),
+        Request::NewKey(place) => {
+            let repository = Repository::open(profile, stop, ui.clone())?;
+            let _held = repository.lock(Mode::Shared, SHARED_WAIT)?;
+            key::make(&repository, profile, place).map(made)
+        }
+        Request::Confirm(origin) => {
+            let key = RecoveryKey::read(origin, stop)?;
+            let confirmed = key::confirm(profile, &key, now, stop)?;
+            Ok(proven(profile, &confirmed))
+        }
+    }
+}
+
+/// What the page tells, gathered.
+#[derive(Debug)]
+pub struct Kit<'a> {
+    profile: &'a Profile,
+    printed: DateTime<Local>,
+    /// The id that the repository has, or that the profile names.
+    id: Option<String>,
+    /// Why the repository was not looked at.
+    unchecked: Option<String>,
+    /// Bytes a chunk, where it was looked at; `None` within for content-defined ones.
+    chunk_size: Option<Option<usize>>,
+    keys: Vec<Key>,
+    confirmed: Option<Confirmed>,
+    /// What could not be found out, besides.
+    warnings: Vec<String>,
+}
+
+impl<'a> Kit<'a> {
+    /// Looks at the repository, if it is within reach.
+    ///
+    /// # Errors
+    /// What makes the page a trap: the repository has another id than the profile names, the
+    /// password does not open it, or it is none.
+    pub fn look(
+        profile: &'a Profile,
+        now: DateTime<Local>,
+        stop: &Stop,
+        ui: &Ui,
+    ) -> Result<Self, Error> {
+        let mut kit = Self {
+            profile,
+            printed: now,
+            id: profile.repository_id.clone(),
+            unchecked: None,
+            chunk_size: None,
+            keys: Vec::new(),
+            confirmed: None,
+            warnings: Vec::new(),
+        };
+        match key::last_confirmed(profile) {
+            Ok(confirmed) => kit.confirmed = confirmed,
+            Err(error) => kit.warnings.push(error.to_string()),
+        }
+        let looked = Repository::open_at_once(profile, stop, ui.clone())
+            .and_then(|repository| Ok((key::among(repository.keys()?), repository)));
+        match looked {
+            Ok((keys, repository)) => {
+                kit.id = Some(repository.id());
+                kit.chunk_size = Some(repository.chunk_size());
+                kit.keys = keys;
+            }
+            Err(
+                error @ (Error::OtherRepository { .. }
+                | Error::WrongPassword { .. }
+                | Error::NotARepository { .. }),
+            ) => return Err(error),
+            Err(error) => {
+                kit.warnings
+                    .push(format!("the repository was not looked at: {error}"));
+                kit.unchecked = Some(error.to_string());
+            }
+        }
+        Ok(kit)
+    }
+
+    /// The page.
+    pub fn markdown(&self) -> String {
+        let runbook = Runbook {
+            profile: self.profile,
+            id: self.id.as_deref(),
+        };
+        [
+            self.head(),
+            self.places(),
+            self.identities(),
+            self.contents(),
+            runbook.stock(),
+            runbook.ours(),
+        ]
+        .join("\n")
+    }
+
+    /// The page and its facts, for programs.
+    pub fn json(&self) -> Value {
+        let profile = self.profile;
+        json!({
+            "version": JSON_VERSION,
+            "command": "recovery-kit",
+            "host": profile.host,
+            "time": self.printed.to_rfc3339(),
+            "profile": profile.file,
+            "repository": {
+                "location": profile.location.to_string(),
+                "id": self.id,
+                "checked": self.unchecked.is_none(),
+                "unchecked-because": self.unchecked,
+                "chunk-size": self.chunk_size.flatten(),
+                "needs-credentials": profile.needs().is_some(),
+            },
+            "password-file": profile.password_file,
+            "recovery-keys": self.keys,
+            "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
+            "recipients": self.recipients(),
+            "sources": profile.sources.iter().map(|s| json!({
+                "name": s.source.name, "kind": s.source.kind, "path": s.source.path, "series": s.series,
+            })).collect::<Vec<_>>(),
+            "markdown": self.markdown(),
+        })
+    }
+
+    fn head(&self) -> String {
+        format!(
+            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nanew when the profile, the keys or the machine change.\n",
+            code(&self.profile.host),
+            self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
+            env!("CARGO_PKG_VERSION"),
+        )
+    }
+
+    fn places(&self) -> String {
+        let profile = self.profile;
+        let mut rows = vec![("repository", code(&profile.location.to_string()))];
+        if let Some((what, _)) = profile.needs() {
+            rows.push((what, format!("needed; kept at: {BLANK}")));
+        }
+        rows.push((
+            "its id",
+            self.id
+                .as_deref()
+                .map_or_else(|| "not known: the profile names none".to_owned(), code),
+        ));
+        rows.push((
+            "looked at",
+            match &self.unchecked {
+                None => "yes: it has this id, and the password opens it".to_owned(),
+                Some(reason) => format!("**no, this was not checked**: {}", cell(reason)),
+            },
+        ));
+        if let Some(chunks) = self.chunk_size {
+            rows.push((
+                "chunks",
+                match chunks {
+                    Some(bytes) => format!(
+                        "fixed, {} KiB; every restic from 0.14 on reads and checks them",
+                        bytes >> 10
+                    ),
+                    None => "content-defined".to_owned(),
+                },
+            ));
+        }
+        rows.push((
+            "password",
+            match &profile.password_command {
+                None => format!(
+                    "in {} on this machine, and lost with its disk; also kept at: {BLANK}",
+                    code(&profile.password_file.to_string_lossy())
+                ),
+                Some(command) => format!(
+                    "what {} prints on this machine; also kept at: {BLANK}",
+                    code(command)
+                ),
+            },
+        ));
+        if let Some(cacert) = profile.access().ok().and_then(|access| access.cacert) {
+            rows.push((
+                "certificate authority",
+                format!(
+                    "in {} on this machine (`restic --cacert`); also kept at: {BLANK}",
+                    code(&cacert.to_string_lossy())
+                ),
+            ));
+        }
+        if let Some(account) = profile.location.sftp_account(&profile.home) {
+            rows.push(("which is", code(&account)));
+        }
+        rows.extend(self.recovery_keys());
+        rows.push((
+            "profile",
+            format!(
+                "{}; a copy is kept at: {BLANK}",
+                code(&profile.file.to_string_lossy())
+            ),
+        ));
+        let mut text = "## Where everything is\n\n| | |\n|---|---|\n".to_owned();
+        for (what, place) in rows {
+            text += &format!("| {what} | {place} |\n");
+        }
+        text
+    }
+
+    fn recovery_keys(&self) -> Vec<(&'static str, String)> {
+        let mut rows: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| {
+                let made = key.created.as_deref().unwrap_or("nobody wrote when");
+                let proof = match &self.confirmed {
+                    Some(proof) if proof.key_id == key.id => {
+                        format!("proven {}", proof.confirmed.format("%Y-%m-%d"))
+                    }
+                    _ => "never proven here".to_owned(),
+                };
+                let made = made.split('T').next().unwrap_or(made);
+                let text = format!(
+                    "opens the repository in place of the password; key {} of `restic key list`, made {}, {proof}; kept at: {BLANK}",
+                    code(key.short_id()),
+                    cell(made),
+                );
+                ("recovery key", text)
+            })
+            .collect();
+        if rows.is_empty() {
+            let fact = match self.unchecked {
+                None => "**none yet**: `rustic-hapi recovery-kit --new-key` makes one".to_owned(),
+                Some(_) => format!("not looked for; kept at: {BLANK}"),
+            };
+            rows.push(("recovery key", fact));
+        }
+        rows
+    }
+
+    fn recipients(&self) -> &[String] {
+        self.profile
+            .recipients
+            .as_ref()
+            .map_or(&[], |recipients| recipients.names())
+    }
+
+    fn identities(&self) -> String {
+        let mut text = "## Identities\n\n".to_owned();
+        let mut sources = self.profile.sources.iter();
+        if self.recipients().is_empty() || !sources.any(|s| s.source.kind == Kind::Secret) {
+            text += "Secrets are not in this repository";
+            for source in &self.profile.skipped_secrets {
+                text += &format!(", not {}", code(&source.path.to_string_lossy()));
+            }
+            return text + ": they have to be made anew, or kept elsewhere.\n";
+        }
+        text += "Each secret is encrypted to all of these; the identity of any one of them opens it.\n\n| recipient | its identity is kept at |\n|---|---|\n";
+        for recipient in self.recipients() {
+            text += &format!("| {} | {BLANK} |\n", code(recipient));
+        }
+        text
+    }
+
+    fn contents(&self) -> String {
+        let mut text =
+            "## What is in it\n\n| source | kind | path | series |\n|---|---|---|---|\n".to_owned();
+        for row in &self.profile.sources {
+            text += &format!(
+                "| {} | {} | {} | {} |\n",
+                cell(&row.source.name),
+                kind(row.source.kind),
+                code(&row.source.path.to_string_lossy()),
+                row.series
+            );
+        }
+        text
+    }
+}
+
+const BLANK: &str = "______________________________";
+
+fn page(
+    profile: &Profile,
+    file: Option<&Path>,
+    now: DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<Output, Error> {
+    let kit = Kit::look(profile, now, stop, ui)?;
+    let (markdown, mut json) = (kit.markdown(), kit.json());
+    let mut output = match file {
+        None => Output::new(markdown, json),
+        Some(path) => {
+            let path = std::path::absolute(path).map_err(|error| Error::State {
+                path: path.into(),
+                error,
+            })?;
+            // An older page may go; anything else there may be the only recovery key.
+            let title = markdown
+                .split_whitespace()
+                .take(4)
+                .collect::<Vec<_>>()
+                .join(" ");
+            match std::fs::read(&path) {
+                Ok(there) if !String::from_utf8_lossy(&there).starts_with(&title) => {
+                    return Err(Error::Usage {
+                        fact: format!("`{}` is there already, and is no such page", path.display()),
+                        hint: Some("it stays as it is; name a new file".into()),
+                    });
+                }
+                _ => {}
+            }
+            write_private(&path, markdown.as_bytes())?;
+            json["file"] = json!(path);
+            Output::done(format!("written to {}\n", path.display()), json)
+        }
+    };
+    output.complaints = warnings(&kit.warnings);
+    Ok(output)
+}
+
+fn made(made: Made) -> Output {
+    let mut text = format!(
+        "recovery key {} added: it opens the repository\n",
+        short(&made.id)
+    );
+    if let Some(file) = &made.file {
+        text += &format!(
+            "It is in {}, and nowhere else: keep it off this machine. It is one line, and a password file that restic takes.\n",
+            file.display()
+        );
+    }
+    for other in &made.others {
+        text += &format!(
+            "The recovery key {id} of {when} still opens it, too; once it is not needed: `restic key remove {id}`\n",
+            id = other.short_id(),
+            when = other.created.as_deref().unwrap_or("an unknown time"),
+        );
+    }
+    let json = json!({
+        "version": JSON_VERSION,
+        "command": "recovery-kit",
+        "key-id": made.id,
+        "key-file": made.file,
+        "other-recovery-keys": made.others,
+        "warnings": made.warnings,
+    });
+    let mut output = Output::done(text, json);
+    output.complaints = warnings(&made.warnings);
+    output.shown_once = made.shown_once;
+    output
+}
+
+pub(crate) fn warnings(texts: &[String]) -> Vec<String> {
+    texts
+        .iter()
+        .map(|text| format!("warning: {text}"))
+        .collect()
+}
+
+fn proven(profile: &Profile, confirmed: &Confirmed) -> Output {
+    let text = format!(
+        "the recovery key {} opens the repository {} ({})\n",
+        short(&confirmed.key_id),
+        short(&confirmed.repository),
+        profile.location
+    );
+    let json = json!({
+        "version": JSON_VERSION,
+        "command": "recovery-kit",
+        "key-id": confirmed.key_id,
+        "repository": { "location": profile.location.to_string(), "id": confirmed.repository },
+        "confirmed": confirmed.confirmed.to_rfc3339(),
+    });
+    Output::done(text, json)
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Secret => "secret (age)",
+        Kind::Sqlite => "SQLite database",
+        Kind::File => "file",
+        Kind::Glob => "files by pattern",
+        Kind::Dir => "folder",
+    }
+}
+
+/// Text for a table's cell: on one line, and with nothing that ends the cell.
+fn cell(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+        .replace('|', "\\|")
+}
+
+/// The same as code; a backtick within needs longer ones around.
+fn code(text: &str) -> String {
+    match text.contains('`') {
+        false => format!("`{}`", cell(text)),
+        true => format!("`` {} ``", cell(text)),
+    }
+}
+
+/// What `--key-file` means for a new key.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no terminal to show it on: a secret goes into no pipe and no log.
+pub fn place(file: Option<&Path>, may_show: bool) -> Result<Place, Error> {
+    match file {
+        Some(path) if path.as_os_str() != "-" => Ok(Place::File(path.into())),
+        None if may_show => Ok(Place::Terminal),
+        _ => Err(Error::Usage {
+            fact: "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)".into(),
+            hint: Some("have it written to a new file: `--key-file FILE`".into()),
+        }),
+    }
+}

@@ -1,0 +1,795 @@
+//! A snapshot run, from profile to report: the tour of the project. [`run`] reads as the arrow in
+//! ARCHITECTURE.md, a line or two a step; everything else is below it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, Local, TimeDelta};
+use hapi_sources::{
+    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, SoundDatabase, Staging, Stop,
+};
+
+use crate::archive::collisions;
+use crate::archive::draft;
+use crate::archive::proven::Proven;
+use crate::archive::readback;
+use crate::archive::{Label, Unwritten};
+use crate::commands::ledger::Ledger;
+use crate::commands::status;
+use crate::destination;
+use crate::error::{Error, Exit};
+use crate::machine::disk::{self, Relation};
+use crate::policy::history::{CONDITIONS, Snapshot};
+use crate::policy::manifest::{self, Description, Manifest, describe_note};
+use crate::policy::restic_time;
+use crate::policy::retention;
+use crate::policy::slots;
+use crate::profile::{Profile, Rhythm, Series, SeriesSource};
+use crate::report::{RunReport, SeriesReport};
+use crate::repository::Repository;
+use crate::repository::gate::Written;
+use crate::repository::lock::{Held, Mode, SHARED_WAIT};
+use crate::restore::origin;
+use crate::state::run_lock::{RunLock, private_folder, sweep_unfinished, write_private};
+use crate::state::runs;
+use crate::terminal::ui::Ui;
+
+/// What a run is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Only these sources; the snapshots get the tag `only`.
+    pub only: Vec<String>,
+    /// Every series, due or not.
+    pub all: bool,
+    /// A further tag.
+    pub tag: Option<String>,
+    /// Keep the snapshots at least this long, in hours.
+    pub keep_hours: Option<u32>,
+    /// Capture and check, write nothing.
+    pub dry_run: bool,
+    /// Leave old snapshots alone.
+    pub no_forget: bool,
+    /// How long to wait for another run.
+    pub lock_wait: Duration,
+}
+
+/// Takes what is due, proves it, and applies retention.
+///
+/// `clock` tells the time that the snapshots get, once the lock is held. Every series is tried,
+/// whatever becomes of the others.
+///
+/// # Errors
+/// Only what keeps the whole run from starting. What happened to each series is in the report.
+pub fn run(
+    profile: &Profile,
+    request: &Request,
+    clock: &dyn Fn() -> DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<RunReport, Error> {
+    let started = Instant::now();
+    request.check(profile)?;
+    let _lock = RunLock::take(
+        &lock_folder(profile),
+        &profile.location,
+        request.lock_wait,
+        stop,
+    )?;
+    let now = clock();
+    let (staging, was_killed) = fresh_staging(profile, ui)?;
+    destination::require_folder(&profile.location)?;
+    off_the_disk(profile)?;
+    let mut proven = Proven::load(&profile.state);
+    let (opened, mut ahead) = beside(
+        stop,
+        |give_up| {
+            let opened = Opened::new(profile, request, stop, ui)?;
+            // What is staged is staged one series after the other: the disk has room for the largest,
+            // and no copy lies there while another series is sent.
+            if due(profile, request, &opened.history, &now).len() > 1 {
+                give_up.store(true, Ordering::SeqCst);
+            }
+            // The first upload may take days; after it, much less has to go. The capture beside this one
+            // is to end by then, too.
+            if opened.history.iter().any(Snapshot::is_complete) {
+                stop.set_at(started + profile.limits.total);
+            }
+            Ok(opened)
+        },
+        |stop| capture_ahead(profile, request, now, &proven, &staging, &stop, ui),
+    )?;
+    let Opened {
+        repository,
+        lock,
+        history,
+        unreadable,
+        only_others,
+    } = opened;
+    let broke_off = was_killed || may_have_broken_off(profile, &history);
+    if !request.dry_run && broke_off && lock.is_alone() {
+        go_on_where_it_broke_off(&repository, stop, ui)?;
+    }
+
+    let mut report = RunReport::begin(profile, &repository, &history, now, request.dry_run);
+    let mut ledger = compare_with_ledger(
+        profile,
+        &repository,
+        &history,
+        &now,
+        &unreadable,
+        &mut report,
+        ui,
+    );
+    report.unreadable = unreadable;
+    report.is_odd |= only_others.is_some();
+    report.warnings.extend(only_others);
+    let due = due(profile, request, &history, &now);
+    if due.len() > 1 {
+        ahead = None;
+    }
+    for (nth, series) in due.into_iter().enumerate() {
+        let sources = chosen(profile, request, series);
+        let time = now + TimeDelta::milliseconds(nth as i64);
+        let run = Run {
+            profile,
+            request,
+            repository: &repository,
+            history: &history,
+            staging: &staging,
+            ui,
+        };
+        let taken = take(
+            &run,
+            series,
+            &sources,
+            time,
+            &mut proven,
+            &mut ledger,
+            ahead.take_if(|a| a.0 == series.name),
+        );
+        match taken {
+            Ok(None) => ui.step(format_args!("{}: nothing of it exists here", series.name)),
+            Ok(Some(taken)) => report.series.push(SeriesReport::of(series, Ok(taken))),
+            Err(error) => report.series.push(SeriesReport::of(series, Err(error))),
+        }
+    }
+    if !request.dry_run
+        && let Err(error) = proven.store(&profile.state, &profile.series)
+    {
+        ui.warn(format_args!(
+            "what this run proved is not on record, and is proven anew by the next one: {error}"
+        ));
+    }
+    drop(lock);
+    if report.series.is_empty() {
+        return Err(Error::NothingCaptured {
+            series: profile.series[0].name.clone(),
+            failures: vec!["none of its sources exists".into()],
+            hint: Some(
+                "is `hapi-home` where the hub is? `rustic-hapi doctor` looks at each source".into(),
+            ),
+        });
+    }
+    if !request.no_forget && !request.dry_run && !profile.append_only && report.saved_any() {
+        report.retention = Some(match stop.is_set() {
+            true => Err(CaptureError::Stopped.into()),
+            false => retention::apply_by_itself(&repository, profile, &now),
+        });
+    }
+    tell_once(profile, &mut report, ui);
+    if profile.metrics.is_some() && !request.dry_run {
+        match status::of(&repository, profile, &status::Request::default(), now) {
+            Ok(status) => report.status = Some(status),
+            Err(error) => report.warnings.push(format!(
+                "the metrics say nothing new of the snapshots: {error}"
+            )),
+        }
+    }
+    Ok(report)
+}
+
+/// A repository to write to, and what is in it.
+struct Opened {
+    repository: Repository,
+    /// Nobody may prune what this run relies on until it is read back.
+    lock: Held,
+    history: Vec<Snapshot>,
+    /// Why some of the snapshot files could not be read.
+    unreadable: Option<Error>,
+    /// That the hub may have moved.
+    only_others: Option<String>,
+}
+
+impl Opened {
+    fn new(profile: &Profile, request: &Request, stop: &Stop, ui: &Ui) -> Result<Self, Error> {
+        let repository = Repository::open(profile, stop, ui.clone())?;
+        let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
+        let (files, unreadable) = match repository.snapshots() {
+            Ok(files) => (files, None),
+            // One that is torn keeps nothing from being added; retention does not go on with half a list.
+            // That the list cannot be had is another matter: much is decided by it.
+            Err(error @ Error::UnreadableSnapshots { .. }) => {
+                (repository.readable_snapshots()?.0, Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        let history = origin::ours(&repository, &files, profile);
+        Ok(Self {
+            only_others: origin::only_others(&repository, &files, profile, &history),
+            history,
+            repository,
+            lock,
+            unreadable,
+        })
+    }
+}
+
+/// What each source of a series brought.
+type Captured = Vec<Result<Capture, CaptureError>>;
+
+/// A series, and what was captured of it before it was its turn.
+type Ahead = (String, Result<Captured, Error>);
+
+/// Does two things at once. The second is given up when the first fails, or sets the flag.
+fn beside<A, B: Send>(
+    stop: &Stop,
+    first: impl FnOnce(&AtomicBool) -> Result<A, Error>,
+    second: impl FnOnce(Stop) -> Option<B> + Send,
+) -> Result<(A, Option<B>), Error> {
+    let given_up = Arc::new(AtomicBool::new(false));
+    let stop = stop.clone().or(Arc::clone(&given_up));
+    thread::scope(|scope| {
+        let second = scope.spawn(move || second(stop));
+        // Also where the first panics: the scope waits for both.
+        let give_up = GiveUp(&given_up);
+        let first = first(&given_up)?;
+        std::mem::forget(give_up);
+        // What panicked did nothing, and will say so where it is needed.
+        Ok((first, second.join().ok().flatten()))
+    })
+}
+
+/// Sets a flag when it is dropped.
+struct GiveUp<'a>(&'a AtomicBool);
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Captures the main series, which every run takes, whatever the repository holds.
+fn capture_ahead(
+    profile: &Profile,
+    request: &Request,
+    now: DateTime<Local>,
+    proven: &Proven,
+    staging: &Staging,
+    stop: &Stop,
+    ui: &Ui,
+) -> Option<Ahead> {
+    let main = profile.series.first()?;
+    if main.rhythm != Rhythm::EveryRun || !request.only.is_empty() {
+        return None;
+    }
+    let sources = chosen(profile, request, main);
+    let clock = Instant::now();
+    let sound = proven.sound(&main.name, &now);
+    let captured = capture(profile, &sources, now, sound, staging, stop, ui);
+    if captured.is_ok() {
+        ui.step(format_args!(
+            "{}: captured after {:.1?}, beside the opening of the repository",
+            main.name,
+            clock.elapsed()
+        ));
+    }
+    Some((main.name.clone(), captured))
+}
+
+/// What the steps of all series share.
+struct Run<'a> {
+    profile: &'a Profile,
+    request: &'a Request,
+    repository: &'a Repository,
+    history: &'a [Snapshot],
+    staging: &'a Staging,
+    ui: &'a Ui,
+}
+
+/// A series that was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// What each source brought.
+    pub manifest: Manifest,
+    /// Its summary.
+    pub description: Description,
+    /// The snapshot's tags, the series first.
+    pub tags: Vec<String>,
+    /// The snapshot; `None` after `--dry-run`.
+    pub snapshot: Option<Saved>,
+    /// Notes that are told once, with what tells one from another.
+    pub told_once: Vec<(String, Sha256Hash)>,
+    /// The description of the snapshot it was compared with.
+    pub before: Option<Description>,
+    /// Why it is `shrunk`, if it is.
+    pub shrunk: Option<String>,
+    /// Whether the snapshot before it was so already, and it was told then.
+    pub shrunk_before: bool,
+    /// Databases that nothing is written to any more.
+    pub quiet: Vec<String>,
+}
+
+/// A snapshot that is in the repository and was read back.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The id, 64 hexadecimal digits.
+    pub id: String,
+    /// Bytes added to the repository, compressed.
+    pub added: u64,
+    /// Bytes of all files in it.
+    pub bytes: u64,
+    /// Whether its tree is that of the snapshot before it.
+    pub unchanged: bool,
+}
+
+/// sources → captures → manifest → archive → snapshot → read back, for one series; `None` where
+/// nothing of it exists and nothing has to.
+///
+/// The archive begins while SQLite still checks the copies, as if it found nothing. The gate waits for
+/// its verdict, and where that is another, all is drawn up and written once more.
+fn take(
+    run: &Run<'_>,
+    series: &Series,
+    sources: &[SeriesSource],
+    time: DateTime<Local>,
+    proven: &mut Proven,
+    ledger: &mut Ledger,
+    ahead: Option<Ahead>,
+) -> Result<Option<Taken>, Error> {
+    let stop = run.repository.gate().stop();
+    if stop.is_set() {
+        return Err(CaptureError::Stopped.into());
+    }
+    let clock = Instant::now();
+    let step = |what| {
+        run.ui.step(format_args!(
+            "{}: {what} after {:.1?}",
+            series.name,
+            clock.elapsed()
+        ))
+    };
+    let mut captured = match ahead {
+        Some((_, captured)) => captured?,
+        None => {
+            let sound = proven.sound(&series.name, &time);
+            let captured = capture(run.profile, sources, time, sound, run.staging, stop, run.ui)?;
+            step("captured");
+            captured
+        }
+    };
+    collisions::settle(&mut captured, &run.profile.home.join(manifest::FILE_NAME));
+    // What the last run could not presume, this one had better not.
+    let last = run
+        .history
+        .iter()
+        .rfind(|s| s.series == series.name && s.time <= time)
+        .and_then(|s| s.description.as_ref());
+    if run.request.dry_run || last.is_some_and(Description::has_unsound_databases) {
+        captured = concluded(captured, stop)?;
+    }
+    let draft = |captured: &[_]| {
+        draft::of(
+            run.profile,
+            run.request,
+            run.history,
+            series,
+            sources,
+            time,
+            captured,
+        )
+    };
+    let Some((mut taken, mut archive)) = draft(&captured)? else {
+        return Ok(None);
+    };
+    if run.request.dry_run {
+        return Ok(Some(taken));
+    }
+    ledger.writing(
+        &series.name,
+        time,
+        &taken.tags,
+        run.request.keep_until(time),
+    );
+    remember(ledger, run.profile, run.ui);
+    let mut sent_before = Written::default();
+    let known = proven.known(&series.name, run.history, &time);
+    let (file, mut written, parent) = loop {
+        match archive.write(run.repository, &label(run, &taken, time), known.as_ref()) {
+            Ok(written) => break written,
+            Err(Unwritten::Failed(error)) => {
+                // If it is the parent's fault, there is none next time.
+                proven.forget(&series.name);
+                return Err(error);
+            }
+            Err(Unwritten::PresumedWrongly(sent)) => {
+                step(
+                    "not as SQLite's check was presumed to end, and is written anew as it did end",
+                );
+                sent_before = sent;
+                // With no verdict left to come, this is done once.
+                captured = concluded(captured, stop)?;
+                let Some(again) = draft(&captured)? else {
+                    return Ok(None);
+                };
+                (taken, archive) = again;
+            }
+        }
+    };
+    step("written");
+    ledger.saved(time, file.id.to_hex().as_str());
+    remember(ledger, run.profile, run.ui);
+    if let Some(parent) = &parent {
+        run.ui.step(format_args!(
+            "{}: {} files are those of snapshot {}, and were not read again",
+            series.name,
+            parent.same.len(),
+            &parent.snapshot[..8]
+        ));
+    }
+    let before = sent_before.bytes();
+    written.packs.append(&mut sent_before.packs);
+    // It takes a moment to remove a gigabyte, and the readback wants none of it.
+    let outline = archive.outline();
+    let read_back = thread::scope(|scope| {
+        scope.spawn(|| drop((captured, archive)));
+        readback::prove(run.repository, &file, &outline, &written)
+    });
+    if let Err(error) = read_back {
+        proven.forget(&series.name);
+        return Err(error);
+    }
+    step("read back");
+    if run.request.only.is_empty() {
+        let id = file.id.to_hex();
+        proven.record(
+            &id,
+            &taken.manifest,
+            sources,
+            &outline,
+            parent.as_ref(),
+            &time,
+        );
+    }
+    let tree = file.tree.to_hex().to_string();
+    taken.snapshot = Some(Saved {
+        id: file.id.to_hex().to_string(),
+        added: before + file.summary.as_ref().map_or(0, |s| s.data_added_packed),
+        bytes: outline.bytes(),
+        unchanged: run
+            .history
+            .iter()
+            .rev()
+            .find(|s| s.series == series.name && s.time <= time)
+            .is_some_and(|s| s.tree == tree),
+    });
+    Ok(Some(taken))
+}
+
+/// What the snapshot of a series is called.
+fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
+    Label {
+        host: run.profile.host.clone(),
+        home: run.profile.home.clone(),
+        tags: taken.tags.clone(),
+        description: serde_json::to_string(&taken.description).unwrap_or_default(),
+        time: restic_time::zoned(&time),
+        keep_until: run
+            .request
+            .keep_until(time)
+            .as_ref()
+            .map(restic_time::zoned),
+    }
+}
+
+/// The captures with all that SQLite has to say of them.
+fn concluded(captured: Captured, stop: &Stop) -> Result<Captured, Error> {
+    let captured = captured
+        .into_iter()
+        .map(|capture| capture.and_then(Capture::conclude))
+        .collect();
+    match stop.is_set() {
+        true => Err(CaptureError::Stopped.into()),
+        false => Ok(captured),
+    }
+}
+
+/// Captures the sources of one series. What each one brought is returned; an error is one that
+/// ends the run.
+fn capture(
+    profile: &Profile,
+    sources: &[SeriesSource],
+    time: DateTime<Local>,
+    sound: BTreeMap<PathBuf, SoundDatabase>,
+    staging: &Staging,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<Captured, Error> {
+    let cache = SecretCache::open(&profile.state.join("secrets"));
+    if let Err(error) = &cache {
+        ui.warn(format_args!(
+            "secrets are encrypted anew by each run: {error}"
+        ));
+    }
+    // Every source is named, so that no folder of one series opens a database or copies a secret
+    // of another.
+    let all = profile.everything_named();
+    let capturer = Capturer::new(staging, &all)?
+        .recipients(profile.recipients.as_ref())
+        .secret_cache(cache.as_ref().ok())
+        .observer(ui)
+        .presume_sound(true)
+        .sound(sound)
+        .stop(stop.clone())
+        .now(SystemTime::from(time));
+    let mut capturer = capturer.keep_out(own_places(profile));
+    for (name, error) in capturer.learn_secrets(&all) {
+        // One that is to be taken tells it itself, and one that was never there is nobody's.
+        let taken = sources
+            .iter()
+            .any(|s| s.source.name == name && s.source.required);
+        let nothing = matches!(error, CaptureError::Missing { .. } | CaptureError::Stopped);
+        if !taken && !nothing {
+            ui.warn(format_args!(
+                "copies of the secret `{name}` may go unnoticed: {error}"
+            ));
+        }
+    }
+    let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
+    let mut captured: Vec<_> = capturer.capture_all(&wanted);
+    captured.sort_by_key(|(index, _)| *index);
+    let captured: Vec<_> = captured.into_iter().map(|(_, capture)| capture).collect();
+    if stop.is_set() {
+        return Err(CaptureError::Stopped.into());
+    }
+    for capture in captured.iter().flatten() {
+        for note in capture
+            .notes
+            .iter()
+            .filter(|n| matches!(n, Note::SecretCache { .. }))
+        {
+            ui.step(describe_note(note));
+        }
+    }
+    Ok(captured)
+}
+
+/// What this machine saved and somebody else removed, or another machine wrote, is told. Where snapshot
+/// files cannot be read, nobody can say what is gone.
+fn compare_with_ledger(
+    profile: &Profile,
+    repository: &Repository,
+    history: &[Snapshot],
+    now: &DateTime<Local>,
+    unreadable: &Option<Error>,
+    report: &mut RunReport,
+    ui: &Ui,
+) -> Ledger {
+    let id = repository.id();
+    let mut ledger =
+        Ledger::load(profile, &id).unwrap_or_else(|| Ledger::begin(profile, &id, history));
+    if unreadable.is_some() {
+        return ledger;
+    }
+    match ledger.compare(profile, history, now) {
+        Ok(difference) => {
+            report.differs_from_ledger(&difference);
+            if !report.dry_run {
+                ledger.settle(history, &difference);
+                remember(&ledger, profile, ui);
+            }
+        }
+        Err(error) => ui.warn(format_args!(
+            "whether snapshots are missing is not known: {error}"
+        )),
+    }
+    ledger
+}
+
+fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
+    if let Err(error) = ledger.store(&profile.state) {
+        ui.warn(format_args!(
+            "the record of this machine's snapshots could not be written: {error}"
+        ));
+    }
+}
+
+/// Whether an upload may have left something behind.
+fn may_have_broken_off(profile: &Profile, history: &[Snapshot]) -> bool {
+    let runs = runs::last(&profile.state).unwrap_or_default();
+    let failed = runs
+        .iter()
+        .rfind(|run| run.command == "snapshot")
+        .is_some_and(|run| run.exit != Exit::Complete as u8);
+    failed || !history.iter().any(Snapshot::is_complete)
+}
+
+/// What cannot be taken up is sent again.
+fn go_on_where_it_broke_off(repository: &Repository, stop: &Stop, ui: &Ui) -> Result<(), Error> {
+    match repository.take_up_loose_packs() {
+        Err(_) if stop.is_set() => Err(CaptureError::Stopped.into()),
+        Err(error) => {
+            ui.step(format_args!("what was sent before is not used: {error}"));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+impl Request {
+    /// Until when a snapshot of this time is to be kept, if that is asked for.
+    fn keep_until(&self, time: DateTime<Local>) -> Option<DateTime<Local>> {
+        let hours = TimeDelta::hours(i64::from(self.keep_hours?));
+        time.checked_add_signed(hours)
+    }
+
+    fn check(&self, profile: &Profile) -> Result<(), Error> {
+        for name in &self.only {
+            if profile.sources.iter().all(|s| &s.source.name != name) {
+                let names: Vec<_> = profile
+                    .sources
+                    .iter()
+                    .map(|s| s.source.name.as_str())
+                    .collect();
+                return Err(Error::Usage {
+                    fact: format!("there is no source `{name}`"),
+                    hint: Some(format!("the profile has {}", names.join(", "))),
+                });
+            }
+        }
+        if let Some(tag) = &self.tag {
+            let reserved =
+                CONDITIONS.contains(&tag.as_str()) || profile.series.iter().any(|s| &s.name == tag);
+            if tag.is_empty() || tag.contains(',') || reserved {
+                return Err(Error::Usage {
+                    fact: format!("`{tag}` cannot be given as a tag"),
+                    hint: Some(format!(
+                        "these tags are reserved: {}, and the names of the series; a tag cannot contain a comma",
+                        CONDITIONS.join(", ")
+                    )),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
+fn own_places(profile: &Profile) -> Vec<PathBuf> {
+    let mut places = vec![
+        profile
+            .state
+            .parent()
+            .unwrap_or(&profile.state)
+            .to_path_buf(),
+        profile.staging.clone(),
+        profile.password_file.clone(),
+    ];
+    places.extend(profile.location.local().map(Path::to_path_buf));
+    places
+}
+
+fn lock_folder(profile: &Profile) -> PathBuf {
+    profile
+        .state
+        .parent()
+        .unwrap_or(&profile.state)
+        .join("locks")
+}
+
+/// Takes the lock that a run, or anything else that deletes, holds.
+pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
+}
+
+/// An empty folder to stage in, and whether a killed run left another.
+fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
+    private_folder(&profile.state)?;
+    for folder in [&profile.state, &profile.state.join("secrets")] {
+        sweep_unfinished(folder);
+    }
+    let left = Staging::sweep(&profile.staging)?;
+    for left in &left {
+        ui.step(format_args!(
+            "removed `{}`, left by a killed run",
+            left.display()
+        ));
+    }
+    Ok((Staging::create(&profile.staging)?, !left.is_empty()))
+}
+
+/// Refuses a repository that would die with what it is to outlive.
+pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
+    if profile.allow_same_disk {
+        return Ok(());
+    }
+    match disk::of_profile(profile) {
+        (Relation::Same(reason), source_path) => Err(Error::SameDisk {
+            location: profile.location.to_string(),
+            source_path,
+            reason,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The series to take, weekly ones first, so that `latest` is the main one.
+fn due<'a>(
+    profile: &'a Profile,
+    request: &Request,
+    history: &[Snapshot],
+    now: &DateTime<Local>,
+) -> Vec<&'a Series> {
+    let mut due: Vec<_> = profile
+        .series
+        .iter()
+        .filter(|series| match request.only.is_empty() {
+            true => request.all || slots::is_due(profile, series, history, now),
+            false => profile
+                .sources
+                .iter()
+                .any(|s| s.series == series.name && request.only.contains(&s.source.name)),
+        })
+        .collect();
+    due.reverse();
+    due
+}
+
+fn chosen(profile: &Profile, request: &Request, series: &Series) -> Vec<SeriesSource> {
+    profile
+        .sources
+        .iter()
+        .filter(|s| s.series == series.name)
+        .filter(|s| request.only.is_empty() || request.only.contains(&s.source.name))
+        .cloned()
+        .collect()
+}
+
+/// Warns of each such thing once, not twice a day for ever.
+fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
+    let notes: Vec<_> = report
+        .series
+        .iter()
+        .filter_map(|s| s.taken.as_ref().ok())
+        .flat_map(|t| t.told_once.clone())
+        .collect();
+    if notes.is_empty() {
+        return;
+    }
+    let path = profile.state.join("quotes-told");
+    let mut told = told_before(&path);
+    let before = told.len();
+    for (text, content) in notes {
+        if told.insert(content.to_string()) {
+            report.warnings.push(text);
+        }
+    }
+    if told.len() > before && !report.dry_run {
+        let lines = told.into_iter().collect::<Vec<_>>().join("\n");
+        if let Err(error) = write_private(&path, lines.as_bytes()) {
+            ui.warn(error);
+        }
+    }
+}
+
+fn told_before(path: &Path) -> BTreeSet<String> {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}

@@ -1,0 +1,217 @@
+//! Access is what a destination's server wants to know beyond the location: names, passwords, a
+//! certificate authority. It comes from the environment and from the profile's environment file, and
+//! it is never printed unasked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::destination::variables::{self, Twins, Variables};
+use crate::error::ProfileError;
+use crate::state::run_lock::read_private;
+
+/// What a server wants to know beyond the location.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The user of a REST server (`RESTIC_REST_USERNAME`), where the location names none.
+    pub rest_username: Option<String>,
+    /// The password of a REST server (`RESTIC_REST_PASSWORD`), where the location names none.
+    pub rest_password: Option<Zeroizing<String>>,
+    /// A file with the certificates (PEM) of those who may vouch for a server, beside the system's
+    /// (`RESTIC_CACERT`).
+    pub cacert: Option<PathBuf>,
+    /// The variables of this process that it takes from: a timer will not have them.
+    pub from_process: Vec<&'static str>,
+    /// What programs that reach the destination for us get into their environment, beyond what is in
+    /// ours (`AWS_ACCESS_KEY_ID`, `B2_ACCOUNT_ID`, …).
+    pub environment: BTreeMap<String, Zeroizing<String>>,
+}
+
+impl Access {
+    /// What the variables and the profile's environment file say, together.
+    ///
+    /// # Errors
+    /// The file cannot be used, or they disagree about what restic's variables say.
+    pub(crate) fn of(variables: &Variables, file: Option<&Path>) -> Result<Self, ProfileError> {
+        let mut environment = match file {
+            Some(path) => read(path)?,
+            None => BTreeMap::new(),
+        };
+        let mut from_process = Vec::new();
+        let written = Variables::from_pairs(|name| environment.get(name).map(|v| v.to_string()));
+        let mut both = |twins: Twins| -> Result<Option<Zeroizing<String>>, ProfileError> {
+            let (here, there) = (variables.get(twins)?, written.get(twins)?);
+            match (here, there) {
+                (Some(here), Some(there)) if here.text != there.text => Err(variables::disagree(
+                    here.by,
+                    "the profile's environment file",
+                )),
+                (here, there) => {
+                    if let (Some(here), None) = (here, there) {
+                        from_process.push(here.by);
+                    }
+                    let said = there.or(here);
+                    Ok(said.map(|said| Zeroizing::new(said.text.to_owned())))
+                }
+            }
+        };
+        let access = Self {
+            rest_username: both(variables::REST_USERNAME)?.map(|user| user.to_string()),
+            rest_password: both(variables::REST_PASSWORD)?,
+            cacert: both(variables::CACERT)?.map(|path| PathBuf::from(path.as_str())),
+            from_process: Vec::new(),
+            environment: BTreeMap::new(),
+        };
+        // Those are ours to use, and no business of other programs.
+        environment.retain(|name, _| variables::twins_of(name).is_none());
+        Ok(Self {
+            environment,
+            from_process,
+            ..access
+        })
+    }
+}
+
+/// Reads an environment file: `NAME=VALUE` a line, as systemd's `EnvironmentFile=` and shells have it.
+///
+/// # Errors
+/// It can be read by others, or has a line that is none of those. Values are not told.
+fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError> {
+    let wrong = |fact: String, hint: &str| ProfileError::Variable {
+        name: path.display().to_string(),
+        fact: format!("(the environment file) {fact}"),
+        hint: hint.into(),
+    };
+    let text = read_private(
+        path,
+        "it holds what the destination wants to know, a `NAME=VALUE` a line, mode 0600",
+    )
+    .map_err(|unfit| wrong(unfit.fact, &unfit.hint))?;
+    let mut found = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line
+            .split_once('=')
+            .filter(|(name, _)| is_name(name))
+            .ok_or_else(|| wrong(format!("line {number} is no `NAME=VALUE`"), "write it so"))?;
+        let of_restic = name.starts_with("RESTIC_") || name.starts_with("RUSTIC_");
+        let of_servers = [
+            variables::REST_USERNAME,
+            variables::REST_PASSWORD,
+            variables::CACERT,
+        ];
+        if of_restic && !of_servers.iter().flatten().any(|known| known == &name) {
+            return Err(wrong(
+                format!("line {number}: `{name}` is none for this file"),
+                "`location`, `password-file` and `password-command` stand in `[repository]`",
+            ));
+        }
+        let value = unquoted(value).ok_or_else(|| {
+            wrong(
+                format!("line {number}: the quotes do not match"),
+                "quote the whole value, or nothing of it",
+            )
+        })?;
+        if found
+            .insert(name.to_owned(), Zeroizing::new(value.to_owned()))
+            .is_some()
+        {
+            return Err(wrong(
+                format!("line {number}: `{name}` is given twice"),
+                "leave one of them",
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// A value without the quotes around it.
+fn unquoted(value: &str) -> Option<&str> {
+    for quote in ['"', '\''] {
+        if let Some(rest) = value.strip_prefix(quote) {
+            return rest
+                .strip_suffix(quote)
+                .filter(|inner| !inner.contains([quote, '\\']));
+        }
+    }
+    Some(value)
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("cacert", &self.cacert)
+            .field("environment", &self.environment.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn an_environment_file_says_what_the_server_and_rclone_want_to_know() {
+        let file = file(
+            "# the bucket\nexport AWS_ACCESS_KEY_ID=AKIA1\nAWS_SECRET_ACCESS_KEY='a b=c'\n\nRESTIC_REST_USERNAME=joe\nRESTIC_REST_PASSWORD=\"s3cret\"\n",
+        );
+        let access = Access::of(&Variables::default(), Some(file.path())).unwrap();
+        assert_eq!(access.rest_username.as_deref(), Some("joe"));
+        assert_eq!(
+            access.rest_password.as_ref().map(|p| p.as_str()),
+            Some("s3cret")
+        );
+        let names: Vec<_> = access.environment.keys().collect();
+        assert_eq!(names, ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]);
+        assert_eq!(
+            access.environment["AWS_SECRET_ACCESS_KEY"].as_str(),
+            "a b=c"
+        );
+        assert!(!format!("{access:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_that_says_something_else_is_refused_without_its_values() {
+        let readable = file("RESTIC_REST_PASSWORD=s3cret\n");
+        fs::set_permissions(readable.path(), fs::Permissions::from_mode(0o640)).unwrap();
+        let odd = [
+            file("s3cret\n"),
+            file("A=\"s3cret\n"),
+            file("A=1\nA=s3cret\n"),
+            file("RESTIC_PASSWORD_FILE=/s3cret\n"),
+            readable,
+        ];
+        for file in odd {
+            let error = Access::of(&Variables::default(), Some(file.path())).unwrap_err();
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+        let here = Variables::from_pairs(|name| {
+            (name == "RESTIC_REST_USERNAME").then(|| "jane".to_owned())
+        });
+        let there = file("RUSTIC_REST_USERNAME=joe\n");
+        let error = Access::of(&here, Some(there.path()))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("RESTIC_REST_USERNAME"), "{error}");
+    }
+}

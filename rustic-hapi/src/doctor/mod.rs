@@ -1,0 +1,264 @@
+//! A doctor looks now for what would make the next unattended run fail.
+//!
+//! Each check is a small function that says what it found ([`Finding`]: fact, verdict, remedy) and
+//! stops none of the others. What cannot be looked at, because something before it is wrong, is said
+//! to be so: silence would look like health. Nothing is changed, and nothing is written.
+//!
+//! Knows: everything that a run needs. Must not know: how a run goes.
+
+mod cron;
+mod keys;
+mod machine;
+mod repository;
+mod sources;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use chrono::{DateTime, Local};
+use hapi_sources::{CaptureError, Stop};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Exit};
+use crate::profile::{Lookup, Profile};
+use crate::schedule::Machine;
+
+/// What is looked at, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// What was looked at, in a word or two.
+    pub subject: String,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub fact: String,
+    /// What to do about it; there is always one unless all is well.
+    pub remedy: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All is well.
+    Ok,
+    /// It will hurt some day, or could not be looked at.
+    Warn,
+    /// The next run fails, does not come, or saves the wrong thing.
+    Fail,
+}
+
+/// What was asked for, and what matters of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Look again with cron's environment.
+    pub as_cron: bool,
+    /// The arguments of this program, without its name: what is repeated for cron.
+    pub arguments: Vec<OsString>,
+    /// `TZ`.
+    pub zone: Option<OsString>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Report {
+    /// When.
+    pub time: DateTime<Local>,
+    /// In a fixed order.
+    pub findings: Vec<Finding>,
+    /// What cron's environment finds, under the same subjects; empty unless asked for.
+    pub as_cron: Vec<Finding>,
+}
+
+impl Finding {
+    fn ok(subject: impl Into<String>, fact: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            verdict: Verdict::Ok,
+            fact: fact.into(),
+            remedy: None,
+        }
+    }
+
+    fn warn(
+        subject: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Warn,
+            remedy: Some(remedy.into()),
+            ..Self::ok(subject, fact)
+        }
+    }
+
+    fn fail(
+        subject: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Fail,
+            ..Self::warn(subject, fact, remedy)
+        }
+    }
+
+    /// An error, with its own hint where it has one.
+    fn of_error(subject: impl Into<String>, error: &Error, otherwise: &str) -> Self {
+        let remedy = error.hint().unwrap_or_else(|| otherwise.to_owned());
+        Self::fail(subject, error.to_string(), remedy)
+    }
+
+    /// Something before it is in the way.
+    fn unseen(subject: impl Into<String>, because: &str) -> Self {
+        Self::warn(
+            subject,
+            format!("not looked at: {because}"),
+            "put that right, then look again",
+        )
+    }
+}
+
+impl Report {
+    /// The exit code: 1 where anything fails; warnings do not.
+    pub fn exit(&self) -> Exit {
+        let all = || self.findings.iter().chain(&self.as_cron);
+        match all().any(|f| f.verdict == Verdict::Fail) {
+            true => Exit::Failed,
+            false => Exit::Complete,
+        }
+    }
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// Only that it was told to stop, and where the kernel does not say what program this is: what is
+/// wrong is in the report.
+pub fn run(
+    lookup: &Lookup,
+    request: &Request,
+    machine: &Machine,
+    now: DateTime<Local>,
+    stop: &Stop,
+) -> Result<Report, Error> {
+    let mut findings = match Profile::load(lookup) {
+        Ok(profile) => of_profile(&profile, lookup, machine, now, stop),
+        Err(error) => without_profile(&error, lookup),
+    };
+    findings.extend(machine::clock(request.zone.as_deref(), now));
+    let as_cron = match request.as_cron {
+        true => cron::again(lookup, &request.arguments, machine).unwrap_or_else(|reason| {
+            vec![Finding::warn(
+                "doctor",
+                format!("not looked at: {reason}"),
+                "`env -i HOME=\"$HOME\" rustic-hapi doctor` does nearly the same",
+            )]
+        }),
+        false => Vec::new(),
+    };
+    match stop.is_set() {
+        true => Err(CaptureError::Stopped.into()),
+        false => Ok(Report {
+            time: now,
+            findings,
+            as_cron,
+        }),
+    }
+}
+
+fn of_profile(
+    profile: &Profile,
+    lookup: &Lookup,
+    machine: &Machine,
+    now: DateTime<Local>,
+    stop: &Stop,
+) -> Vec<Finding> {
+    let file = profile.file.display();
+    let mut findings = vec![Finding::ok("profile", format!("`{file}` makes sense"))];
+    // SQLite's connections of this process are closed before anything else opens a file.
+    let seen = sources::look(profile, stop);
+    findings.extend(seen.findings);
+    findings.push(sources::hub(profile));
+    findings.push(sources::uncovered(profile, &seen.paths));
+    findings.push(keys::recipients(profile));
+    findings.extend(repository::look(profile, seen.bytes, now, stop));
+    findings.push(machine::staging(profile, seen.staged));
+    findings.push(machine::private(&[&profile.state, &profile.staging]));
+    findings.push(machine::schedule(profile, lookup, machine));
+    findings.extend(machine::programs(profile));
+    findings.push(keys::identity(Some(profile), &profile.home));
+    findings.push(keys::drill(profile, now));
+    findings.push(machine::last_run(&profile.state));
+    findings
+}
+
+/// What can be looked at without a profile, and a word on everything else.
+fn without_profile(error: &Error, lookup: &Lookup) -> Vec<Finding> {
+    const BECAUSE: &str = "the profile does not make sense";
+    let mut findings = vec![Finding::of_error(
+        "profile",
+        error,
+        "correct the profile; `rustic-hapi profile check` reads it again",
+    )];
+    let unseen = |subjects: &[&str]| -> Vec<Finding> {
+        let each = subjects.iter();
+        each.map(|s| Finding::unseen(*s, BECAUSE)).collect()
+    };
+    findings.extend(unseen(&["sources"]));
+    findings.push(sources::any_hub());
+    findings.extend(unseen(&[
+        "hapi-home",
+        "recipients",
+        "repository",
+        "repository id",
+        "other disk",
+        "room",
+        "snapshots",
+        "chunk size",
+        "recovery key",
+        "staging",
+    ]));
+    match lookup.state() {
+        Ok(state) => {
+            findings.push(machine::private(&[state.as_path()]));
+            findings.extend(unseen(&["schedule", "programs"]));
+            let home = lookup.home().unwrap_or_default();
+            findings.push(keys::identity(None, &home));
+            findings.extend(unseen(&["drill"]));
+            findings.push(machine::last_run(&state));
+        }
+        Err(_) => findings.extend(unseen(&[
+            "private folders",
+            "schedule",
+            "programs",
+            "identity",
+            "drill",
+            "last run",
+        ])),
+    }
+    findings
+}
+
+/// Up to five of them, and how many more there are.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+/// Bytes that this user may still write at a path, or at its nearest ancestor that is there.
+fn free_at(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|p| p.exists())?;
+    let stat = rustix::fs::statvfs(there).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,10 @@
+//! What this machine is asked: its kernel, files, processes and disks.
+//!
+//! Knows: folders, processes, SQLite's file names and locks. Must not know: restic, profiles, snapshots.
+
+pub(crate) mod boot;
+pub(crate) mod disk;
+pub mod holders;
+pub(crate) mod place;
+pub mod process;
+pub mod swap;

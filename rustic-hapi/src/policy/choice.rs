@@ -1,0 +1,383 @@
+//! A choice is the snapshot that a source is restored from: the newest one that holds it whole,
+//! unless one is named. A weekly series lies in snapshots of its own, and a source that failed this
+//! morning is whole in last night's; "the newest snapshot" would be wrong for both.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Local, TimeDelta};
+use rustic_core::repofile::SnapshotFile;
+
+use crate::error::Error;
+use crate::policy::history::{self, CONDITIONS, ONLY, Origins, Snapshot};
+use crate::policy::manifest::{Description, Outcome, SourceSummary};
+use crate::profile::Profile;
+
+/// Which snapshots are meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// For each source the newest that holds it whole.
+    #[default]
+    Newest,
+    /// This one: `latest`, or the beginning of its id.
+    Named(String),
+    /// A random one that is not the newest of its series.
+    Older,
+}
+
+/// Where one source comes from.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// The source's name.
+    pub source: String,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// How the source is in it.
+    pub outcome: Outcome,
+    /// Newer snapshots that do not hold it whole, the newest first.
+    pub passed_over: Vec<(Snapshot, Outcome)>,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// In the order of the profile, or of their names.
+    pub choices: Vec<Choice>,
+    /// Sources of the profile that no snapshot holds, and whether they are required.
+    pub nowhere: Vec<(String, bool)>,
+    /// Snapshots that lost their description and cannot say what they hold, and why.
+    pub unreadable: Vec<String>,
+}
+
+/// The snapshots that commands which only read look at: the profile's own, or, where there is no
+/// profile on this machine, those that this program wrote for `host`, a host's name or the id of a hub.
+///
+/// # Errors
+/// Without a profile: several hosts, or hubs of one host, are in the repository, and none was named.
+pub fn readable(
+    files: &[SnapshotFile],
+    profile: &Profile,
+    host: Option<&str>,
+    origins: &Origins,
+) -> Result<Vec<Snapshot>, Error> {
+    if !profile.is_bare() && host.is_none_or(|host| host == profile.host) {
+        return Ok(history::ours(files, profile, origins));
+    }
+    let hub = |snapshot: &Snapshot| history::hub_of(snapshot, origins);
+    let of_this_program = || files.iter().filter(|f| f.username == history::USERNAME);
+    let hosts: BTreeSet<&str> = of_this_program().map(|f| f.hostname.as_str()).collect();
+    if let Some(name) = host.filter(|host| !hosts.contains(host)) {
+        let mut snapshots = of_all_hosts(files);
+        snapshots.retain(|s| hub(s).is_some_and(|hub| hub.is_named(name)));
+        if !snapshots.is_empty() {
+            return Ok(snapshots);
+        }
+    }
+    let host = match (host, hosts.len()) {
+        (Some(host), _) if hosts.contains(host) => host.to_owned(),
+        (Some(host), _) => {
+            return Err(Error::Usage {
+                fact: format!("no snapshot here is of the host `{host}`"),
+                hint: Some(format!("there are some of {}", joined(&hosts))),
+            });
+        }
+        (None, 0 | 1) => hosts.first().copied().unwrap_or_default().to_owned(),
+        (None, _) => {
+            return Err(Error::Usage {
+                fact: "snapshots of several hosts are here".into(),
+                hint: Some(format!("name one with `--host`: {}", joined(&hosts))),
+            });
+        }
+    };
+    let mut snapshots = of_all_hosts(files);
+    snapshots.retain(|snapshot| snapshot.host == host);
+    let hubs: BTreeSet<String> = snapshots
+        .iter()
+        .filter_map(|snapshot| hub(snapshot).map(|hub| hub.to_string()))
+        .collect();
+    match hubs.len() {
+        0 | 1 => Ok(snapshots),
+        _ => Err(Error::Usage {
+            fact: format!("the host `{host}` has snapshots of several hubs here"),
+            hint: Some(format!(
+                "name one with `--host HUB-ID`: {}; `rustic-hapi snapshots --all-hosts` lists them",
+                hubs.into_iter().collect::<Vec<_>>().join(", ")
+            )),
+        }),
+    }
+}
+
+/// All that this program wrote, on whatever host, oldest first.
+pub fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
+    let ours = files.iter().filter(|f| f.username == history::USERNAME);
+    let mut snapshots: Vec<_> = ours
+        .filter_map(|file| {
+            let series = file
+                .tags
+                .iter()
+                .find(|tag| !CONDITIONS.contains(&tag.as_str()))?;
+            Snapshot::read(file, series)
+        })
+        .collect();
+    snapshots.sort_by_key(|s| s.time);
+    snapshots
+}
+
+fn joined(names: &BTreeSet<&str>) -> String {
+    names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+/// Chooses a snapshot for each source. `describe` finds the description of a snapshot that lost its
+/// own (`restic tag` drops it).
+///
+/// # Errors
+/// There is no snapshot at all, none of that name, no older one, or the only one that is meant does
+/// not say what it holds: a restore of nothing is no success.
+pub fn choose(
+    snapshots: &[Snapshot],
+    profile: &Profile,
+    which: &Which,
+    now: DateTime<Local>,
+    describe: &mut dyn FnMut(&Snapshot) -> Result<Description, String>,
+) -> Result<Chosen, Error> {
+    if snapshots.is_empty() {
+        return Err(nothing(
+            "there is no snapshot to restore from",
+            "`rustic-hapi snapshots` lists what is there",
+        ));
+    }
+    let mut described = |snapshot: &Snapshot| match &snapshot.description {
+        Some(description) => Ok(description.sources.clone()),
+        None => describe(snapshot).map(|description| description.sources),
+    };
+    let one = match which {
+        Which::Newest => {
+            let chosen = newest(snapshots, profile, now, &mut described);
+            return match chosen.choices.is_empty() && chosen.nowhere.is_empty() {
+                true => Err(Error::NoSnapshot {
+                    fact: format!(
+                        "no snapshot says what it holds{}",
+                        chosen
+                            .unreadable
+                            .first()
+                            .map_or_else(String::new, |one| format!(": {one}"))
+                    ),
+                    hint: "`rustic-hapi check --read-data` tells what is affected".into(),
+                }),
+                false => Ok(chosen),
+            };
+        }
+        Which::Named(name) => named(snapshots, profile, name, now)?,
+        Which::Older => older(snapshots)?,
+    };
+    let unlike = |reason: String| Error::Unlike {
+        snapshot: one.to_string(),
+        differences: vec![reason],
+    };
+    let sources = described(one).map_err(unlike)?;
+    if sources.is_empty() {
+        return Err(unlike("it names no source".to_owned()));
+    }
+    let choices = in_order(profile, sources.keys().cloned().collect())
+        .into_iter()
+        .map(|source| Choice {
+            outcome: sources[&source].outcome,
+            snapshot: one.clone(),
+            passed_over: Vec::new(),
+            source,
+        })
+        .collect();
+    Ok(Chosen {
+        choices,
+        ..Chosen::default()
+    })
+}
+
+/// What a snapshot says of its sources.
+type Sources = BTreeMap<String, SourceSummary>;
+
+/// A source that is looked for: its name, what was found, what was passed over.
+type Looking = (String, Option<Choice>, Vec<(Snapshot, Outcome)>);
+
+fn newest(
+    snapshots: &[Snapshot],
+    profile: &Profile,
+    now: DateTime<Local>,
+    described: &mut dyn FnMut(&Snapshot) -> Result<Sources, String>,
+) -> Chosen {
+    let mut chosen = Chosen::default();
+    let mut described = |snapshot: &Snapshot| {
+        described(snapshot).unwrap_or_else(|reason| {
+            let told = format!("the snapshot {snapshot} is passed over: {reason}");
+            if !chosen.unreadable.contains(&told) {
+                chosen.unreadable.push(told);
+            }
+            Sources::new()
+        })
+    };
+    let (late, mut candidates): (Vec<&Snapshot>, Vec<&Snapshot>) =
+        snapshots.iter().rev().partition(|s| is_ahead(s, now));
+    candidates.extend(late);
+
+    let wanted: Vec<String> = if profile.is_bare() {
+        // What the newest snapshot of each series holds, or names as failed.
+        let mut series = BTreeSet::new();
+        let newest = candidates
+            .iter()
+            .filter(|s| !s.has(ONLY) && series.insert(s.series.clone()));
+        let names: BTreeSet<String> = newest.flat_map(|s| described(s).into_keys()).collect();
+        names.into_iter().collect()
+    } else {
+        profile
+            .sources
+            .iter()
+            .map(|s| s.source.name.clone())
+            .collect()
+    };
+
+    let mut looking: Vec<Looking> = wanted
+        .into_iter()
+        .map(|source| (source, None, Vec::new()))
+        .collect();
+    for snapshot in candidates {
+        if looking.iter().all(|(_, choice, _)| choice.is_some()) {
+            break;
+        }
+        let sources = described(snapshot);
+        for (name, choice, passed_over) in &mut looking {
+            let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
+                continue;
+            };
+            if summary.outcome.is_sound() {
+                *choice = Some(Choice {
+                    source: name.clone(),
+                    snapshot: snapshot.clone(),
+                    outcome: summary.outcome,
+                    passed_over: std::mem::take(passed_over),
+                });
+            } else {
+                passed_over.push((snapshot.clone(), summary.outcome));
+            }
+        }
+    }
+    for (source, choice, passed_over) in looking {
+        // Nowhere whole: the newest that has anything of it is better than nothing.
+        let anything = || {
+            let (snapshot, outcome) = passed_over
+                .iter()
+                .find(|(_, outcome)| *outcome != Outcome::Failed)?;
+            Some(Choice {
+                source: source.clone(),
+                snapshot: snapshot.clone(),
+                outcome: *outcome,
+                passed_over: Vec::new(),
+            })
+        };
+        match choice.or_else(anything) {
+            Some(choice) => chosen.choices.push(choice),
+            None => {
+                let required = profile
+                    .sources
+                    .iter()
+                    .any(|s| s.source.name == source && s.source.required);
+                chosen.nowhere.push((source, required || profile.is_bare()));
+            }
+        }
+    }
+    chosen
+}
+
+/// Finds a snapshot by its name.
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn named<'a>(
+    snapshots: &'a [Snapshot],
+    profile: &Profile,
+    name: &str,
+    now: DateTime<Local>,
+) -> Result<&'a Snapshot, Error> {
+    if name == "latest" {
+        let main = profile.series.first().map(|s| &s.name);
+        let of_main = |s: &&Snapshot| main.is_none_or(|main| s.series == *main) && !s.has(ONLY);
+        let latest = snapshots
+            .iter()
+            .rfind(|s| of_main(s) && !is_ahead(s, now))
+            .or_else(|| snapshots.iter().rfind(of_main));
+        return latest.ok_or_else(|| {
+            nothing(
+                "there is no snapshot of the main series",
+                "`rustic-hapi snapshots` lists what is there",
+            )
+        });
+    }
+    let digits = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let found: Vec<_> = snapshots
+        .iter()
+        .filter(|s| digits && s.begins_with(&name.to_ascii_lowercase()))
+        .collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(nothing(
+            &format!("there is no snapshot `{name}` of this profile"),
+            "`rustic-hapi snapshots` lists them; `latest`, or 4 or more digits of an id, name one",
+        )),
+        many => Err(nothing(
+            &format!("`{name}` is the beginning of {} ids", many.len()),
+            "give more of its digits",
+        )),
+    }
+}
+
+/// One that a wrong clock dated ahead would be the newest for ever.
+fn is_ahead(snapshot: &Snapshot, now: DateTime<Local>) -> bool {
+    snapshot.time > now + TimeDelta::hours(24)
+}
+
+fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
+    let mut candidates: Vec<&Snapshot> = snapshots
+        .iter()
+        .filter(|s| !s.has(ONLY))
+        .filter(|s| {
+            snapshots
+                .iter()
+                .any(|n| n.series == s.series && n.time > s.time && !n.has(ONLY))
+        })
+        .collect();
+    // What is known not to be whole would prove nothing.
+    if candidates.iter().any(|s| s.is_complete()) {
+        candidates.retain(|s| s.is_complete());
+    }
+    let mut random = [0u8; 8];
+    // Without randomness the oldest one is as good.
+    _ = getrandom::fill(&mut random);
+    let nth = u64::from_ne_bytes(random) % candidates.len().max(1) as u64;
+    candidates
+        .get(usize::try_from(nth).unwrap_or(0))
+        .copied()
+        .ok_or_else(|| {
+            nothing(
+                "there is no older snapshot yet",
+                "leave `--older` away to take the newest",
+            )
+        })
+}
+
+fn in_order(profile: &Profile, names: Vec<String>) -> Vec<String> {
+    let place = |name: &String| {
+        profile
+            .sources
+            .iter()
+            .position(|s| s.source.name == *name)
+            .unwrap_or(usize::MAX)
+    };
+    let mut names = names;
+    names.sort_by_key(|name| (place(name), name.clone()));
+    names
+}
+
+fn nothing(fact: &str, hint: &str) -> Error {
+    Error::NoSnapshot {
+        fact: fact.to_owned(),
+        hint: hint.to_owned(),
+    }
+}

@@ -1,0 +1,527 @@
+//! A manifest is the facts of all captures of a snapshot: a small JSON file inside it,
+//! `<home>/.hapi-manifest.json`. The snapshot's description is its summary, with its hash.
+//!
+//! Neither holds a clock: the same state makes the same manifest, and so the same tree.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use hapi_sources::{
+    Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, Note,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::profile::{Profile, Sensitivity, SeriesSource};
+
+/// The manifest's file name, in the home folder.
+pub const FILE_NAME: &str = ".hapi-manifest.json";
+
+/// The version of the manifest's and the description's layout.
+pub const VERSION: u32 = 1;
+
+/// What a snapshot holds, source by source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Manifest {
+    /// The layout, [`VERSION`].
+    pub version: u32,
+    /// The series' name.
+    pub series: String,
+    /// The host name of the profile.
+    pub host: String,
+    /// Which hub's state it is (see `hub_id.rs`); `None` in those of before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// What `~` meant.
+    pub home: PathRecord,
+    /// In the profile's order.
+    pub sources: Vec<SourceRecord>,
+}
+
+/// One source as it was taken, or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SourceRecord {
+    /// The source's name.
+    pub name: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its path or pattern.
+    pub path: PathRecord,
+    /// How private it is.
+    pub sensitivity: Sensitivity,
+    /// How it went.
+    pub outcome: Outcome,
+    /// What could not be taken, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureRecord>,
+    /// What the operator should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What was taken, by path.
+    pub entries: Vec<EntryRecord>,
+}
+
+/// How a source went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// All of it is in the snapshot.
+    Complete,
+    /// It does not exist and need not.
+    Absent,
+    /// All of it is in the snapshot, and SQLite says that it is damaged.
+    Damaged,
+    /// A part of it could not be taken.
+    Partial,
+    /// Nothing of it could be taken.
+    Failed,
+}
+
+impl Outcome {
+    /// Whether a snapshot with this source can be complete.
+    pub fn is_sound(self) -> bool {
+        matches!(self, Self::Complete | Self::Absent)
+    }
+
+    /// For a sentence.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Absent => "absent",
+            Self::Damaged => "damaged",
+            Self::Partial => "only there in part",
+            Self::Failed => "missing",
+        }
+    }
+}
+
+/// A part that could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailureRecord {
+    /// The live path.
+    pub path: PathRecord,
+    /// The fact.
+    pub error: String,
+    /// The remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// One file, folder or symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct EntryRecord {
+    /// The path in the snapshot.
+    pub path: PathRecord,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: EntryKind,
+    /// Bytes of the file as it is in the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// SHA-256 of the same bytes, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Its modification time (`@seconds`), where restic cannot hold it and the snapshot has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<String>,
+    /// What is known of a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseFacts>,
+    /// Entries of a secret's plaintext: all that may be known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_entries: Option<u64>,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+}
+
+/// A path in JSON: a string, or, where it is not UTF-8, its bytes in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PathRecord {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Raw {
+        /// The bytes, two digits each.
+        hex: String,
+    },
+}
+
+impl From<&Path> for PathRecord {
+    fn from(path: &Path) -> Self {
+        match path.to_str() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Raw {
+                hex: hex::encode(path.as_os_str().as_bytes()),
+            },
+        }
+    }
+}
+
+impl PathRecord {
+    /// The path itself; what is not hexadecimal gives an empty one.
+    pub fn to_path(&self) -> PathBuf {
+        match self {
+            Self::Text(text) => PathBuf::from(text),
+            Self::Raw { hex } => {
+                PathBuf::from(OsStr::from_bytes(&hex::decode(hex).unwrap_or_default()))
+            }
+        }
+    }
+}
+
+/// The summary of a manifest that stands in the snapshot's description, so that listing, status
+/// and retention need no trees, and a swapped tree is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Description {
+    /// The layout, [`VERSION`].
+    pub version: u32,
+    /// SHA-256 of the manifest's bytes, in hexadecimal.
+    pub manifest: String,
+    /// The manifest's hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// By source name.
+    pub sources: BTreeMap<String, SourceSummary>,
+}
+
+/// A source in a description.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SourceSummary {
+    /// Its kind.
+    pub kind: Kind,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Bytes in the snapshot.
+    pub bytes: u64,
+    /// Files in the snapshot.
+    pub files: u64,
+    /// Rows by table, over all databases of the source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, Option<u64>>,
+    /// Entries of the plaintext of a secret, over all its files; `None` for other kinds, and in descriptions
+    /// of before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// Newest value by column.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub newest: BTreeMap<Column, Option<serde_json::Value>>,
+    /// `user_version` and the first 16 digits of the schema's hash, by database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schema: Vec<(i32, String)>,
+    /// Whether a part of a database could not be checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
+}
+
+impl Description {
+    /// Whether SQLite had anything else to say of a database than that it is sound.
+    pub fn has_unsound_databases(&self) -> bool {
+        self.sources
+            .values()
+            .any(|source| source.outcome == Outcome::Damaged || source.unchecked)
+    }
+}
+
+impl Manifest {
+    /// Writes down what `captured` brought, in the profile's order.
+    pub fn of(
+        profile: &Profile,
+        series: &str,
+        sources: &[SeriesSource],
+        captured: &[Result<Capture, CaptureError>],
+    ) -> Self {
+        Self {
+            version: VERSION,
+            series: series.to_owned(),
+            host: profile.host.clone(),
+            hub: Some(profile.hub.id.to_string()),
+            home: profile.home.as_path().into(),
+            sources: sources
+                .iter()
+                .zip(captured)
+                .map(|(s, c)| SourceRecord::of(s, c))
+                .collect(),
+        }
+    }
+
+    /// The bytes of the file, one line a member, ending in a newline.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Only strings, numbers and maps with string keys: this cannot fail.
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The summary for a snapshot's description; `bytes` are this manifest's.
+    pub fn describe(&self, bytes: &[u8]) -> Description {
+        Description {
+            version: VERSION,
+            manifest: hex::encode(Sha256::digest(bytes)),
+            hub: self.hub.clone(),
+            sources: self
+                .sources
+                .iter()
+                .map(|s| (s.name.clone(), s.summary()))
+                .collect(),
+        }
+    }
+
+    /// Whether every source is sound.
+    pub fn is_complete(&self) -> bool {
+        self.sources.iter().all(|s| s.outcome.is_sound())
+    }
+
+    /// What is left of databases that could not be opened: a WAL or journal, under a name that SQLite does
+    /// not take for one.
+    pub fn kept_side_files(&self) -> impl Iterator<Item = (&SourceRecord, &EntryRecord)> {
+        self.sources
+            .iter()
+            .flat_map(|source| source.entries.iter().map(move |entry| (source, entry)))
+            .filter(|(source, entry)| source.is_kept_side_file(entry))
+    }
+
+    /// Whether a database is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|s| s.outcome == Outcome::Damaged || s.has_damage())
+    }
+}
+
+impl SourceRecord {
+    fn of(source: &SeriesSource, captured: &Result<Capture, CaptureError>) -> Self {
+        let mut record = Self {
+            name: source.source.name.clone(),
+            kind: source.source.kind,
+            path: source.source.path.as_path().into(),
+            sensitivity: source.sensitivity,
+            outcome: Outcome::Failed,
+            failures: Vec::new(),
+            notes: Vec::new(),
+            entries: Vec::new(),
+        };
+        match captured {
+            Err(error) => record.failures.push(FailureRecord::of(
+                &source.source.name,
+                &source.source.path,
+                error,
+            )),
+            Ok(capture) => {
+                record.failures = capture
+                    .failures
+                    .iter()
+                    .map(|f| FailureRecord::of(&source.source.name, &f.path, &f.error))
+                    .collect();
+                record.notes = capture
+                    .notes
+                    .iter()
+                    .filter(|note| !matches!(note, Note::SecretCache { .. }))
+                    .map(describe_note)
+                    .collect();
+                record.entries = capture.entries.iter().map(EntryRecord::of).collect();
+                record.outcome = if !capture.is_complete() {
+                    Outcome::Partial
+                } else if capture.absent {
+                    Outcome::Absent
+                } else if record.has_damage() {
+                    Outcome::Damaged
+                } else {
+                    Outcome::Complete
+                };
+            }
+        }
+        record
+    }
+
+    /// Whether an entry is a WAL or journal that lost its database. None is ever put beside one.
+    pub fn is_kept_side_file(&self, entry: &EntryRecord) -> bool {
+        self.kind == Kind::Sqlite && entry.database.is_none() && entry.kind == EntryKind::File
+    }
+
+    fn has_damage(&self) -> bool {
+        self.databases()
+            .any(|d| matches!(d.integrity, Integrity::Damaged { .. }))
+    }
+
+    /// The facts of its databases.
+    pub fn databases(&self) -> impl Iterator<Item = &DatabaseFacts> {
+        self.entries.iter().filter_map(|e| e.database.as_ref())
+    }
+
+    fn summary(&self) -> SourceSummary {
+        let mut rows: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        let mut newest: BTreeMap<Column, Option<serde_json::Value>> = BTreeMap::new();
+        for facts in self.databases() {
+            for (table, count) in &facts.rows {
+                let sum = rows.entry(table.clone()).or_default();
+                *sum = match (*sum, *count) {
+                    (None, count) => count,
+                    (sum, None) => sum,
+                    (Some(a), Some(b)) => Some(a + b),
+                };
+            }
+            for (column, value) in &facts.newest {
+                let best = newest.entry(column.clone()).or_default();
+                if is_newer(value.as_ref(), best.as_ref()) {
+                    best.clone_from(value);
+                }
+            }
+        }
+        SourceSummary {
+            kind: self.kind,
+            outcome: self.outcome,
+            // A manifest that is read back may say anything.
+            bytes: self
+                .entries
+                .iter()
+                .filter_map(|e| e.size)
+                .fold(0, u64::saturating_add),
+            files: self
+                .entries
+                .iter()
+                .filter(|e| e.kind == EntryKind::File)
+                .count() as u64,
+            rows,
+            entries: self
+                .entries
+                .iter()
+                .filter_map(|e| e.secret_entries)
+                .reduce(u64::saturating_add),
+            newest,
+            schema: self
+                .databases()
+                .map(|d| (d.user_version, d.schema.chars().take(16).collect()))
+                .collect(),
+            unchecked: self
+                .databases()
+                .any(|d| matches!(d.integrity, Integrity::Unchecked { .. })),
+        }
+    }
+}
+
+fn is_newer(value: Option<&serde_json::Value>, than: Option<&serde_json::Value>) -> bool {
+    match (value, than) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(a), Some(b)) => match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => a > b,
+            _ => a.as_str() > b.as_str(),
+        },
+    }
+}
+
+impl FailureRecord {
+    fn of(source: &str, path: &Path, error: &CaptureError) -> Self {
+        let hint = match error {
+            CaptureError::Missing { .. } | CaptureError::NoMatch { .. } => Some(format!(
+                "correct its path; `without = [\"{source}\"]` at the top of the profile leaves an inherited source out, `required = false` lets one of your own be absent"
+            )),
+            other => other.hint(),
+        };
+        Self {
+            path: path.into(),
+            error: error.to_string(),
+            hint,
+        }
+    }
+}
+
+impl EntryRecord {
+    fn of(entry: &Entry) -> Self {
+        let (kind, database, secret_entries) = match &entry.content {
+            Content::File { .. } => (EntryKind::File, None, None),
+            Content::Database { facts, .. } => (EntryKind::File, Some((**facts).clone()), None),
+            Content::Secret { facts, .. } => (EntryKind::File, None, Some(facts.entries)),
+            Content::Dir => (EntryKind::Dir, None, None),
+            Content::Symlink { .. } => (EntryKind::Symlink, None, None),
+        };
+        Self {
+            path: entry.path.as_path().into(),
+            kind,
+            size: entry.bytes().map(|_| entry.len()),
+            sha256: entry.sha256().map(|hash| hash.to_string()),
+            mtime: crate::policy::restic_time::beyond(entry.metadata.mtime),
+            database,
+            secret_entries,
+        }
+    }
+}
+
+/// A note in words.
+pub fn describe_note(note: &Note) -> String {
+    match note {
+        Note::SpecialFile { path } => {
+            format!(
+                "`{}` is neither file, folder nor symbolic link; not taken",
+                path.display()
+            )
+        }
+        Note::LiveDatabase { path } => {
+            format!(
+                "`{}` belongs to a live database; not taken here",
+                path.display()
+            )
+        }
+        Note::SecretElsewhere { path, secret } => {
+            format!(
+                "`{}` is the secret `{secret}` under another name; not taken",
+                path.display()
+            )
+        }
+        Note::QuotesSecret { path, secret, .. } => {
+            format!(
+                "`{}` quotes a value of the secret `{secret}`, in clear",
+                path.display()
+            )
+        }
+        Note::SeveralNames { path, links } => {
+            format!(
+                "`{0}` has {links} hard links: if the hub uses another one, its last changes are not seen; `find / -xdev -samefile '{0}'` lists them",
+                path.display()
+            )
+        }
+        Note::DanglingLink { path } => {
+            format!(
+                "`{}` is a symbolic link that leads nowhere; not taken",
+                path.display()
+            )
+        }
+        Note::AlsoTaken { path, by } => {
+            format!(
+                "`{}` is in the snapshot as the source `{by}` took it",
+                path.display()
+            )
+        }
+        Note::KeptOut { path } => {
+            format!("`{}` is this program's own; not taken", path.display())
+        }
+        Note::NoGit { path, reason } => {
+            format!("all that matches `{}` was taken: {reason}", path.display())
+        }
+        Note::SecretCache { path, reason } => {
+            format!(
+                "the ciphertext of `{}` was made anew: {reason}",
+                path.display()
+            )
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What snapshots say of themselves, and the rules over them: pure functions, `now` an argument.
+//!
+//! Knows: snapshot files, times, the engine's rules and ids. Must not know: the repository, the clock, the disk.
+
+pub(crate) mod choice;
+pub mod history;
+pub mod manifest;
+pub(crate) mod restic_time;
+pub mod retention;
+pub mod slots;

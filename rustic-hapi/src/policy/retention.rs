@@ -1,0 +1,561 @@
+//! Retention decides which snapshots stay. Its plan is a pure function of snapshots, policy and
+//! now; it is checked before anything is deleted, and other people's snapshots are no part of it.
+//!
+//! The engine's own rules (restic's `forget`) are applied per series, and there to complete,
+//! partial and `only` snapshots apart: together, a partial one would shadow the complete one of
+//! its day. On top come pins, which are derived and never written: the last sound snapshot before
+//! one that is `shrunk`, `damaged` or `wal-kept`, and the latter itself, until that is acknowledged, and the last one before a change
+//! of schema, for 90 days.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use rustic_core::KeepOptions;
+use rustic_core::repofile::{SnapshotFile, SnapshotId};
+use serde::Serialize;
+
+use crate::commands::ledger;
+use crate::error::Error;
+use crate::policy::history::{DAMAGED, ONLY, SHRUNK, Snapshot, WAL_KEPT};
+use crate::profile::Profile;
+use crate::repository::Repository;
+use crate::repository::lock::{Mode, exclusive_wait};
+use crate::restore::origin;
+use crate::state::run_lock::{private_folder, write_private};
+
+/// How much is kept, for each series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Policy {
+    /// The newest snapshot of each of so many days that have one.
+    pub keep_daily: u16,
+    /// Everything this much younger than the newest one, in hours.
+    pub keep_within_hours: u32,
+    /// The newest of each of so many weeks.
+    pub keep_weekly: u16,
+    /// The newest of each of so many months.
+    pub keep_monthly: u16,
+    /// Ids of `shrunk` or `damaged` snapshots that pin nothing any more.
+    pub acknowledged: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            keep_daily: 14,
+            keep_within_hours: 14 * 24,
+            keep_weekly: 8,
+            keep_monthly: 0,
+            acknowledged: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Distinct days that always stay, where that many exist.
+    pub const FLOOR_DAYS: u16 = 14;
+
+    /// Whether a snapshot that looked `shrunk` or `damaged` is known to be all right.
+    pub fn is_acknowledged(&self, snapshot: &Snapshot) -> bool {
+        self.acknowledged.iter().any(|name| snapshot.is_named(name))
+    }
+
+    /// For how long the last snapshot before a change of schema is pinned.
+    const SCHEMA_PIN: TimeDelta = TimeDelta::days(90);
+}
+
+/// What stays and what goes, newest first within each series.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// One for each snapshot of ours.
+    pub decisions: Vec<Decision>,
+}
+
+/// What happens to one snapshot, and why.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Whether it stays.
+    pub keep: bool,
+    /// The rules and pins that keep it; empty for one that goes.
+    pub reasons: Vec<String>,
+    /// Those of the reasons that are no rule of the policy: pins.
+    pub pins: Vec<String>,
+}
+
+impl Plan {
+    /// Makes a plan. Days are those of `now`'s time zone, for every snapshot.
+    ///
+    /// # Errors
+    /// Those of the engine's rules.
+    pub fn make<Tz: TimeZone>(
+        snapshots: &[Snapshot],
+        policy: &Policy,
+        now: &DateTime<Tz>,
+    ) -> Result<Self, Error> {
+        let mut by_series: BTreeMap<&str, Vec<&Snapshot>> = BTreeMap::new();
+        for snapshot in snapshots {
+            by_series
+                .entry(&snapshot.series)
+                .or_default()
+                .push(snapshot);
+        }
+        let mut decisions = Vec::new();
+        for (_, mut series) in by_series {
+            series.sort_by_key(|s| (s.time, s.id));
+            let pinned = pins(&series, policy, now);
+            let mut kept = pinned.clone();
+            for class in [Class::Complete, Class::Partial, Class::Only] {
+                let members: Vec<_> = series
+                    .iter()
+                    .copied()
+                    .filter(|s| Class::of(s) == class)
+                    .collect();
+                for (id, mut reasons) in apply_rules(&members, policy, now)? {
+                    kept.entry(id).or_default().append(&mut reasons);
+                }
+            }
+            decisions.extend(series.iter().rev().map(|snapshot| {
+                let reasons = kept.remove(&snapshot.id).unwrap_or_default();
+                Decision {
+                    snapshot: (*snapshot).clone(),
+                    keep: !reasons.is_empty(),
+                    reasons,
+                    pins: pinned.get(&snapshot.id).cloned().unwrap_or_default(),
+                }
+            }));
+        }
+        Ok(Self { decisions })
+    }
+
+    /// The snapshots that go.
+    pub fn removals(&self) -> Vec<&Snapshot> {
+        self.decisions
+            .iter()
+            .filter(|d| !d.keep)
+            .map(|d| &d.snapshot)
+            .collect()
+    }
+
+    /// Whether a complete snapshot of a series, had one been taken at `time`, would still be there
+    /// beside these. Where it would and none is, none was taken; else nobody can tell any more.
+    ///
+    /// # Errors
+    /// Those of the engine's rules.
+    pub fn would_keep<Tz: TimeZone>(
+        snapshots: &[Snapshot],
+        policy: &Policy,
+        series: &str,
+        time: &DateTime<Tz>,
+        now: &DateTime<Tz>,
+    ) -> Result<bool, Error> {
+        let supposed = Snapshot {
+            host: String::new(),
+            // No file is called so: an id is a hash.
+            id: SnapshotId::default(),
+            original: None,
+            time: time.with_timezone(&time.offset().fix()),
+            series: series.to_owned(),
+            tags: vec![series.to_owned()],
+            description: None,
+            keep_until: None,
+            added: None,
+            tree: String::new(),
+        };
+        let id = supposed.id;
+        let mut all: Vec<Snapshot> = snapshots
+            .iter()
+            .filter(|s| s.series == series)
+            .cloned()
+            .collect();
+        all.push(supposed);
+        let plan = Self::make(&all, policy, now)?;
+        Ok(plan.decisions.iter().any(|d| d.keep && d.snapshot.id == id))
+    }
+
+    /// Checks the plan without trusting how it was made: each series keeps the floor's days, of
+    /// all snapshots and of complete ones, its newest snapshot and its newest complete one.
+    ///
+    /// # Errors
+    /// [`Error::Floor`] with the fact.
+    pub fn check<Tz: TimeZone>(&self, zone: &Tz) -> Result<(), Error> {
+        let series: BTreeSet<&str> = self
+            .decisions
+            .iter()
+            .map(|d| d.snapshot.series.as_str())
+            .collect();
+        for name in series {
+            for complete in [false, true] {
+                let members = || {
+                    self.decisions.iter().filter(move |d| {
+                        d.snapshot.series == name
+                            && !d.snapshot.has(ONLY)
+                            && (!complete || d.snapshot.is_complete())
+                    })
+                };
+                let day = |d: &Decision| -> NaiveDate {
+                    d.snapshot.time.with_timezone(zone).date_naive()
+                };
+                let there: BTreeSet<_> = members().map(day).collect();
+                let left: BTreeSet<_> = members().filter(|d| d.keep).map(day).collect();
+                let floor = usize::from(Policy::FLOOR_DAYS).min(there.len());
+                if left.len() < floor {
+                    return Err(Error::Floor {
+                        fact: format!(
+                            "series `{name}` would keep {} days, not {floor}",
+                            left.len()
+                        ),
+                    });
+                }
+                if members()
+                    .max_by_key(|d| d.snapshot.time)
+                    .is_some_and(|newest| !newest.keep)
+                {
+                    return Err(Error::Floor {
+                        fact: format!("series `{name}` would lose its newest snapshot"),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Planned apart, with the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Complete,
+    Partial,
+    Only,
+}
+
+impl Class {
+    fn of(snapshot: &Snapshot) -> Self {
+        if snapshot.has(ONLY) {
+            Self::Only
+        } else if snapshot.is_complete() {
+            Self::Complete
+        } else {
+            Self::Partial
+        }
+    }
+}
+
+/// Runs the engine's rules over snapshots of one class.
+fn apply_rules<Tz: TimeZone>(
+    members: &[&Snapshot],
+    policy: &Policy,
+    now: &DateTime<Tz>,
+) -> Result<Vec<(SnapshotId, Vec<String>)>, Error> {
+    // One dated in the future would drag `keep-within`, which counts from the newest, away from
+    // everything else. It stays, and the others are planned without it.
+    let limit = now.clone() + TimeDelta::hours(24);
+    let (present, future): (Vec<&Snapshot>, Vec<&Snapshot>) =
+        members.iter().partition(|s| s.time <= limit);
+    let mut kept: Vec<_> = future
+        .iter()
+        .map(|s| (s.id, vec!["dated in the future".to_owned()]))
+        .collect();
+
+    let files = present
+        .iter()
+        .map(|s| stand_in(s, &now.timezone()))
+        .collect();
+    let mut rules = KeepOptions::default();
+    rules.keep_daily = Some(i32::from(policy.keep_daily));
+    rules.keep_within = Some(jiff::Span::new().hours(i64::from(policy.keep_within_hours)));
+    // The engine takes 0 for none.
+    rules.keep_weekly = Some(i32::from(policy.keep_weekly));
+    rules.keep_monthly = Some(i32::from(policy.keep_monthly));
+    let decided = rules
+        .apply(files, &to_engine(now.naive_local()))
+        .map_err(Error::engine("planning retention"))?;
+    kept.extend(
+        decided
+            .into_iter()
+            .filter(|d| d.keep)
+            .map(|d| (d.snapshot.id, d.reasons)),
+    );
+    Ok(kept)
+}
+
+/// A snapshot as the engine's rules see it: its id, and its local time in one zone for all, so
+/// that neither a change of zone nor of daylight saving splits or merges days.
+fn stand_in<Tz: TimeZone>(snapshot: &Snapshot, zone: &Tz) -> SnapshotFile {
+    SnapshotFile {
+        id: snapshot.id,
+        time: to_engine(snapshot.time.with_timezone(zone).naive_local()),
+        ..SnapshotFile::default()
+    }
+}
+
+fn to_engine(local: NaiveDateTime) -> jiff::Zoned {
+    jiff::Timestamp::from_second(local.and_utc().timestamp())
+        .unwrap_or_default()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+}
+
+/// The snapshots of one series, oldest first, that something besides the rules keeps.
+fn pins<Tz: TimeZone>(
+    series: &[&Snapshot],
+    policy: &Policy,
+    now: &DateTime<Tz>,
+) -> BTreeMap<SnapshotId, Vec<String>> {
+    let mut pins: BTreeMap<SnapshotId, Vec<String>> = BTreeMap::new();
+    let mut pin = |snapshot: &Snapshot, reason: String| {
+        let reasons = pins.entry(snapshot.id).or_default();
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    };
+    // Who accepts a snapshot accepts what came before it.
+    let acknowledged = series
+        .iter()
+        .rev()
+        .find(|s| policy.is_acknowledged(s))
+        .map(|s| s.time);
+    let mut last_sound: Option<&Snapshot> = None;
+    let mut last_schemas: Option<(&Snapshot, Schemas<'_>)> = None;
+    // What a wrong clock dated in the future is no neighbour of anything.
+    let limit = now.clone() + TimeDelta::hours(24);
+    for snapshot in series.iter().filter(|s| s.time <= limit) {
+        if snapshot
+            .keep_until
+            .is_some_and(|until| until > now.to_utc())
+        {
+            pin(snapshot, "asked for with --keep".to_owned());
+        }
+        let open = acknowledged.is_none_or(|until| snapshot.time > until);
+        if open && snapshot.has(WAL_KEPT) {
+            pin(snapshot, "holds a WAL that lost its database".to_owned());
+        }
+        let suspicion = [DAMAGED, WAL_KEPT, SHRUNK]
+            .into_iter()
+            .find(|tag| snapshot.has(tag));
+        if open && let (Some(what), Some(sound)) = (suspicion, last_sound) {
+            pin(sound, format!("last sound one before {what}"));
+        }
+        if snapshot.is_sound() {
+            last_sound = Some(snapshot);
+        }
+        let Some(schemas) = schemas_of(snapshot) else {
+            continue;
+        };
+        if let Some((before, known)) = &last_schemas
+            && *known != schemas
+            && snapshot.time + Policy::SCHEMA_PIN > *now
+        {
+            pin(before, "last one before a change of schema".to_owned());
+        }
+        last_schemas = Some((*snapshot, schemas));
+    }
+    pins
+}
+
+/// `user_version` and schema hash of each database, by source.
+type Schemas<'a> = Vec<(&'a str, &'a [(i32, String)])>;
+
+/// The schemas of a snapshot's databases, where it has any and says so.
+fn schemas_of(snapshot: &Snapshot) -> Option<Schemas<'_>> {
+    let description = snapshot.description.as_ref()?;
+    let schemas: Vec<_> = description
+        .sources
+        .iter()
+        .filter(|(_, source)| !source.schema.is_empty())
+        .map(|(name, source)| (name.as_str(), source.schema.as_slice()))
+        .collect();
+    (!schemas.is_empty()).then_some(schemas)
+}
+
+/// How far apart two snapshots are when the clock is suspected rather than a pause.
+const LEAP: TimeDelta = TimeDelta::days(30);
+
+/// For how long after a leap nothing is removed by itself.
+const DOUBT: TimeDelta = TimeDelta::days(7);
+
+/// Says when the clock leapt ahead lately: every rule is counted from a time that may be wrong, and
+/// what is removed by it does not come back when the clock does.
+fn leap<Tz: TimeZone>(snapshots: &[Snapshot], now: &DateTime<Tz>) -> Option<String> {
+    let mut times: Vec<_> = snapshots.iter().map(|s| s.time.to_utc()).collect();
+    times.retain(|time| *time <= now.to_utc());
+    times.push(now.to_utc());
+    times.sort_unstable();
+    times
+        .windows(2)
+        .rev()
+        .take_while(|pair| now.to_utc() - pair[1] < DOUBT)
+        .find(|pair| pair[1] - pair[0] > LEAP)
+        .map(|pair| {
+            format!(
+                "no snapshot was taken between {} and {}; is the clock right?",
+                pair[0].format("%Y-%m-%d"),
+                pair[1].format("%Y-%m-%d")
+            )
+        })
+}
+
+/// Who asked for retention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A run, with nobody watching.
+    ByItself,
+    /// The operator.
+    ByHand,
+    /// The operator, to see the plan.
+    DryRun,
+}
+
+/// What an applied plan did.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The plan.
+    pub plan: Plan,
+    /// The ids that were deleted, in order.
+    pub removed: Vec<Snapshot>,
+    /// Why nothing was deleted now, where something was to be.
+    pub postponed: Option<String>,
+}
+
+/// Notes since when retention waits for others.
+const WAITING: &str = "retention-postponed";
+
+/// For how long retention may be postponed by others' locks before it is told as a failure.
+const PATIENCE: TimeDelta = TimeDelta::days(3);
+
+/// Applies the plan as a run does that nobody watches: with the repository to itself, for which it does
+/// not wait long.
+///
+/// # Errors
+/// As [`apply`]; [`Error::Postponed`] too where others have kept it from being applied for days.
+pub fn apply_by_itself<Tz: TimeZone>(
+    repository: &Repository,
+    profile: &Profile,
+    now: &DateTime<Tz>,
+) -> Result<Applied, Error> {
+    let waiting = profile.state.join(WAITING);
+    let mut planned = apply(repository, profile, now, Asked::DryRun)?;
+    if planned.plan.removals().is_empty() {
+        forget_waiting(&waiting)?;
+        return Ok(planned);
+    }
+    let holder = match repository.lock(Mode::Exclusive, exclusive_wait()) {
+        Ok(_held) => {
+            // Planned anew: who held the lock may have changed anything.
+            let applied = apply(repository, profile, now, Asked::ByItself)?;
+            forget_waiting(&waiting)?;
+            return Ok(applied);
+        }
+        Err(Error::RepositoryLocked { holder, .. }) => holder,
+        Err(error) => return Err(error),
+    };
+    let since = waiting_since(&waiting, &now.to_utc())?;
+    if now.to_utc() - since > PATIENCE {
+        return Err(Error::Postponed {
+            fact: format!(
+                "others have had the repository locked at each run since {}; now {holder}",
+                since.format("%Y-%m-%d")
+            ),
+            hint: "`restic list locks` and `restic cat lock` show them; `restic unlock` removes what a crash left",
+        });
+    }
+    planned.postponed = Some(format!("the repository is locked: {holder}"));
+    Ok(planned)
+}
+
+/// Since when it is waited; from now on, if it was not.
+fn waiting_since(path: &Path, now: &DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
+    let written = fs::read_to_string(path).ok();
+    let since = written.and_then(|text| DateTime::parse_from_rfc3339(text.trim()).ok());
+    // One from the future is no time to wait from.
+    match since
+        .map(|since| since.to_utc())
+        .filter(|since| since <= now)
+    {
+        Some(since) => Ok(since),
+        None => {
+            private_folder(path.parent().unwrap_or(path))?;
+            write_private(path, format!("{}\n", now.to_rfc3339()).as_bytes())?;
+            Ok(*now)
+        }
+    }
+}
+
+fn forget_waiting(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State {
+            path: path.into(),
+            error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Plans, checks, lists again, and deletes. Whoever deletes holds the exclusive lock.
+///
+/// # Errors
+/// [`Error::Floor`] when the plan does not pass its check, [`Error::Postponed`] when the
+/// repository is no longer what was planned for; nothing was deleted then.
+pub fn apply<Tz: TimeZone>(
+    repository: &Repository,
+    profile: &Profile,
+    now: &DateTime<Tz>,
+    asked: Asked,
+) -> Result<Applied, Error> {
+    let before = repository.snapshot_ids()?;
+    let files = repository.snapshots()?;
+    let ours = origin::ours(repository, &files, profile);
+    let plan = Plan::make(&ours, &profile.retention, now)?;
+    plan.check(&now.timezone())?;
+    let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();
+    if asked == Asked::DryRun || doomed.is_empty() {
+        return Ok(Applied {
+            plan,
+            removed: Vec::new(),
+            postponed: None,
+        });
+    }
+    if asked == Asked::ByItself
+        && let Some(fact) = leap(&ours, now)
+    {
+        return Err(Error::Postponed {
+            fact,
+            hint: "look at the clock; `rustic-hapi forget` applies the plan now, and after a week it is applied by itself",
+        });
+    }
+    let again = repository.snapshot_ids()?;
+    if before != again || files.len() != again.len() {
+        return Err(Error::Postponed {
+            fact: "the list of snapshots changed while the plan was made".to_owned(),
+            hint: "the next run tries again",
+        });
+    }
+    // Somebody may have had our lock removed, and be at work.
+    repository
+        .gate()
+        .confirm()
+        .map_err(|fact| Error::Postponed {
+            fact,
+            hint: "the next run tries again",
+        })?;
+    // Before: what a killed run removed is not missed by the next one.
+    ledger::removing(profile, &repository.id(), &doomed)?;
+    repository.delete_snapshots(&doomed)?;
+    forget_waiting(&profile.state.join(WAITING))?;
+    let left = repository.snapshot_ids()?;
+    if let Some(stayed) = doomed.iter().find(|id| left.contains(id)) {
+        return Err(Error::Engine {
+            doing: "removing snapshots",
+            reason: format!("{} is still listed", &stayed.to_hex()[..8]),
+        });
+    }
+    let removed = plan.removals().into_iter().cloned().collect();
+    Ok(Applied {
+        plan,
+        removed,
+        postponed: None,
+    })
+}

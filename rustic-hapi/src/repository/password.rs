@@ -1,0 +1,164 @@
+//! A password opens the repository: the one line of a file, or what a program prints.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hapi_sources::{CaptureError, Stop};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::state::run_lock::read_private;
+
+/// How long a password program has: it may have to ask a person, or a server.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The longest password that is read, in bytes.
+const LONGEST: u64 = 64 * 1024;
+
+/// The password of the profile's repository.
+///
+/// # Errors
+/// [`Error::PasswordFile`], [`Error::PasswordCommand`].
+pub(crate) fn of(profile: &Profile, stop: &Stop) -> Result<Zeroizing<String>, Error> {
+    match &profile.password_command {
+        Some(command) => printed_by(command, stop),
+        None => in_file(&profile.password_file),
+    }
+}
+
+/// Where the profile's password comes from, for a message.
+pub(crate) fn origin(profile: &Profile) -> String {
+    match &profile.password_command {
+        Some(_) => "the password that the password command prints".to_owned(),
+        None => format!("the password in `{}`", profile.password_file.display()),
+    }
+}
+
+/// Reads a password file the way restic and the engine both do: one line, no spaces at its ends.
+///
+/// # Errors
+/// [`Error::PasswordFile`].
+pub(crate) fn in_file(path: &Path) -> Result<Zeroizing<String>, Error> {
+    let wrong = |fact: String, hint: &str| Error::PasswordFile {
+        path: path.into(),
+        fact,
+        hint: hint.to_owned(),
+    };
+    let text = read_private(
+        path,
+        "for a repository that exists, put its password there, on one line (mode 0600); `rustic-hapi init` makes one for a new repository",
+    )
+    .map_err(|unfit| wrong(unfit.fact, &unfit.hint))?;
+    one_line(&text).map_err(|fact| {
+        wrong(
+            fact.into(),
+            "leave just the password in it, on one line: restic and rustic would read anything else differently",
+        )
+    })
+}
+
+/// Asks the program for the password. As with restic, its words are split as a shell splits them, and
+/// no shell runs.
+fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
+    let wrong = |fact: String, hint: &str| Error::PasswordCommand {
+        fact,
+        hint: hint.to_owned(),
+    };
+    let words = shell_words::split(command).map_err(|error| {
+        wrong(
+            format!("is not well-formed: {error}"),
+            "quote it as for a shell",
+        )
+    })?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(wrong("is empty".into(), "name a program, or a file"));
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| {
+            wrong(
+                format!("cannot be started: {error}"),
+                "is the program on the PATH of who runs this? cron's is short",
+            )
+        })?;
+    let output = child.stdout.take();
+    let reader = thread::spawn(move || {
+        let mut text = Zeroizing::new(String::with_capacity(4096));
+        let read = output.map(|pipe| pipe.take(LONGEST).read_to_string(&mut text));
+        read.transpose().map(|_| text)
+    });
+    let ended = wait(&mut child, stop)?;
+    let Some(status) = ended else {
+        return Err(wrong(
+            format!("did not end within {} s", PATIENCE.as_secs()),
+            "does it wait for somebody? Nobody is there when a timer runs it",
+        ));
+    };
+    if !status.success() {
+        return Err(wrong(
+            format!("failed with {status}"),
+            "run it by hand, as the user that runs this",
+        ));
+    }
+    let text = match reader.join() {
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => {
+            return Err(wrong(
+                format!("prints no text: {error}"),
+                "it is to print the password, on one line",
+            ));
+        }
+        Err(_) => Zeroizing::default(),
+    };
+    one_line(&text).map_err(|fact| {
+        wrong(
+            format!("prints what {fact}"),
+            "it is to print just the password, on one line",
+        )
+    })
+}
+
+/// Waits for its end; `None` where it had to be ended.
+fn wait(child: &mut Child, stop: &Stop) -> Result<Option<std::process::ExitStatus>, Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) if stop.is_set() || Instant::now() >= deadline => {
+                _ = child.kill();
+                _ = child.wait();
+                return match stop.is_set() {
+                    true => Err(CaptureError::Stopped.into()),
+                    false => Ok(None),
+                };
+            }
+            Ok(None) => thread::sleep(Duration::from_millis(20)),
+            Err(error) => {
+                return Err(Error::PasswordCommand {
+                    fact: format!("cannot be waited for: {error}"),
+                    hint: "run this again".into(),
+                });
+            }
+        }
+    }
+}
+
+/// The one line of a text, or what is wrong with it.
+fn one_line(text: &str) -> Result<Zeroizing<String>, &'static str> {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.trim().is_empty() {
+        return Err("is empty");
+    }
+    if line.contains('\n') || line.trim() != line {
+        return Err("has more than one line, or spaces at the ends of it");
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}

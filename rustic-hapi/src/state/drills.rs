@@ -1,0 +1,161 @@
+//! The history of drills: one JSON line each in the state folder, so that `status` and `doctor` can
+//! say when a restore was last tried, and how it ended.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, FixedOffset, Local, TimeDelta};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::machine::boot::Boot;
+use crate::profile::{Profile, is_absent};
+use crate::state::run_lock::{private_folder, write_private};
+
+const FILE: &str = "drills.jsonl";
+
+/// Lines that are kept.
+const KEPT: usize = 500;
+
+/// One drill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// When it began, with the offset of its machine.
+    pub time: DateTime<FixedOffset>,
+    /// The repository's id.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// How it ended.
+    pub outcome: DrillOutcome,
+    /// The exit code.
+    pub exit: u8,
+    /// Seconds in all.
+    pub seconds: f64,
+    /// Seconds until the last file was restored: the real recovery time.
+    pub restore_seconds: f64,
+    /// Bytes restored.
+    pub bytes: u64,
+    /// The drilled sources: name, snapshot, verdict.
+    pub sources: Vec<SourceRecord>,
+    /// What was different, or why it could not be run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+    /// What became of the boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
+}
+
+/// A source in the record of a drill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SourceRecord {
+    /// Its name.
+    pub name: String,
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// The verdict, in a word.
+    pub verdict: String,
+}
+
+/// How a drill ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrillOutcome {
+    /// Everything came back as it was.
+    Proven,
+    /// Something did not.
+    Difference,
+    /// It could not be run.
+    Failed,
+}
+
+fn file(profile: &Profile) -> PathBuf {
+    profile.state.join(FILE)
+}
+
+/// Writes a drill down, on the disk when this returns.
+///
+/// # Errors
+/// [`Error::State`] with the file.
+pub fn append(profile: &Profile, record: &Record) -> Result<(), Error> {
+    private_folder(&profile.state)?;
+    let path = file(profile);
+    let mut line = serde_json::to_vec(record).unwrap_or_default();
+    line.push(b'\n');
+    let add = || -> io::Result<()> {
+        let mut history = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)?;
+        history.write_all(&line)?;
+        history.sync_all()
+    };
+    add().map_err(|error| Error::State {
+        path: path.clone(),
+        error,
+    })?;
+    let text = read(&path)?;
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() > 2 * KEPT {
+        let kept = lines[lines.len() - KEPT..].join("\n") + "\n";
+        write_private(&path, kept.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The last drill of this profile's repository, if there was one. Lines that are torn, or of another
+/// repository, do not count.
+///
+/// # Errors
+/// [`Error::State`] where the history cannot be read.
+pub fn last(profile: &Profile) -> Result<Option<Record>, Error> {
+    Ok(all(profile)?.pop())
+}
+
+/// Whether a week has passed since a drill was last run to its end, by the record in a state folder.
+/// An hour less counts, so that a weekly one does not slip by a slot each week.
+pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
+    let records = read(&state.join(FILE)).unwrap_or_default();
+    let last = records
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Record>(line).ok())
+        .filter(|record| record.outcome != DrillOutcome::Failed)
+        .map(|record| record.time)
+        .max();
+    last.is_none_or(|last| {
+        let age = now.fixed_offset() - last;
+        age >= TimeDelta::days(7) - TimeDelta::hours(1) || age < TimeDelta::hours(-1)
+    })
+}
+
+/// All drills that are on record, the oldest first.
+///
+/// # Errors
+/// As [`last`].
+pub fn all(profile: &Profile) -> Result<Vec<Record>, Error> {
+    let of_this_repository = |record: &Record| match (&record.repository, &profile.repository_id) {
+        (Some(drilled), Some(ours)) => drilled == ours,
+        _ => true,
+    };
+    Ok(read(&file(profile))?
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(of_this_repository)
+        .collect())
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let mut text = Vec::new();
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
+        Ok(_) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(error) if is_absent(&error) => Ok(String::new()),
+        Err(error) => Err(Error::State {
+            path: path.into(),
+            error,
+        }),
+    }
+}

@@ -1,0 +1,95 @@
+//! What follows a run, however it ended: its end is written down for `status`, and told to whoever reads the
+//! metrics.
+
+use std::path::Path;
+
+use chrono::{DateTime, Local};
+use hapi_sources::Stop;
+
+use crate::commands::{snapshot, status};
+use crate::error::{Error, Exit};
+use crate::profile::Profile;
+use crate::report::{RunReport, metrics};
+use crate::state::last_run::LastRun;
+use crate::terminal::ui::Ui;
+
+/// Takes a snapshot as [`snapshot::run`] does, and writes down how it ended, whatever that was: for
+/// `status`, and for whoever reads the metrics. Everything else that wants to know how a run ended
+/// belongs here.
+///
+/// `signal` is asked in the end whether a signal ended the run; its exit code then counts.
+///
+/// # Errors
+/// Those of the run. What keeps its end from being written down is a warning.
+pub fn take_snapshot(
+    profile: &Profile,
+    request: &snapshot::Request,
+    clock: &dyn Fn() -> DateTime<Local>,
+    signal: &dyn Fn() -> Option<Error>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<RunReport, Error> {
+    let mut result = snapshot::run(profile, request, clock, stop, ui);
+    // What was only tried, or asked for wrongly, is no run.
+    if request.dry_run || matches!(result, Err(Error::Usage { .. })) {
+        return result;
+    }
+    let exit = match &result {
+        Ok(report) => report.exit(),
+        Err(error) => error.exit(),
+    };
+    let signal = signal().filter(|_| exit != Exit::Complete);
+    let ended = LastRun {
+        time: clock().fixed_offset(),
+        exit: signal.as_ref().map_or(exit, Error::exit) as u8,
+        error: signal
+            .as_ref()
+            .or(result.as_ref().err())
+            .map(Error::to_string),
+    };
+    let status = result.as_ref().ok().and_then(|r| r.status.as_ref());
+    if let Err(error) = tell_metrics(profile, status, &ended, clock()) {
+        let warning = format!("the metrics were not written: {error}");
+        match &mut result {
+            Ok(report) => report.warnings.push(warning),
+            Err(_) => ui.warn(warning),
+        }
+    }
+    result
+}
+
+fn tell_metrics(
+    profile: &Profile,
+    status: Option<&status::Status>,
+    run: &LastRun,
+    now: DateTime<Local>,
+) -> Result<(), Error> {
+    let Some(path) = &profile.metrics else {
+        return Ok(());
+    };
+    let before = match status {
+        Some(_) => String::new(),
+        None => metrics::read(path)?,
+    };
+    let text = metrics::text_after_run(&profile.name, status, run, &before, now);
+    metrics::write(path, &text)
+}
+
+/// Says how fresh the snapshots are, and writes metrics where they are asked for.
+///
+/// # Errors
+/// Those of [`status::run`]; the file for the metrics cannot be written.
+pub fn status(
+    profile: &Profile,
+    request: &status::Request,
+    prometheus: Option<&Path>,
+    now: DateTime<Local>,
+    stop: &Stop,
+    ui: &Ui,
+) -> Result<status::Status, Error> {
+    let status = status::run(profile, request, now, stop, ui)?;
+    if let Some(path) = prometheus {
+        metrics::write(path, &metrics::text(&profile.name, &status))?;
+    }
+    Ok(status)
+}

@@ -1,0 +1,414 @@
+//! A notification tells somebody how a run went: a URL in the manner of healthchecks.io, a command,
+//! or both.
+//!
+//! It never changes how the run ends, and never holds it up for more than [`LIMIT`]. It must work
+//! where nothing else does, so its part of the profile is read by itself, even if the rest is broken.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::destination::location::credentials_end;
+use crate::profile::Lookup;
+
+/// How long all that is told at one moment may take.
+pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long one attempt at a URL may take, so that there is time for another.
+const ATTEMPT: Duration = Duration::from_secs(4);
+/// Bytes of a body: enough to see what it is about.
+const BODY: usize = 2_000;
+
+/// Whom to tell: `[notify]` in the profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Notify {
+    /// Asked with POST: `URL/start`, `URL` after a success, `URL/fail` after one with something odd about
+    /// it, `URL/EXITCODE` after anything else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Run by `sh -c`, with the outcome in its environment and JSON on its standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A run begins. The URL alone hears of it.
+    Start,
+    /// Everything is in the repository.
+    Success,
+    /// The same, and the run before was none.
+    Recovery,
+    /// Everything is in the repository, and something about it is odd: far fewer rows, or nothing new.
+    Anomaly,
+    /// A snapshot was saved, and something is missing.
+    Partial,
+    /// There is no new snapshot, or something was found wrong.
+    Failure,
+    /// The newest complete snapshot is too old.
+    Stale,
+}
+
+impl Outcome {
+    /// In a word, as the command finds it in `RUSTIC_HAPI_OUTCOME`.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Success => "success",
+            Self::Recovery => "recovery",
+            Self::Anomaly => "anomaly",
+            Self::Partial => "partial",
+            Self::Failure => "failure",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// One thing to tell.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// What it is about.
+    pub outcome: Outcome,
+    /// The exit code; 0 at the start.
+    pub exit: u8,
+    /// The run's id, a UUID.
+    pub run: String,
+    /// `snapshot`, `drill`, `status`.
+    pub command: &'static str,
+    /// The profile's name.
+    pub profile: String,
+    /// This machine's name.
+    pub host: String,
+    /// One line, and what went wrong below it.
+    pub text: String,
+}
+
+impl Notify {
+    /// Finds out whom to tell. A profile that is not valid is read as far as its `[notify]` goes; one
+    /// that is not there has nobody.
+    pub fn find(lookup: &Lookup) -> Self {
+        let text = lookup
+            .find()
+            .ok()
+            .flatten()
+            .and_then(|path| std::fs::read(path).ok());
+        text.map(|text| Self::read(&String::from_utf8_lossy(&text)))
+            .unwrap_or_default()
+    }
+
+    fn read(text: &str) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Whole {
+            notify: Notify,
+        }
+        match toml::from_str::<Whole>(text) {
+            Ok(whole) => whole.notify,
+            Err(_) => Self::line_by_line(text),
+        }
+    }
+
+    /// Of a text that as a whole makes no sense, each line that does.
+    fn line_by_line(text: &str) -> Self {
+        let mut found = Self::default();
+        let mut inside = false;
+        for line in text.lines() {
+            let bare: String = line
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .collect();
+            if bare.starts_with('[') {
+                inside = bare == "[notify]";
+                continue;
+            }
+            let line = line.trim();
+            let line = match (line.strip_prefix("notify."), inside) {
+                (Some(dotted), _) => dotted,
+                (None, true) => line,
+                (None, false) => continue,
+            };
+            let Ok(table) = toml::from_str::<toml::Table>(line) else {
+                continue;
+            };
+            let text = |key: &str| table.get(key)?.as_str().map(str::to_owned);
+            found.url = text("url").or(found.url);
+            found.command = text("command").or(found.command);
+        }
+        found
+    }
+
+    /// Whether anybody is to be told.
+    pub fn is_empty(&self) -> bool {
+        self.url.is_none() && self.command.is_none()
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(crate) fn fact(&self) -> Option<String> {
+        let url = self.url.as_deref()?;
+        let plain = url.starts_with("http://") || url.starts_with("https://");
+        (!plain || reqwest::Url::parse(url).is_err())
+            .then(|| "`url` is not an http or https address".to_owned())
+    }
+
+    /// Tells everyone. What did not work is returned, in words without the address, which is a
+    /// secret of its own.
+    pub fn tell(&self, message: &Message) -> Vec<String> {
+        let deadline = Instant::now() + LIMIT;
+        let mut failures = Vec::new();
+        thread::scope(|scope| {
+            let url = self.url.as_deref().map(|url| {
+                scope.spawn(|| match message.outcome {
+                    // A start that comes again after the end would be taken for a new run.
+                    Outcome::Start => ask(url, message, ATTEMPT),
+                    _ => twice(deadline, |left| ask(url, message, left)),
+                })
+            });
+            let command = self
+                .command
+                .as_deref()
+                .filter(|_| message.outcome != Outcome::Start)
+                .map(|command| twice(deadline, |left| run(command, message, left)));
+            if let Some(Err(reason)) = url.map(|told| {
+                told.join()
+                    .unwrap_or_else(|_| Err("the thread ended".to_owned()))
+            }) {
+                failures.push(format!(
+                    "the notification's url could not be asked: {reason}"
+                ));
+            }
+            if let Some(Err(reason)) = command {
+                failures.push(format!("the notification's command failed: {reason}"));
+            }
+        });
+        failures
+    }
+}
+
+/// Once more where it did not work and there is time.
+fn twice(
+    deadline: Instant,
+    mut attempt: impl FnMut(Duration) -> Result<(), String>,
+) -> Result<(), String> {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    attempt(left()).or_else(|reason| {
+        thread::sleep(Duration::from_millis(500).min(left()));
+        match left() {
+            none if none < Duration::from_millis(500) => Err(reason),
+            left => attempt(left),
+        }
+    })
+}
+
+fn ask(url: &str, message: &Message, left: Duration) -> Result<(), String> {
+    let base = url.trim_end_matches('/');
+    let (bare, query) = base.split_once('?').unwrap_or((base, ""));
+    let mut address = match message.outcome {
+        Outcome::Start => format!("{bare}/start"),
+        Outcome::Success | Outcome::Recovery => bare.to_owned(),
+        Outcome::Anomaly => format!("{bare}/fail"),
+        Outcome::Partial | Outcome::Failure | Outcome::Stale => {
+            format!("{bare}/{}", message.exit)
+        }
+    };
+    address += &match query {
+        "" => format!("?rid={}", message.run),
+        query => format!("?{query}&rid={}", message.run),
+    };
+    // Its errors name the address; `without_url` keeps that to ourselves.
+    let failed = |error: reqwest::Error| {
+        let error = error.without_url();
+        match error.is_timeout() {
+            true => "no answer in time".to_owned(),
+            false => cause(&error),
+        }
+    };
+    let client = reqwest::blocking::Client::builder()
+        .timeout(ATTEMPT.min(left))
+        .redirect(reqwest::redirect::Policy::limited(3))
+        .user_agent(concat!("rustic-hapi/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(failed)?;
+    let body = match message.outcome {
+        Outcome::Start => String::new(),
+        _ => message.body(),
+    };
+    let answer = client.post(address).body(body).send().map_err(failed)?;
+    match answer.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(format!("the answer was {status}")),
+    }
+}
+
+/// The innermost cause: what is around it says only that sending did not work.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+fn run(command: &str, message: &Message, left: Duration) -> Result<(), String> {
+    let started = Instant::now();
+    let failed = |error: std::io::Error| error.to_string();
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .env("RUSTIC_HAPI_OUTCOME", message.outcome.in_words())
+        .env("RUSTIC_HAPI_EXIT", message.exit.to_string())
+        .env("RUSTIC_HAPI_RUN", &message.run)
+        .env("RUSTIC_HAPI_COMMAND", message.command)
+        .env("RUSTIC_HAPI_PROFILE_NAME", &message.profile)
+        .env("RUSTIC_HAPI_HOST", &message.host)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    let stdin = child.stdin.take();
+    let document = format!("{}\n", message.json());
+    // One that does not read must not hold us up either.
+    let writer = thread::spawn(move || {
+        if let Some(mut stdin) = stdin {
+            _ = stdin.write_all(document.as_bytes());
+        }
+    });
+    let ended = loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) if status.success() => break Ok(()),
+            Some(status) => break Err(status.to_string()),
+            None if started.elapsed() >= left => {
+                if let Some(group) = i32::try_from(child.id())
+                    .ok()
+                    .and_then(rustix::process::Pid::from_raw)
+                {
+                    _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                }
+                _ = child.wait();
+                break Err(format!("it did not end within {} s", LIMIT.as_secs()));
+            }
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    if ended.is_ok() {
+        _ = writer.join();
+    }
+    ended
+}
+
+impl Message {
+    /// The beginning of the text, without anything that looks like credentials.
+    fn body(&self) -> String {
+        let mut text = redacted(&self.text);
+        if text.len() > BODY {
+            let end = (0..=BODY).rev().find(|at| text.is_char_boundary(*at));
+            text.truncate(end.unwrap_or(0));
+            text.push('…');
+        }
+        format!("{}\nrun {}\n", text.trim_end(), self.run)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "version": crate::report::JSON_VERSION,
+            "outcome": self.outcome,
+            "exit": self.exit,
+            "run": self.run,
+            "command": self.command,
+            "profile": self.profile,
+            "host": self.host,
+            "text": self.body(),
+        })
+    }
+}
+
+/// `scheme://user:password@host` without what stands before the `@`, wherever it is. Nothing of ours
+/// says such a thing; a library's error might.
+pub(crate) fn redacted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out += before;
+        let end = after
+            .find(|c: char| c.is_whitespace() || "`'\"".contains(c))
+            .unwrap_or(after.len());
+        rest = after;
+        if let Some(host) = credentials_end(&after[..end]) {
+            // The user of an SFTP server is part of the address, and a password is refused there.
+            if before.ends_with("sftp://") && !after[..host].contains(':') {
+                continue;
+            }
+            out += "***@";
+            rest = &after[host..];
+        }
+    }
+    out + rest
+}
+
+/// Where the profile's state is, for what must work without a profile.
+pub(crate) fn name_of(lookup: &Lookup) -> String {
+    let wanted = lookup.profile.as_deref().unwrap_or("hapi");
+    Path::new(wanted).file_stem().map_or_else(
+        || "hapi".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_profile_still_says_whom_to_tell() {
+        let whole = "host = \"a\"\n[notify]\nurl = \"http://h/x\"\n[retention]\nkeep-daily = 14\n";
+        assert_eq!(Notify::read(whole).url.as_deref(), Some("http://h/x"));
+        let broken = "host = = \"a\"\n[[source]\n[notify] # us\nurl = \"http://h/x\"\n[retention\n";
+        assert_eq!(Notify::read(broken).url.as_deref(), Some("http://h/x"));
+        for text in [
+            "[notify]\nurl = \"http://h/x\"\ncommand = \"mail -s \"hub\" root\"\n",
+            "[notify]\nurl = \"http://h/x\"\ntimeout = 5\n",
+            "= 1\n[ notify ]\nurl = \"http://h/x\"\n",
+            "= 1\nnotify.url = \"http://h/x\"\n",
+        ] {
+            assert_eq!(
+                Notify::read(text).url.as_deref(),
+                Some("http://h/x"),
+                "{text}"
+            );
+        }
+        assert!(Notify::read("nonsense").is_empty());
+    }
+
+    #[test]
+    fn credentials_in_an_address_do_not_show() {
+        assert_eq!(
+            redacted("at rest:http://u:can/ary@h:1/x and `s3://k:canary@h`, not a@b://c"),
+            "at rest:http://***@h:1/x and `s3://***@h`, not a@b://c"
+        );
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let message = Message {
+            outcome: Outcome::Failure,
+            exit: 1,
+            run: "r".into(),
+            command: "snapshot",
+            profile: "hapi".into(),
+            host: "h".into(),
+            text: "ä".repeat(5_000),
+        };
+        assert!(message.body().len() < BODY + 20);
+    }
+}

@@ -1,0 +1,96 @@
+//! A prompt reads one line from the terminal without showing it.
+//!
+//! The terminal shows what is typed again when the prompt ends, also when a signal ended it: the
+//! wait is a `poll`, which a caught signal interrupts, where a read would be restarted.
+
+use std::io::{self, Stdin};
+
+use hapi_sources::{CaptureError, Stop};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::machine::process::tell;
+
+/// Asks on standard error and reads from standard input, which has to be a terminal.
+///
+/// # Errors
+/// [`CaptureError::Stopped`] after a signal, [`Error::State`] for what a terminal can fail with.
+pub(crate) fn hidden_line(question: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
+    let terminal = io::stdin();
+    let silence = Silence::begin(&terminal).map_err(failed)?;
+    tell(question);
+    let mut line = Zeroizing::new(Vec::with_capacity(MOST));
+    loop {
+        if stop.is_set() {
+            tell("\n");
+            return Err(Error::Capture(CaptureError::Stopped));
+        }
+        if !ready(&terminal).map_err(failed)? {
+            continue;
+        }
+        let mut part = Zeroizing::new([0u8; 512]);
+        let read = rustix::io::read(&terminal, part.as_mut_slice()).map_err(failed)?;
+        let part = part.get(..read).unwrap_or_default();
+        // Past its capacity the buffer would leave a copy behind; no key is so long.
+        if line.len() + part.len() > MOST {
+            return Err(failed(rustix::io::Errno::NAMETOOLONG));
+        }
+        line.extend_from_slice(part);
+        if part.is_empty() || part.ends_with(b"\n") {
+            break;
+        }
+    }
+    drop(silence);
+    let text = std::str::from_utf8(&line)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}
+
+const MOST: usize = 4096;
+
+/// Whether there is something to read; asked again every now and then, for the sake of signals.
+fn ready(terminal: &Stdin) -> io::Result<bool> {
+    let mut wanted = [PollFd::new(terminal, PollFlags::IN)];
+    let while_waiting = Timespec {
+        tv_sec: 0,
+        tv_nsec: 200_000_000,
+    };
+    match poll(&mut wanted, Some(&while_waiting)) {
+        Ok(number) => Ok(number > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn failed(error: impl Into<io::Error>) -> Error {
+    Error::State {
+        path: "/dev/stdin".into(),
+        error: error.into(),
+    }
+}
+
+/// A terminal without echo, for as long as this lives.
+struct Silence<'a> {
+    terminal: &'a Stdin,
+    before: Termios,
+}
+
+impl<'a> Silence<'a> {
+    fn begin(terminal: &'a Stdin) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        // The end of the line is shown, or the next output would stand behind the question.
+        silent.local_modes.insert(LocalModes::ECHONL);
+        tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+    }
+}
