@@ -229,18 +229,24 @@ fn a_repository_that_does_not_open_is_told_and_the_rest_is_not_left_out() {
     fs::write(home.password(), "another\n").unwrap();
     let json = look(&home);
     says(&json, "repository", "fail", "does not open", "password");
-    for subject in ["repository id", "room", "chunk size", "recovery key"] {
+    for subject in [
+        "repository id",
+        "room",
+        "hub id",
+        "chunk size",
+        "recovery key",
+    ] {
         says(&json, subject, "warn", "not looked at", "look again");
     }
     fs::write(home.password(), password).unwrap();
     home.edit_profile(|text| {
-        let at = text.find("id = \"").unwrap() + 6;
+        let at = text.find("\nid = \"").unwrap() + 7;
         format!("{}{}{}", &text[..at], "0".repeat(64), &text[at + 64..])
     });
     let json = look(&home);
     says(&json, "repository", "ok", "opens", "");
     says(&json, "repository id", "fail", "000000", "id");
-    home.edit_profile(|text| text.replace("id = \"0", "# \"0"));
+    home.edit_profile(|text| text.replace("\nid = \"0", "\n# \"0"));
     says(&look(&home), "repository id", "warn", "names none", "id = ");
     home.edit_profile(|text| text.replace("allow-same-disk = true", ""));
     says(

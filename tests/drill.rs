@@ -111,8 +111,10 @@ fn a_sound_repository_is_proven_on_record_and_without_a_trace() {
 #[test]
 fn a_hub_that_has_just_been_made_is_no_difference() {
     let home = Home::initialised();
-    fs::remove_file(home.database()).unwrap();
-    fs::write(home.database(), "").unwrap();
+    for file in ["hapi.db", "hapi.db-wal", "hapi.db-shm"] {
+        _ = fs::remove_file(home.hapi(file));
+    }
+    sqlite3(&home.database(), "PRAGMA user_version = 1");
     home.snapshot().exits(0);
     let report = home.drill(&["--json"]).exits(0).json();
     assert_eq!(verdict(&report, "hapi.db"), "proven");

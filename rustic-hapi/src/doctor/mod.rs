@@ -216,6 +216,7 @@ fn without_profile(error: &Error, lookup: &Lookup) -> Vec<Finding> {
         "other disk",
         "room",
         "snapshots",
+        "hub id",
         "chunk size",
         "recovery key",
         "staging",

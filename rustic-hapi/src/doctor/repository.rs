@@ -55,19 +55,20 @@ pub(super) fn look(
     findings.push(other_disk(profile));
     findings.extend(only_in_this_shell(profile));
     let Ok(repository) = opened else {
-        let rest = ["room", "snapshots", "chunk size", "recovery key"];
+        let rest = ["room", "snapshots", "hub id", "chunk size", "recovery key"];
         findings.extend(rest.map(|subject| Finding::unseen(subject, UNOPENED)));
         return findings;
     };
     match repository.snapshots() {
         Ok(files) => {
-            let ours = origin::ours(&repository, &files, profile);
+            let ours = origin::seen(&repository, &files, profile);
             findings.push(room(profile, &ours));
             findings.push(times(&ours, now));
             findings.push(hub(profile, &repository, &files, &ours, now));
         }
         Err(error) => {
             findings.push(Finding::unseen("room", "the snapshots cannot be listed"));
+            findings.push(Finding::unseen("hub id", "the snapshots cannot be listed"));
             findings.push(Finding::of_error(
                 "snapshots",
                 &error,

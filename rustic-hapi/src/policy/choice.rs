@@ -60,7 +60,7 @@ pub fn readable(
     origins: &Origins,
 ) -> Result<Vec<Snapshot>, Error> {
     if !profile.is_bare() && host.is_none_or(|host| host == profile.host) {
-        return Ok(history::ours(files, profile, origins));
+        return Ok(history::ours_or_the_only(files, profile, origins));
     }
     let hub = |snapshot: &Snapshot| history::hub_of(snapshot, origins);
     let of_this_program = || files.iter().filter(|f| f.username == history::USERNAME);

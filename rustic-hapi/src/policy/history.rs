@@ -5,7 +5,7 @@
 //! [`USERNAME`], which `restic tag` keeps, and the state of the profile's hub (see `hub_id.rs`).
 //! Everyone else's are never touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ use chrono::{DateTime, FixedOffset, Utc};
 use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
 use crate::policy::manifest::Description;
-use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
+use crate::profile::{Profile, Series};
 
 /// The user name that snapshots of ours carry.
 pub const USERNAME: &str = "rustic-hapi";
@@ -184,6 +184,37 @@ pub fn ours(files: &[SnapshotFile], profile: &Profile, origins: &Origins) -> Vec
         .filter(|(_, mine)| mine.unwrap_or(!another))
         .map(|(snapshot, _)| snapshot)
         .collect();
+    snapshots.sort_by_key(|s| s.time);
+    snapshots
+}
+
+/// The same, or the snapshots of the only hub of that host, where the profile's hub has none and its id is
+/// not written down.
+pub fn ours_or_the_only(
+    files: &[SnapshotFile],
+    profile: &Profile,
+    origins: &Origins,
+) -> Vec<Snapshot> {
+    let ours = ours(files, profile, origins);
+    if !ours.is_empty() || profile.hub.is_written {
+        return ours;
+    }
+    let mut snapshots: Vec<Snapshot> = files
+        .iter()
+        .filter(|f| f.hostname == profile.host && f.username == USERNAME)
+        .filter_map(|file| {
+            let tagged = |s: &&Series| file.tags.iter().any(|tag| *tag == s.name);
+            let series = profile.series.iter().find(tagged)?;
+            Snapshot::read(file, &series.name)
+        })
+        .collect();
+    let hubs: BTreeSet<HubId> = snapshots
+        .iter()
+        .filter_map(|snapshot| hub_of(snapshot, origins))
+        .collect();
+    if hubs.len() > 1 {
+        return Vec::new();
+    }
     snapshots.sort_by_key(|s| s.time);
     snapshots
 }

@@ -9,9 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, Local};
 use jiff::Timestamp;
 
-/// The first second of 0000-01-02 and of 9999-12-31: no time zone leads beyond the years from here.
+/// The first second of 0000-01-02 and of 9999-12-30: no time zone leads beyond the years from here, and jiff
+/// holds no later day in all of them.
 const FIRST: i64 = -62_167_132_800;
-const LAST: i64 = 253_402_214_400;
+const LAST: i64 = 253_402_128_000;
 
 /// The nearest time that restic holds, in UTC.
 pub(crate) fn nearest(time: SystemTime) -> Timestamp {
@@ -72,14 +73,14 @@ mod tests {
             "1969-12-31T23:59:58.999999999Z"
         );
         assert_eq!(nearest(after(0)).to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(beyond(after(253_402_214_399)), None);
+        assert_eq!(beyond(after(253_402_127_999)), None);
         assert_eq!(
-            nearest(after(253_402_214_400)).to_string(),
-            "9999-12-31T00:00:00Z"
+            nearest(after(253_402_128_000)).to_string(),
+            "9999-12-30T00:00:00Z"
         );
         assert_eq!(
             nearest(after(u64::from(u32::MAX) << 8)).to_string(),
-            "9999-12-31T00:00:00Z"
+            "9999-12-30T00:00:00Z"
         );
         assert_eq!(
             nearest(before(99_999_999_999, 0)).to_string(),

@@ -507,7 +507,7 @@ pub fn apply<Tz: TimeZone>(
 ) -> Result<Applied, Error> {
     let before = repository.snapshot_ids()?;
     let files = repository.snapshots()?;
-    let ours = origin::ours(repository, &files, profile);
+    let ours = origin::seen(repository, &files, profile);
     let plan = Plan::make(&ours, &profile.retention, now)?;
     plan.check(&now.timezone())?;
     let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();

@@ -23,6 +23,18 @@ use hapi_sources::Kind;
 /// Where what was read is kept.
 const FILE: &str = "origins.json";
 
+/// The snapshots of a profile's hub, oldest first. Where it has none, its id is not written down, and there is
+/// one other hub of its host, they are that one's: a storage host with a copy of the profile has other
+/// paths, and another id by them. A run that writes does not presume so much ([`ours`]).
+pub(crate) fn seen(
+    repository: &Repository,
+    files: &[SnapshotFile],
+    profile: &Profile,
+) -> Vec<Snapshot> {
+    let origins = of(repository, files, profile, Some(&profile.host));
+    history::ours_or_the_only(files, profile, &origins)
+}
+
 /// The snapshots of a profile's hub, oldest first.
 pub(crate) fn ours(
     repository: &Repository,
