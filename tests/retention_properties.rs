@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, FixedOffset, NaiveDate, TimeDelta, TimeZone, Utc};
 use proptest::prelude::*;
 use rustic_core::Id;
+use rustic_hapi::Policy;
 use rustic_hapi::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
-use rustic_hapi::retention::{Plan, Policy};
+use rustic_hapi::retention::Plan;
 
 /// One step of a history: how much later, in which zone, and what came of it.
 #[derive(Clone, Debug)]

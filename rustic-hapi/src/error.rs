@@ -270,10 +270,10 @@ pub enum Error {
         folder: PathBuf,
     },
     /// Nothing moved any more.
-    #[error("nothing moved for {}, so the run was ended; its repository is `{location}`", crate::report::duration(*limit))]
+    #[error("nothing moved for {}, so the run was ended; its repository is `{location}`", crate::words::duration(*limit))]
     Stalled { location: String, limit: Duration },
     /// It took longer than a run may.
-    #[error("the run took {}, so it was ended; its repository is `{location}`", crate::report::duration(*limit))]
+    #[error("the run took {}, so it was ended; its repository is `{location}`", crate::words::duration(*limit))]
     TooLong { location: String, limit: Duration },
     /// A defect: the code panicked.
     #[error("internal error: {what}")]

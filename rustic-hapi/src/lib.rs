@@ -23,6 +23,7 @@ pub mod schedule;
 mod state;
 pub mod supervise;
 mod terminal;
+mod words;
 
 pub use commands::snapshot;
 pub use demo::synthetic;
@@ -31,6 +32,7 @@ pub use destination::variables::Variables;
 pub use error::{Error, Exit, ProfileError};
 pub use machine::{holders, process, swap};
 pub use policy::{history, manifest, retention, slots};
+pub use profile::policy::Policy;
 pub use profile::{
     Alarms, Environment, Limits, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series,
     SeriesSource,

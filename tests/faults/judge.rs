@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::DateTime;
 use rustic_core::Id;
+use rustic_hapi::Policy;
 use rustic_hapi::history::Snapshot;
-use rustic_hapi::retention::{Plan, Policy};
+use rustic_hapi::retention::Plan;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 

@@ -112,7 +112,7 @@ fn baseline<'a>(
         .iter()
         .rev()
         .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some() && s.time <= *now)
-        .find(|s| s.is_sound() || profile.retention.is_acknowledged(s))
+        .find(|s| s.is_sound() || s.is_acknowledged(&profile.retention))
 }
 
 /// Says what lost more than it may of its rows, files, entries or bytes, if something did, or is not there any
@@ -196,7 +196,7 @@ fn gone_quiet(
         if periods(now.to_utc()) > at_last.max(0) {
             told.push(format!(
                 "the newest row of {name} is {} old: is it the database that the hub uses?",
-                crate::report::age(now.to_utc() - newest)
+                crate::words::age(now.to_utc() - newest)
             ));
         }
     }

@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use crate::archive::parent::{Known, Parent};
 use crate::archive::{Archive, ItemContent};
 use crate::error::Error;
+use crate::machine::private_files::write_private;
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{Manifest, PathRecord};
 use crate::profile::{Series, SeriesSource};
-use crate::state::run_lock::write_private;
 
 /// After so long all is read once more.
 const TRUSTED_FOR: TimeDelta = TimeDelta::days(7);

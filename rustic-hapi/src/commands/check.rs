@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::ledger;
 use crate::error::{Error, Exit};
+use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::history::{self, Snapshot};
-use crate::policy::retention::Policy;
+use crate::profile::policy::Policy;
 use crate::profile::{Profile, Rhythm};
 use crate::repository::{Engine, Repository};
 use crate::restore::contents::Contents;
 use crate::restore::origin;
-use crate::state::run_lock::{private_folder, write_private};
 use crate::terminal::ui::Ui;
 
 /// Weeks in which all data is read once.
@@ -465,7 +465,7 @@ pub fn last(profile: &Profile) -> Result<Option<Last>, Error> {
     let path = profile.state.join("check.json");
     match std::fs::read(&path) {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-        Err(error) if crate::profile::is_absent(&error) => Ok(None),
+        Err(error) if crate::machine::private_files::is_absent(&error) => Ok(None),
         Err(error) => Err(Error::State { path, error }),
     }
 }

@@ -205,7 +205,7 @@ pub fn not_due(
     Ok(last.map(|last| {
         format!(
             "nothing to do: the last drill was {} ago",
-            crate::report::age(now.fixed_offset() - last.time)
+            crate::words::age(now.fixed_offset() - last.time)
         )
     }))
 }
@@ -623,7 +623,7 @@ impl Scratch {
             None => profile.staging.clone(),
         };
         let made = || -> Result<Staging, Error> {
-            crate::state::run_lock::private_folder(&base)?;
+            crate::machine::private_files::private_folder(&base)?;
             Staging::sweep(&base)?;
             Ok(Staging::create(&base)?)
         };

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::destination::variables::Variables;
 use crate::error::Error;
+use crate::machine::shell::quoted;
 use crate::profile::{Lookup, Profile};
-use crate::report::JSON_VERSION;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 
 /// Prints the variables of a profile, whatever those in the environment say now: it is asked what they
@@ -64,15 +65,6 @@ fn text(variables: &[(String, String)]) -> String {
         .iter()
         .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
         .collect()
-}
-
-/// A word of a POSIX shell, whatever is in it.
-pub fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// For programs.

@@ -6,7 +6,6 @@ use hapi_sources::Stop;
 use crate::cli;
 use crate::commands::{prune, snapshot};
 use crate::error::Error;
-use crate::policy::retention;
 use crate::profile::Profile;
 use crate::report;
 use crate::repository::Repository;
@@ -26,8 +25,8 @@ pub fn run(
     ui: &Ui,
 ) -> Result<Output, Error> {
     let asked = match args.dry_run {
-        true => retention::Asked::DryRun,
-        false => retention::Asked::ByHand,
+        true => crate::commands::retention::Asked::DryRun,
+        false => crate::commands::retention::Asked::ByHand,
     };
     if profile.append_only && !args.dry_run {
         return Err(Error::Usage {
@@ -45,15 +44,18 @@ pub fn run(
     // What is deleted is planned, deleted and pruned with nobody else at it.
     let alone = || repository.lock(Mode::Exclusive, wait);
     let (applied, held) = match (args.dry_run, args.unattended) {
-        (true, _) => (retention::apply(&repository, profile, &now, asked)?, None),
+        (true, _) => (
+            crate::commands::retention::apply(&repository, profile, &now, asked)?,
+            None,
+        ),
         (false, true) => (
-            retention::apply_by_itself(&repository, profile, &now)?,
+            crate::commands::retention::apply_by_itself(&repository, profile, &now)?,
             None,
         ),
         (false, false) => {
             let held = alone()?;
             (
-                retention::apply(&repository, profile, &now, asked)?,
+                crate::commands::retention::apply(&repository, profile, &now, asked)?,
                 Some(held),
             )
         }

@@ -17,14 +17,14 @@ use crate::destination::location::Location;
 use crate::error::{Error, ProfileError};
 use crate::machine::disk::{self, Relation};
 use crate::machine::holders::running_hubs;
+use crate::machine::private_files::private_folder;
 use crate::profile::hub_id::HubId;
 use crate::profile::{Lookup, Password, Profile};
 use crate::recovery::key::{self, Made, Place};
-use crate::report::JSON_VERSION;
 use crate::repository::keys::Key;
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin::{self, HubHere};
-use crate::state::run_lock::private_folder;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::ui::Ui;
 
 /// What `init` is told.

@@ -15,10 +15,10 @@ use rustic_core::repofile::SnapshotId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::history::{ONLY, Snapshot};
 use crate::policy::retention::Plan;
 use crate::profile::Profile;
-use crate::state::run_lock::{private_folder, write_private};
 
 /// The layout of the file.
 const VERSION: u32 = 1;
@@ -175,7 +175,7 @@ impl Ledger {
         let is_known = |snapshot: &&Snapshot| self.entries.iter().any(|entry| entry.is(snapshot));
         let acknowledged = history
             .iter()
-            .rfind(|s| profile.retention.is_acknowledged(s))
+            .rfind(|s| s.is_acknowledged(&profile.retention))
             .map(|s| s.time);
         let foreign = history
             .iter()

@@ -12,6 +12,7 @@ pub mod prune;
 pub mod recovery_kit;
 pub mod restore;
 pub mod restore_in_place;
+pub(crate) mod retention;
 pub mod snapshot;
 pub mod snapshots;
 pub mod status;

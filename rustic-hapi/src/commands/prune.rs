@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::Error;
+use crate::machine::private_files::{private_folder, write_private};
 use crate::profile::Profile;
-use crate::report::{JSON_VERSION, bytes};
 use crate::repository::lock::{Mode, exclusive_wait};
 use crate::repository::{Pruned, Repository};
-use crate::state::run_lock::{private_folder, write_private};
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
+use crate::words::bytes;
 
 /// How often it is done.
 const EVERY: TimeDelta = TimeDelta::days(7);

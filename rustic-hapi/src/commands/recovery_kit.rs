@@ -12,14 +12,14 @@ use hapi_sources::{Kind, Stop};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::machine::private_files::write_private;
 use crate::profile::Profile;
 use crate::recovery::key::{self, Confirmed, Made, Origin, Place, RecoveryKey};
 use crate::recovery::runbook::Runbook;
-use crate::report::JSON_VERSION;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
-use crate::state::run_lock::write_private;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
 

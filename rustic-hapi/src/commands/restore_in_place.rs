@@ -478,7 +478,7 @@ fn make_folder(fetch: &Fetch<'_>, then: &Path, live: &Path) -> Result<(), Error>
             error,
         };
         let owner_above = owner_here(folder, None);
-        crate::state::run_lock::private_folder(folder)?;
+        crate::machine::private_files::private_folder(folder)?;
         let node = was.and_then(|was| fetch.contents.node(was));
         let looks = node.map(Looks::of);
         let owner = owner_above.or(looks.and_then(|looks| looks.owner));
@@ -715,7 +715,7 @@ impl Item {
                 path: live.clone(),
                 error,
             })?;
-            let quoted = |path: &Path| crate::commands::env::quoted(&path.to_string_lossy());
+            let quoted = |path: &Path| crate::machine::shell::quoted(&path.to_string_lossy());
             undo.push(match &set_aside {
                 Some(old) => format!("mv -f {} {}", quoted(old), quoted(&live)),
                 None => format!("rm {}", quoted(&live)),

@@ -24,10 +24,10 @@ use crate::commands::status;
 use crate::destination;
 use crate::error::{Error, Exit};
 use crate::machine::disk::{self, Relation};
+use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::history::{CONDITIONS, Snapshot};
 use crate::policy::manifest::{self, Description, Manifest, describe_note};
 use crate::policy::restic_time;
-use crate::policy::retention;
 use crate::policy::slots;
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
 use crate::report::{RunReport, SeriesReport};
@@ -35,7 +35,7 @@ use crate::repository::Repository;
 use crate::repository::gate::Written;
 use crate::repository::lock::{Held, Mode, SHARED_WAIT};
 use crate::restore::origin;
-use crate::state::run_lock::{RunLock, private_folder, sweep_unfinished, write_private};
+use crate::state::run_lock::RunLock;
 use crate::state::runs;
 use crate::terminal::ui::Ui;
 
@@ -178,7 +178,7 @@ pub fn run(
     if !request.no_forget && !request.dry_run && !profile.append_only && report.saved_any() {
         report.retention = Some(match stop.is_set() {
             true => Err(CaptureError::Stopped.into()),
-            false => retention::apply_by_itself(&repository, profile, &now),
+            false => crate::commands::retention::apply_by_itself(&repository, profile, &now),
         });
     }
     tell_once(profile, &mut report, ui);

@@ -15,8 +15,9 @@ use crate::commands::ledger;
 use crate::error::{Error, Exit};
 use crate::policy::history::{ONLY, SHRUNK, Snapshot};
 use crate::policy::manifest::SourceSummary;
-use crate::policy::retention::{Plan, Policy};
+use crate::policy::retention::Plan;
 use crate::policy::slots::{self, Slot, State, Timetable, Visit};
+use crate::profile::policy::Policy;
 use crate::profile::{Profile, Rhythm, Series};
 use crate::report::as_time;
 use crate::repository::{Repository, Sizes};
@@ -299,7 +300,7 @@ fn oddities(
 ) -> Vec<String> {
     let newest = series.iter().filter_map(|s| s.newest.as_ref());
     let shrunk = newest
-        .filter(|s| s.has(SHRUNK) && !profile.retention.is_acknowledged(s))
+        .filter(|s| s.has(SHRUNK) && !s.is_acknowledged(&profile.retention))
         .map(|s| {
             format!(
                 "the newest complete snapshot of `{}`, {s}, has far fewer rows than a sound one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",

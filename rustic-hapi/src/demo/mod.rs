@@ -30,10 +30,11 @@ use crate::demo::synthetic::{Hub, Shape};
 use crate::error::Error;
 use crate::machine::process::tell;
 use crate::profile::{Environment, Lookup, Profile};
-use crate::report::{JSON_VERSION, bytes, grouped};
 use crate::repository::Repository;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
+use crate::words::{bytes, grouped};
 
 /// Simulated days of one run each, enough for retention to have something to remove.
 const DAYS: i64 = 20;

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::destination::variables::{self, Twins, Variables};
 use crate::error::ProfileError;
-use crate::state::run_lock::read_private;
+use crate::machine::private_files::read_private;
 
 /// What a server wants to know beyond the location.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::destination::rest::Rest;
 use crate::error::Error;
-use crate::state::run_lock::{UNFINISHED, sweep_unfinished};
+use crate::machine::private_files::{UNFINISHED, sweep_unfinished};
 
 /// A place for lock files. They are called by the SHA-256 of their content.
 pub(crate) trait LockStore: Send + Sync {

@@ -29,7 +29,8 @@ use crate::destination::rclone::{Place, Rclone};
 use crate::destination::rest::{Listed, Patience, Rest};
 use crate::destination::sftp::Sftp;
 use crate::error::Error;
-use crate::profile::{Profile, is_absent};
+use crate::machine::private_files::is_absent;
+use crate::profile::Profile;
 
 /// A place within reach.
 #[derive(Clone)]
@@ -116,7 +117,7 @@ impl Destination {
     /// It cannot be made.
     pub(crate) fn make_room_for_locks(&self) -> Result<(), Error> {
         match self.location.local() {
-            Some(folder) => crate::state::run_lock::private_folder(&folder.join("locks")),
+            Some(folder) => crate::machine::private_files::private_folder(&folder.join("locks")),
             None => Ok(()),
         }
     }

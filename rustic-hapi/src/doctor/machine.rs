@@ -10,11 +10,12 @@ use chrono::{DateTime, Datelike, Local};
 use hapi_sources::Filter;
 
 use super::{Finding, free_at};
-use crate::commands::env::quoted;
-use crate::profile::{Lookup, Profile, is_absent};
-use crate::report::bytes;
+use crate::machine::private_files::is_absent;
+use crate::machine::shell::quoted;
+use crate::profile::{Lookup, Profile};
 use crate::schedule::{self, Kind, Machine, State};
 use crate::state::runs;
+use crate::words::bytes;
 
 /// The largest database is copied there before it is read.
 pub(super) fn staging(profile: &Profile, largest: u64) -> Finding {

@@ -11,10 +11,10 @@ use crate::machine::disk::{self, Relation};
 use crate::policy::history::Snapshot;
 use crate::profile::Profile;
 use crate::recovery::key;
-use crate::report::bytes;
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
 use crate::terminal::ui::Ui;
+use crate::words::bytes;
 use rustic_core::repofile::SnapshotFile;
 
 const UNOPENED: &str = "the repository did not open";

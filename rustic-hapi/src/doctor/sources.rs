@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 
 use super::{Finding, listed};
-use crate::commands::env::quoted;
 use crate::machine::holders;
+use crate::machine::shell::quoted;
 use crate::policy::manifest::describe_note;
 use crate::profile::Profile;
 use crate::schedule::databases;

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
-use crate::commands::env::quoted;
 use crate::error::Error;
+use crate::machine::shell::quoted;
 
 /// What a look at the processes of this machine showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

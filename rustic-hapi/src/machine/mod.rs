@@ -6,5 +6,7 @@ pub(crate) mod boot;
 pub(crate) mod disk;
 pub mod holders;
 pub(crate) mod place;
+pub(crate) mod private_files;
 pub mod process;
+pub(crate) mod shell;
 pub mod swap;

@@ -63,7 +63,7 @@ impl Place {
     /// [`Error::State`] with the folder.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let path = std::path::absolute(path).map_err(|error| at(path, error))?;
-        crate::state::run_lock::private_folder(&path)?;
+        crate::machine::private_files::private_folder(&path)?;
         let path = fs::canonicalize(&path).map_err(|error| at(&path, error))?;
         let root = rustix::fs::open(&path, FOLDER, Mode::empty())
             .map_err(|error| at(&path, error.into()))?;

@@ -34,9 +34,9 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
 
-use crate::commands::env::quoted;
 use crate::error::Error;
 use crate::machine::holders::{self, Holder, beside};
+use crate::machine::shell::quoted;
 
 /// What SQLite puts beside a database.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];

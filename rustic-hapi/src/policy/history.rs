@@ -14,6 +14,7 @@ use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
 use crate::policy::manifest::Description;
 use crate::profile::hub_id::HubId;
+use crate::profile::policy::Policy;
 use crate::profile::{Profile, Series};
 
 /// The user name that snapshots of ours carry.
@@ -106,6 +107,11 @@ impl Snapshot {
     /// Whether an id, or the beginning of one (8 characters or more), names it.
     pub fn is_named(&self, name: &str) -> bool {
         name.len() >= 8 && self.begins_with(name)
+    }
+
+    /// Whether it looked `shrunk` or `damaged`, and is known to be all right.
+    pub fn is_acknowledged(&self, policy: &Policy) -> bool {
+        policy.acknowledged.iter().any(|name| self.is_named(name))
     }
 
     /// Whether its id, or the one it had first, begins so.

@@ -8,64 +8,17 @@
 //! of schema, for 90 days.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::Path;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use rustic_core::KeepOptions;
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
-use serde::Serialize;
 
-use crate::commands::ledger;
 use crate::error::Error;
 use crate::policy::history::{DAMAGED, ONLY, SHRUNK, Snapshot, WAL_KEPT};
-use crate::profile::Profile;
-use crate::repository::Repository;
-use crate::repository::lock::{Mode, exclusive_wait};
-use crate::restore::origin;
-use crate::state::run_lock::{private_folder, write_private};
+use crate::profile::policy::Policy;
 
-/// How much is kept, for each series.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Policy {
-    /// The newest snapshot of each of so many days that have one.
-    pub keep_daily: u16,
-    /// Everything this much younger than the newest one, in hours.
-    pub keep_within_hours: u32,
-    /// The newest of each of so many weeks.
-    pub keep_weekly: u16,
-    /// The newest of each of so many months.
-    pub keep_monthly: u16,
-    /// Ids of `shrunk` or `damaged` snapshots that pin nothing any more.
-    pub acknowledged: Vec<String>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            keep_daily: 14,
-            keep_within_hours: 14 * 24,
-            keep_weekly: 8,
-            keep_monthly: 0,
-            acknowledged: Vec::new(),
-        }
-    }
-}
-
-impl Policy {
-    /// Distinct days that always stay, where that many exist.
-    pub const FLOOR_DAYS: u16 = 14;
-
-    /// Whether a snapshot that looked `shrunk` or `damaged` is known to be all right.
-    pub fn is_acknowledged(&self, snapshot: &Snapshot) -> bool {
-        self.acknowledged.iter().any(|name| snapshot.is_named(name))
-    }
-
-    /// For how long the last snapshot before a change of schema is pinned.
-    const SCHEMA_PIN: TimeDelta = TimeDelta::days(90);
-}
+/// For how long the last snapshot before a change of schema is pinned.
+const SCHEMA_PIN: TimeDelta = TimeDelta::days(90);
 
 /// What stays and what goes, newest first within each series.
 #[derive(Clone, Debug, Default)]
@@ -316,7 +269,7 @@ fn pins<Tz: TimeZone>(
     let acknowledged = series
         .iter()
         .rev()
-        .find(|s| policy.is_acknowledged(s))
+        .find(|s| s.is_acknowledged(policy))
         .map(|s| s.time);
     let mut last_sound: Option<&Snapshot> = None;
     let mut last_schemas: Option<(&Snapshot, Schemas<'_>)> = None;
@@ -347,7 +300,7 @@ fn pins<Tz: TimeZone>(
         };
         if let Some((before, known)) = &last_schemas
             && *known != schemas
-            && snapshot.time + Policy::SCHEMA_PIN > *now
+            && snapshot.time + SCHEMA_PIN > *now
         {
             pin(before, "last one before a change of schema".to_owned());
         }
@@ -369,193 +322,4 @@ fn schemas_of(snapshot: &Snapshot) -> Option<Schemas<'_>> {
         .map(|(name, source)| (name.as_str(), source.schema.as_slice()))
         .collect();
     (!schemas.is_empty()).then_some(schemas)
-}
-
-/// How far apart two snapshots are when the clock is suspected rather than a pause.
-const LEAP: TimeDelta = TimeDelta::days(30);
-
-/// For how long after a leap nothing is removed by itself.
-const DOUBT: TimeDelta = TimeDelta::days(7);
-
-/// Says when the clock leapt ahead lately: every rule is counted from a time that may be wrong, and
-/// what is removed by it does not come back when the clock does.
-fn leap<Tz: TimeZone>(snapshots: &[Snapshot], now: &DateTime<Tz>) -> Option<String> {
-    let mut times: Vec<_> = snapshots.iter().map(|s| s.time.to_utc()).collect();
-    times.retain(|time| *time <= now.to_utc());
-    times.push(now.to_utc());
-    times.sort_unstable();
-    times
-        .windows(2)
-        .rev()
-        .take_while(|pair| now.to_utc() - pair[1] < DOUBT)
-        .find(|pair| pair[1] - pair[0] > LEAP)
-        .map(|pair| {
-            format!(
-                "no snapshot was taken between {} and {}; is the clock right?",
-                pair[0].format("%Y-%m-%d"),
-                pair[1].format("%Y-%m-%d")
-            )
-        })
-}
-
-/// Who asked for retention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A run, with nobody watching.
-    ByItself,
-    /// The operator.
-    ByHand,
-    /// The operator, to see the plan.
-    DryRun,
-}
-
-/// What an applied plan did.
-#[derive(Clone, Debug, Default)]
-pub struct Applied {
-    /// The plan.
-    pub plan: Plan,
-    /// The ids that were deleted, in order.
-    pub removed: Vec<Snapshot>,
-    /// Why nothing was deleted now, where something was to be.
-    pub postponed: Option<String>,
-}
-
-/// Notes since when retention waits for others.
-const WAITING: &str = "retention-postponed";
-
-/// For how long retention may be postponed by others' locks before it is told as a failure.
-const PATIENCE: TimeDelta = TimeDelta::days(3);
-
-/// Applies the plan as a run does that nobody watches: with the repository to itself, for which it does
-/// not wait long.
-///
-/// # Errors
-/// As [`apply`]; [`Error::Postponed`] too where others have kept it from being applied for days.
-pub fn apply_by_itself<Tz: TimeZone>(
-    repository: &Repository,
-    profile: &Profile,
-    now: &DateTime<Tz>,
-) -> Result<Applied, Error> {
-    let waiting = profile.state.join(WAITING);
-    let mut planned = apply(repository, profile, now, Asked::DryRun)?;
-    if planned.plan.removals().is_empty() {
-        forget_waiting(&waiting)?;
-        return Ok(planned);
-    }
-    let holder = match repository.lock(Mode::Exclusive, exclusive_wait()) {
-        Ok(_held) => {
-            // Planned anew: who held the lock may have changed anything.
-            let applied = apply(repository, profile, now, Asked::ByItself)?;
-            forget_waiting(&waiting)?;
-            return Ok(applied);
-        }
-        Err(Error::RepositoryLocked { holder, .. }) => holder,
-        Err(error) => return Err(error),
-    };
-    let since = waiting_since(&waiting, &now.to_utc())?;
-    if now.to_utc() - since > PATIENCE {
-        return Err(Error::Postponed {
-            fact: format!(
-                "others have had the repository locked at each run since {}; now {holder}",
-                since.format("%Y-%m-%d")
-            ),
-            hint: "`restic list locks` and `restic cat lock` show them; `restic unlock` removes what a crash left",
-        });
-    }
-    planned.postponed = Some(format!("the repository is locked: {holder}"));
-    Ok(planned)
-}
-
-/// Since when it is waited; from now on, if it was not.
-fn waiting_since(path: &Path, now: &DateTime<Utc>) -> Result<DateTime<Utc>, Error> {
-    let written = fs::read_to_string(path).ok();
-    let since = written.and_then(|text| DateTime::parse_from_rfc3339(text.trim()).ok());
-    // One from the future is no time to wait from.
-    match since
-        .map(|since| since.to_utc())
-        .filter(|since| since <= now)
-    {
-        Some(since) => Ok(since),
-        None => {
-            private_folder(path.parent().unwrap_or(path))?;
-            write_private(path, format!("{}\n", now.to_rfc3339()).as_bytes())?;
-            Ok(*now)
-        }
-    }
-}
-
-fn forget_waiting(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Plans, checks, lists again, and deletes. Whoever deletes holds the exclusive lock.
-///
-/// # Errors
-/// [`Error::Floor`] when the plan does not pass its check, [`Error::Postponed`] when the
-/// repository is no longer what was planned for; nothing was deleted then.
-pub fn apply<Tz: TimeZone>(
-    repository: &Repository,
-    profile: &Profile,
-    now: &DateTime<Tz>,
-    asked: Asked,
-) -> Result<Applied, Error> {
-    let before = repository.snapshot_ids()?;
-    let files = repository.snapshots()?;
-    let ours = origin::seen(repository, &files, profile);
-    let plan = Plan::make(&ours, &profile.retention, now)?;
-    plan.check(&now.timezone())?;
-    let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();
-    if asked == Asked::DryRun || doomed.is_empty() {
-        return Ok(Applied {
-            plan,
-            removed: Vec::new(),
-            postponed: None,
-        });
-    }
-    if asked == Asked::ByItself
-        && let Some(fact) = leap(&ours, now)
-    {
-        return Err(Error::Postponed {
-            fact,
-            hint: "look at the clock; `rustic-hapi forget` applies the plan now, and after a week it is applied by itself",
-        });
-    }
-    let again = repository.snapshot_ids()?;
-    if before != again || files.len() != again.len() {
-        return Err(Error::Postponed {
-            fact: "the list of snapshots changed while the plan was made".to_owned(),
-            hint: "the next run tries again",
-        });
-    }
-    // Somebody may have had our lock removed, and be at work.
-    repository
-        .gate()
-        .confirm()
-        .map_err(|fact| Error::Postponed {
-            fact,
-            hint: "the next run tries again",
-        })?;
-    // Before: what a killed run removed is not missed by the next one.
-    ledger::removing(profile, &repository.id(), &doomed)?;
-    repository.delete_snapshots(&doomed)?;
-    forget_waiting(&profile.state.join(WAITING))?;
-    let left = repository.snapshot_ids()?;
-    if let Some(stayed) = doomed.iter().find(|id| left.contains(id)) {
-        return Err(Error::Engine {
-            doing: "removing snapshots",
-            reason: format!("{} is still listed", &stayed.to_hex()[..8]),
-        });
-    }
-    let removed = plan.removals().into_iter().cloned().collect();
-    Ok(Applied {
-        plan,
-        removed,
-        postponed: None,
-    })
 }

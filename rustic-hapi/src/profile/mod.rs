@@ -7,6 +7,7 @@
 //! Knows: TOML, paths, locations. Must not know: repositories, snapshots, the terminal.
 
 pub(crate) mod hub_id;
+pub mod policy;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,8 +23,8 @@ use crate::destination::access::Access;
 use crate::destination::location::Location;
 use crate::destination::variables::{self, Variables};
 use crate::error::{Error, ProfileError};
-use crate::policy::retention::Policy;
 use crate::profile::hub_id::{HubId, HubOfProfile};
+use crate::profile::policy::Policy;
 use crate::supervise::notify::Notify;
 
 /// What a profile means, with everything resolved.
@@ -1137,8 +1138,8 @@ fn resolve_limits(at: &Place<'_>, raw: &RawLimits) -> Result<Limits, ProfileErro
                 format!("`{text}` is out of range"),
                 Some(format!(
                     "from {} to {}",
-                    crate::report::duration(Duration::from_secs(least)),
-                    crate::report::duration(Duration::from_secs(most))
+                    crate::words::duration(Duration::from_secs(least)),
+                    crate::words::duration(Duration::from_secs(most))
                 )),
             )),
             None => Err(at.value(
@@ -1422,14 +1423,6 @@ pub fn parse_hours(text: &str) -> Option<u32> {
     number
         .checked_mul(unit)
         .filter(|hours| *hours < 24 * 366 * 100)
-}
-
-/// Whether reading failed only because nothing is there.
-pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 #[cfg(test)]

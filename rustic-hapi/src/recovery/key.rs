@@ -19,11 +19,12 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::machine::disk::{Relation, relation};
-use crate::profile::{Profile, is_absent};
+use crate::machine::private_files::is_absent;
+use crate::machine::private_files::{private_folder, write_private};
+use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
 use crate::repository::password;
-use crate::state::run_lock::{private_folder, write_private};
 use crate::terminal::prompt;
 use crate::terminal::ui::Ui;
 
@@ -406,7 +407,7 @@ fn there_already(path: &Path) -> Error {
         fact: format!("`{}` is there already, and stays as it is", path.display()),
         hint: Some(format!(
             "name a new file; whether this one holds a recovery key: `rustic-hapi recovery-kit --confirm --key-file {}`",
-            crate::commands::env::quoted(&path.to_string_lossy())
+            crate::machine::shell::quoted(&path.to_string_lossy())
         )),
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use hapi_sources::{Kind, Source};
 
-use crate::commands::env::quoted;
 use crate::destination::location::Location;
+use crate::machine::shell::quoted;
 use crate::profile::{Profile, Series};
 
 /// The commands for one profile.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::JSON_VERSION;
 use crate::commands::check::Report;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::paint::Paint;
 

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{JSON_VERSION, plural};
 use crate::doctor::{Finding, Report, Verdict};
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::paint::Paint;
 use crate::terminal::ui::{Ui, Verbosity};
+use crate::words::plural;
 
 impl Report {
     /// A line each, the remedy below what is not well; under `quiet` only that.

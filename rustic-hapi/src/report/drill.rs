@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::{JSON_VERSION, bytes, counts, grouped, plural};
+use super::counts;
 use crate::commands::drill::{Report, SourceDrill, Verdict};
 use crate::state::drills::DrillOutcome;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::paint::Paint;
+use crate::words::{bytes, grouped, plural};
 
 impl Report {
     /// For a terminal, and for a log.

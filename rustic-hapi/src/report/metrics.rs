@@ -15,8 +15,8 @@ use chrono::{DateTime, FixedOffset, Local};
 
 use crate::commands::status::{Status, Verdict};
 use crate::error::Error;
+use crate::machine::private_files::is_absent;
 use crate::policy::slots::State;
-use crate::profile::is_absent;
 use crate::state::drills::DrillOutcome;
 use crate::state::last_run::LastRun;
 

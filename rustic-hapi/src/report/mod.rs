@@ -18,19 +18,19 @@ use hapi_sources::{Integrity, Kind};
 use serde_json::{Value, json};
 
 use crate::commands::ledger::Difference;
+use crate::commands::retention::Applied;
 use crate::commands::snapshot::Taken;
 use crate::commands::status::Status;
 use crate::error::{Error, Exit};
 use crate::machine::disk::{self, Relation};
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{Outcome, SourceRecord, SourceSummary};
-use crate::policy::retention::{Applied, Plan};
+use crate::policy::retention::Plan;
 use crate::profile::{Profile, Series};
 use crate::repository::Repository;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::paint::Paint;
-
-/// The version of the JSON documents.
-pub const JSON_VERSION: u32 = 1;
+use crate::words::{age, bytes, grouped, plural};
 
 /// What a run did.
 #[derive(Debug)]
@@ -734,38 +734,4 @@ pub fn list_json(snapshots: &[Snapshot]) -> Value {
             "description": s.description,
         })).collect::<Vec<_>>(),
     })
-}
-
-/// Bytes with a binary unit.
-pub fn bytes(n: u64) -> String {
-    indicatif::BinaryBytes(n).to_string()
-}
-
-/// Thousands apart.
-pub fn grouped(n: u64) -> String {
-    indicatif::HumanCount(n).to_string()
-}
-
-/// A length of time in its largest whole unit: `4 s`, `5 min`, `2 h`.
-pub fn duration(length: std::time::Duration) -> String {
-    match length.as_secs() {
-        s if s >= 3600 && s % 3600 == 0 => format!("{} h", s / 3600),
-        s if s >= 60 && s % 60 == 0 => format!("{} min", s / 60),
-        s => format!("{s} s"),
-    }
-}
-
-/// A length of time in its largest unit.
-pub fn age(delta: chrono::TimeDelta) -> String {
-    match delta.num_seconds() {
-        s if s < 0 => "in the future".to_owned(),
-        s if s < 90 => format!("{s} s"),
-        s if s < 90 * 60 => format!("{} min", s / 60),
-        s if s < 36 * 3600 => format!("{} h", s / 3600),
-        s => format!("{} d", s / 86_400),
-    }
-}
-
-pub(crate) fn plural(n: u64, one: &'static str, many: &'static str) -> &'static str {
-    if n == 1 { one } else { many }
 }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{JSON_VERSION, bytes, grouped, plural};
 use crate::commands::restore::{Report, SourceReport};
 use crate::error::Exit;
 use crate::policy::manifest::Outcome;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::paint::Paint;
+use crate::words::{bytes, grouped, plural};
 
 impl Report {
     /// The exit code: 1 where a file is not what its manifest says, 3 where a source is not whole in

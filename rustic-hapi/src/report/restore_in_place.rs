@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{JSON_VERSION, bytes};
 use crate::commands::restore_in_place::Report;
 use crate::error::Exit;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
+use crate::words::bytes;
 
 impl Report {
     /// For a terminal, and for a log.

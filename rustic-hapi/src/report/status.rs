@@ -6,16 +6,18 @@ use chrono::{DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveTime, TimeD
 use hapi_sources::Kind;
 use serde_json::{Value, json};
 
-use super::{JSON_VERSION, bytes, counts, grouped, plural};
+use super::counts;
 use crate::commands::check::{SHARES, Share};
 use crate::commands::status::{Database, SeriesStatus, Status, Verdict};
 use crate::policy::manifest::{Outcome, SourceSummary};
-use crate::policy::retention::Policy;
 use crate::policy::slots::{Slot, State, Visit};
+use crate::profile::policy::Policy;
 use crate::state::drills::DrillOutcome;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::paint::Paint;
 use crate::terminal::ui::Ui;
+use crate::words::{bytes, grouped, plural};
 
 /// From here on a day has too many slots for a row each.
 const MOST_ROWS: usize = 6;
@@ -680,7 +682,7 @@ fn when(slot: &Slot<Local>, now: DateTime<Local>) -> String {
 fn age(delta: TimeDelta) -> String {
     match delta.num_hours() {
         hours @ 36..100 => format!("{hours} h"),
-        _ => super::age(delta),
+        _ => crate::words::age(delta),
     }
 }
 

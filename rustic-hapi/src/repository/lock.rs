@@ -23,10 +23,10 @@ use sha2::{Digest, Sha256};
 
 use crate::destination::lock_files::LockStore;
 use crate::error::Error;
+use crate::machine::private_files::{private_folder, write_private};
 use crate::repository::gate::Gate;
 pub use crate::repository::lock_file::Mode;
 use crate::repository::lock_file::{LockFile, LockKey, lives};
-use crate::state::run_lock::{private_folder, write_private};
 use crate::terminal::ui::Ui;
 
 /// How often a lock is refreshed (restic, `refreshInterval`). A build with debug assertions takes seconds

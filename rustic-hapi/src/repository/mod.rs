@@ -292,7 +292,7 @@ impl Repository {
         self.ui.step(format_args!(
             "takes up {} packs ({}) that were sent before; {} torn ones are left to a prune",
             loose.len(),
-            crate::report::bytes(size),
+            crate::words::bytes(size),
             torn.len()
         ));
         let backend: Arc<dyn WriteBackend> =

@@ -10,8 +10,8 @@ use hapi_sources::{CaptureError, Stop};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::machine::private_files::read_private;
 use crate::profile::Profile;
-use crate::state::run_lock::read_private;
 
 /// How long a password program has: it may have to ask a person, or a server.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,13 +11,13 @@ use rustic_core::repofile::SnapshotFile;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::choice;
 use crate::policy::history::{self, Origin, Origins, Snapshot};
 use crate::policy::manifest::PathRecord;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::restore::contents::Contents;
-use crate::state::run_lock::{private_folder, write_private};
 use hapi_sources::Kind;
 
 /// Where what was read is kept.

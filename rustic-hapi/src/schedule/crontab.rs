@@ -11,8 +11,8 @@ use chrono::Timelike;
 
 use super::job::Job;
 use super::tool;
-use crate::commands::env::quoted;
 use crate::error::Error;
+use crate::machine::shell::quoted;
 
 /// Debian's cron takes a command of less than 1,000 bytes (`MAX_COMMAND`).
 const MAX_COMMAND: usize = 998;

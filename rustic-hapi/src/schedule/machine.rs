@@ -72,7 +72,7 @@ impl Machine {
         let shown: Vec<_> = words
             .iter()
             .map(|word| match word.contains('\\') {
-                true => crate::commands::env::quoted(word),
+                true => crate::machine::shell::quoted(word),
                 false => word.clone(),
             })
             .collect();

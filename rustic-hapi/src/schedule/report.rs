@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Action, Kind, Machine, Request, State, present};
 use crate::error::Exit;
 use crate::profile::Lookup;
-use crate::report::JSON_VERSION;
+use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 
 /// What was done, or would be.
@@ -166,7 +166,7 @@ pub(crate) fn command(name: &str, flags: &str) -> String {
     let profile = match name {
         "hapi" => String::new(),
         name if name.chars().all(plain) => format!("--profile {name} "),
-        name => format!("--profile {} ", crate::commands::env::quoted(name)),
+        name => format!("--profile {} ", crate::machine::shell::quoted(name)),
     };
     format!("rustic-hapi {profile}schedule {flags}")
 }

@@ -12,8 +12,9 @@ use super::report::Report;
 use super::systemd::{self, Scope, Units};
 use super::{Kind, Machine, tool};
 use crate::error::Error;
-use crate::profile::{Lookup, is_absent};
-use crate::state::run_lock::private_folder;
+use crate::machine::private_files::is_absent;
+use crate::machine::private_files::private_folder;
+use crate::profile::Lookup;
 
 /// Writes the units of a report and enables the timer.
 ///

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::machine::boot::Boot;
-use crate::profile::{Profile, is_absent};
-use crate::state::run_lock::{private_folder, write_private};
+use crate::machine::private_files::is_absent;
+use crate::machine::private_files::{private_folder, write_private};
+use crate::profile::Profile;
 
 const FILE: &str = "drills.jsonl";
 

@@ -10,8 +10,8 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::profile::is_absent;
-use crate::state::run_lock::{private_folder, write_private};
+use crate::machine::private_files::is_absent;
+use crate::machine::private_files::{private_folder, write_private};
 
 /// Runs that are kept.
 const KEPT: usize = 100;

@@ -320,7 +320,7 @@ impl Message {
 
     fn json(&self) -> serde_json::Value {
         json!({
-            "version": crate::report::JSON_VERSION,
+            "version": crate::terminal::output::JSON_VERSION,
             "outcome": self.outcome,
             "exit": self.exit,
             "run": self.run,

@@ -9,8 +9,11 @@ use crate::commands::init;
 use crate::error::{Error, Exit};
 use crate::profile::Profile;
 use crate::recovery::key::RecoveryKey;
-use crate::report::{JSON_VERSION, RunReport, error_json};
+use crate::report::{RunReport, error_json};
 use crate::terminal::ui::{Ui, Verbosity};
+
+/// The version of the JSON documents.
+pub const JSON_VERSION: u32 = 1;
 
 /// What a command says in the end.
 #[derive(Debug)]
