@@ -297,6 +297,14 @@ fn init_on_a_new_machine_says_which_hubs_there_are_and_goes_on_with_one() {
     );
     assert!(home.ids("hapi").len() > there);
     init(&["--adopt", "00000000"]).exits(2);
+    begin_anew();
+    init(&[
+        "--adopt",
+        hub["id"].as_str().unwrap(),
+        "--host",
+        "other-box",
+    ])
+    .exits(2);
 }
 
 #[test]
@@ -408,4 +416,49 @@ fn what_retention_removes_by_its_rules_is_not_missed_whoever_applies_them() {
     home.change();
     let said = home.at("2027-03-15T18:00:00Z", &["snapshot"]);
     assert!(!warned(&said, GONE), "{said:?}");
+}
+
+#[test]
+fn what_the_profile_no_longer_names_is_not_gone() {
+    const GONE: &str = "snapshots that this machine saved are gone";
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    home.change();
+    home.snapshot().exits(0);
+    let ids = home.ids("hapi");
+    home.restic(&["tag", "--set", "mine", &ids[0]]);
+    home.edit_profile(|text| text.replacen("host = ", "host = \"renamed-box\" # ", 1));
+    home.change();
+    let said = home.snapshot();
+    assert!(!warned(&said, GONE), "{said:?}");
+    // Nor is what cannot be read.
+    let newest = home.ids("hapi").pop().unwrap();
+    let file = home.repository().join("snapshots").join(newest);
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..50]).unwrap();
+    let check = home.hapi_command(&["check"]);
+    assert!(!format!("{check:?}").contains(GONE), "{check:?}");
+}
+
+#[test]
+fn a_copied_profile_with_another_database_is_refused() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let other = home.path().join("other");
+    fs::create_dir(&other).unwrap();
+    sqlite3(&other.join("hapi.db"), "CREATE TABLE sessions (id)");
+    let copy = home.profile().with_file_name("second.toml");
+    let text = fs::read_to_string(home.profile()).unwrap();
+    fs::write(&copy, format!("hapi-home = {other:?}\n{text}")).unwrap();
+    for profile in ["second", "hapi"] {
+        let said = home
+            .hapi_command(&["--profile", profile, "snapshot"])
+            .exits(2);
+        assert!(said.stderr.contains("the same `hub-id`"), "{said:?}");
+    }
+    // A second place for the same hub is in order.
+    let text = text.replace(home.repository().to_str().unwrap(), "/tmp/elsewhere");
+    fs::write(&copy, text).unwrap();
+    home.change();
+    home.snapshot().exits(0);
 }

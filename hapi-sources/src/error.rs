@@ -5,7 +5,9 @@
     reason = "a variant's fields are named by the message above it"
 )]
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A source is described in a way that makes no sense.
@@ -98,19 +100,23 @@ pub enum CaptureError {
     /// The database is gone or empty, and what is left of its content stands in a side file that SQLite
     /// would delete or ignore. It was not opened.
     #[error(
-        "`{}` {}, but `{}` holds {bytes} bytes that SQLite would delete or ignore",
+        "`{}` {}, but `{}` holds {bytes} bytes that SQLite would delete or ignore{}",
         path.display(),
-        if *missing { "does not exist" } else { "is empty (0 bytes)" },
-        side.display()
+        if *missing { "does not exist" } else { "is empty" },
+        side.display(),
+        if *is_readable { "" } else { "; this user may not read them, so they are NOT kept" }
     )]
     DatabaseLost {
         path: PathBuf,
         missing: bool,
         side: PathBuf,
         bytes: u64,
+        is_readable: bool,
+        /// A process that still has that file open.
+        pid: Option<u32>,
     },
-    /// 0 bytes, and no side file with content: SQLite takes that for a database without tables.
-    #[error("`{}` is empty (0 bytes): there is no database in it", path.display())]
+    /// 0 bytes, or 1, and no side file with content: SQLite takes that for a database without tables.
+    #[error("`{}` is empty: there is no database in it", path.display())]
     EmptyDatabase { path: PathBuf },
     /// Somebody uses the database through another name: the WAL is beside that one.
     #[error("`{}` is in use under another name: {}", path.display(), user_of(*pid, wal.as_deref()))]
@@ -190,12 +196,24 @@ impl CaptureError {
                 "run as the hub's user; if the hub crashed and its `-shm` file is gone, start the hub once".into()
             }
             Self::HotJournal { .. } => "start the hub once: it rolls the journal back".into(),
-            Self::DatabaseLost { path, side, missing, .. } => {
+            Self::DatabaseLost { side, missing, pid, .. } => {
                 let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
-                let database = if *missing { String::new() } else { quoted(path) + " " };
-                let folder = quoted(&path.with_extension("lost"));
+                let name = side.as_os_str().as_bytes();
+                let name = name.strip_suffix(b"-wal").or(name.strip_suffix(b"-journal")).unwrap_or(name);
+                // Side files lie beside what a link leads to.
+                let real = Path::new(OsStr::from_bytes(name));
+                let database = if *missing { String::new() } else { quoted(real) + " " };
+                let folder = quoted(&real.with_extension("lost"));
+                let running = pid.map_or_else(
+                    || "do not start the hub".to_owned(),
+                    |pid| format!(
+                        "process {pid} still has it open: copy {} away first, and what `ls -l /proc/{pid}/fd` shows as deleted; \
+                         then `kill -9 {pid}`, since a clean stop deletes the WAL; do not start the hub again",
+                        quoted(side)
+                    ),
+                );
                 format!(
-                    "do not start the hub; move them away together: `mkdir {folder} && mv {database}{} {folder}`; restore the last snapshot; \
+                    "{running}; move the files away together: `mkdir {folder} && mv {database}{} {folder}`; restore the last snapshot; \
                      try the `{}` on copies only: with an older database it is whole only if nothing was checkpointed since",
                     quoted(side),
                     side.file_name().unwrap_or_default().to_string_lossy()
@@ -203,6 +221,9 @@ impl CaptureError {
             }
             Self::EmptyDatabase { .. } => {
                 "if the hub is new, start it once; else restore the last snapshot".into()
+            }
+            Self::OtherName { wal: Some(wal), .. } if wal.as_os_str().as_bytes().ends_with(b" (deleted)") => {
+                "that file was removed while the hub uses it: stop the hub cleanly (it then writes everything into the database), do not kill it".into()
             }
             Self::OtherName { .. } => {
                 "name the path that the hub uses as the source's path; link or mount the folder, never the database alone".into()

@@ -218,13 +218,21 @@ impl Guard {
 
 /// The path with all links resolved, as far as it exists.
 pub(crate) fn real(path: &Path) -> PathBuf {
+    // A link whose target is gone leads there all the same.
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
     path.canonicalize()
         .unwrap_or_else(|_| match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => parent
                 .canonicalize()
                 .unwrap_or_else(|_| parent.to_owned())
                 .join(name),
-            _ => path.to_owned(),
+            _ => path.clone(),
         })
 }
 

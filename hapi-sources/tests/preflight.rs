@@ -119,6 +119,102 @@ fn the_wal_of_an_emptied_database_is_not_deleted_by_a_look_and_its_bytes_are_kep
     assert_eq!(sqlite3(&path, "SELECT count(*) FROM messages"), "500");
 }
 
+/// SQLite takes a file of one byte for an empty one, and deletes its WAL.
+#[test]
+fn a_database_of_one_byte_is_an_empty_one() {
+    let hub = Hub::new();
+    let (path, wal) = killed_hub(&hub);
+    fs::write(&path, [0]).unwrap();
+    assert!(matches!(
+        look(&path),
+        Err(CaptureError::DatabaseLost { .. })
+    ));
+    kept(
+        &hub,
+        &hub.capture(&source(&path)).unwrap(),
+        "hapi.db-wal",
+        &wal,
+    );
+    fs::remove_file(hub.at("hapi.db-wal")).unwrap();
+    let error = hub.capture(&source(&path)).unwrap_err();
+    assert!(
+        matches!(error, CaptureError::EmptyDatabase { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_wal_beside_what_a_link_led_to_is_kept() {
+    let hub = Hub::new();
+    let (path, wal) = killed_hub(&hub);
+    fs::create_dir(hub.at("data")).unwrap();
+    for side in ["", "-wal", "-shm"] {
+        let name = format!("hapi.db{side}");
+        fs::rename(hub.at(&name), hub.at(&format!("data/{name}"))).unwrap();
+    }
+    std::os::unix::fs::symlink("data/hapi.db", &path).unwrap();
+    for gone in [false, true] {
+        match gone {
+            true => fs::remove_file(hub.at("data/hapi.db")).unwrap(),
+            false => fs::write(hub.at("data/hapi.db"), "").unwrap(),
+        }
+        let capture = hub.capture(&source(&path)).unwrap();
+        assert!(content(capture.entries[0].bytes().unwrap()) == wal);
+        let hint = capture.failures[0].error.hint().unwrap();
+        assert!(hint.contains("data/hapi.db-wal"), "{hint}");
+        assert!(!hint.contains(&format!("'{}'", path.display())), "{hint}");
+        assert!(fs::read(hub.at("data/hapi.db-wal")).unwrap() == wal);
+    }
+}
+
+#[test]
+fn a_hub_that_still_runs_on_a_lost_database_is_named() {
+    let hub = Hub::new();
+    let path = hub.at("hapi.db");
+    let running = Python::start(HOLDER, &path);
+    fs::write(&path, "").unwrap();
+    let capture = hub.capture(&source(&path)).unwrap();
+    let hint = capture.failures[0].error.hint().unwrap();
+    assert!(
+        hint.contains("still has it open") && hint.contains("kill -9"),
+        "{hint}"
+    );
+    running.kill();
+}
+
+/// After a crash, one that may only read keeps its index in memory, without a lock on the `-shm`.
+#[test]
+fn a_reader_that_may_not_write_is_no_alarm() {
+    let hub = Hub::new();
+    let (path, _) = killed_hub(&hub);
+    for folder in [hub.tmp.path().to_path_buf(), hub.home()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for file in ["hapi.db", "hapi.db-wal", "hapi.db-shm"] {
+        fs::set_permissions(hub.at(file), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let script = "import sqlite3,sys,time; db=sqlite3.connect('file:'+sys.argv[1]+'?mode=ro',uri=True,isolation_level=None); db.execute('BEGIN'); db.execute('SELECT count(*) FROM messages').fetchone(); print('ready',flush=True); time.sleep(60)";
+    let mut reader = Command::new("setpriv")
+        .args([
+            "--reuid=54399",
+            "--regid=54399",
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            script,
+        ])
+        .arg(&path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(reader.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let captured = hub.capture(&source(&path));
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    assert!(captured.unwrap().is_complete());
+}
+
 #[test]
 fn a_wal_without_any_database_is_no_absent_source() {
     let hub = Hub::new();

@@ -113,17 +113,34 @@ fn of_line(line: &str) -> Result<Vec<String>, RecipientError> {
         };
     }
     let mut keys = Vec::new();
-    for (nth, word) in words.iter().enumerate() {
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
         if SSH_TYPES.iter().any(|kind| word.starts_with(kind)) {
-            // The data begin with the length of the type's name, and so with three zero bytes.
-            let data = words.get(nth + 1).filter(|data| data.starts_with("AAAA"));
+            let data = words.next().filter(|data| is_key_data(data));
             keys.push(format!("{word} {}", data.ok_or_else(unknown)?));
+        } else if hides_a_key(word) {
+            // Two keys grew together, say: the second one must not be taken for a comment.
+            return Err(unknown());
         }
     }
     match keys.is_empty() {
         true => Err(unknown()),
         false => Ok(keys),
     }
+}
+
+/// Base64, which begins with the length of the type's name, and so with three zero bytes.
+fn is_key_data(word: &str) -> bool {
+    let base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b);
+    word.starts_with("AAAA") && word.bytes().all(base64)
+}
+
+/// Whether a word that is no key has one in it.
+fn hides_a_key(word: &str) -> bool {
+    let age = word.to_ascii_lowercase();
+    let age = age.split("age1").skip(1);
+    let mut lengths = age.map(|rest| rest.bytes().take_while(u8::is_ascii_alphanumeric).count());
+    SSH_TYPES.iter().any(|kind| word.contains(kind)) || lengths.any(|length| length > 20)
 }
 
 fn key(name: &str) -> Result<Box<dyn Recipient + Send + Sync>, RecipientError> {
@@ -140,6 +157,13 @@ fn key(name: &str) -> Result<Box<dyn Recipient + Send + Sync>, RecipientError> {
     const NATIVE: &str = "make a key with `age-keygen` and give its public key (age1…)";
     const ED25519: &str = "give an ed25519 key (`ssh-keygen -t ed25519`) or an age key (age1…)";
     let lower = name.to_ascii_lowercase();
+    if lower.starts_with("age1")
+        && !lower
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    {
+        return Err(RecipientError::Unknown(name.to_owned()));
+    }
     if lower.starts_with("age1pq1") || lower.starts_with("age1tagpq1") {
         return unusable("a post-quantum recipient", NATIVE);
     }
@@ -259,6 +283,13 @@ mod tests {
             ("hello", "`hello`"),
             ("ssh-ed25519 AAAA", "`ssh-ed25519 AAAA`"),
             ("age1qqq and more", "and more"),
+            ("age1qqq,age1qqq", "neither"),
+            // Keys that grew together.
+            (&format!("{A} a@x{B} b@x"), "neither"),
+            (&format!("{A}{B}"), "neither"),
+            (&format!("{A},{B}"), "neither"),
+            (&format!("{A} a@x\\n{B}"), "neither"),
+            (&format!("{A} a@x {AGE}"), "neither"),
         ] {
             assert!(refused(text).contains(what), "{}", refused(text));
         }

@@ -55,7 +55,7 @@ impl<'a> Live<'a> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.stat.len() == 0
+        is_empty(self.stat.len())
     }
 
     /// Opens it read-only. Only what passed the preflight may get here.
@@ -150,6 +150,11 @@ impl<'a> Live<'a> {
         };
         CaptureError::CannotOpen { path, reason }
     }
+}
+
+/// SQLite takes a file of one byte for an empty one (`unixFileSize` in `os_unix.c`).
+pub(super) fn is_empty(bytes: u64) -> bool {
+    bytes <= 1
 }
 
 /// Opening and looking by descriptor exclude each other within this process: locks are the process's,

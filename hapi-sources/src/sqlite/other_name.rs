@@ -147,9 +147,26 @@ fn base_of_wal(path: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(std::ffi::OsString::from_vec(base.to_vec())))
 }
 
-/// A process that only the kernel's locks show: in another container, or another user's.
+/// A process that has a file open, as far as this user may see.
+pub(super) fn who_has(path: &Path) -> Option<u32> {
+    let stat = path.metadata().ok()?;
+    let wanted = (stat.dev(), stat.ino());
+    fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .find(|pid| open_files(*pid).iter().any(|(_, id)| *id == wanted))
+}
+
+/// A process that only the kernel's locks show: in another container, or another user's. A reader that may
+/// not write the `-shm` has no lock on it either; so there must be nothing in a WAL beside our name.
 fn by_locks(live: &Live<'_>) -> Option<User> {
     let reader = live.by_descriptor(|database| {
+        let beside = with_suffix(&live.real, "-wal").metadata();
+        if beside.is_ok_and(|wal| wal.len() > 0) {
+            return None;
+        }
         let reader = locked(database, SHARED)?;
         let in_wal_mode = is_wal(database);
         let shm = File::open(with_suffix(&live.real, "-shm"));
@@ -157,10 +174,12 @@ fn by_locks(live: &Live<'_>) -> Option<User> {
         (in_wal_mode && reader.typ == FlockType::ReadLock && !beside).then_some(reader)
     })??;
     let pid = reader.pid.map(|pid| pid.as_raw_nonzero().get());
-    Some(User {
-        pid: pid.and_then(|pid| u32::try_from(pid).ok()),
-        wal: None,
-    })
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+    // One whose files can be seen has been looked at.
+    if pid.is_some_and(|pid| !open_files(pid).is_empty()) {
+        return None;
+    }
+    Some(User { pid, wal: None })
 }
 
 /// The lock of another process that would be in the way of writing.

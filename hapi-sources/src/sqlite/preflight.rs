@@ -1,7 +1,7 @@
 //! A preflight decides whether SQLite may open a live database, before SQLite does.
 //!
 //! Opening is not harmless, even read-only:
-//! - SQLite deletes the WAL of a database of 0 bytes at its first read (`pagerOpenWalIfPresent` in
+//! - SQLite deletes the WAL of a database of 0 bytes, or 1, at its first read (`pagerOpenWalIfPresent` in
 //!   `pager.c`, 3.54), and ignores its rollback journal. The WAL may be the only copy of everything.
 //! - It finds the WAL by the name through which the database was opened. Where the hub uses another
 //!   name, the copy is old or torn (see [`super::other_name`]).
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use super::live::Live;
+use super::live::{self, Live};
 use super::{other_name, side_files};
 use crate::capture::{Note, Stop};
 use crate::error::{CaptureError, StagingError};
@@ -100,7 +100,10 @@ impl Cleared {
     /// # Errors
     /// As [`clear`]: the database was truncated, or side files were made, in between.
     pub(super) fn confirm(self, live: &Live<'_>) -> Result<(), Refused> {
-        let empty = live.real.metadata().map_or(true, |m| m.len() == 0);
+        let empty = live
+            .real
+            .metadata()
+            .map_or(true, |m| live::is_empty(m.len()));
         if let Some(wal) = self.wal
             && empty
         {
@@ -123,6 +126,10 @@ fn look(path: &Path) -> Result<Looked<'_>, CaptureError> {
     match Live::look(path) {
         Ok(live) => Ok((Ok(live), side)),
         Err(error @ CaptureError::Missing { .. }) => Ok((Err(error), side)),
+        // A link whose target is gone.
+        Err(CaptureError::Read { path, error }) if error.kind() == io::ErrorKind::NotFound => {
+            Ok((Err(CaptureError::Read { path, error }), side))
+        }
         Err(error) => Err(error),
     }
 }
@@ -136,12 +143,15 @@ fn lost(path: &Path, missing: bool, side: Option<SideFile>) -> Refused {
         Some(side) => (side.path.clone(), side.len),
         None => (with_suffix(path, "-wal"), 0),
     };
+    let is_readable = side.as_ref().is_some_and(|side| side.file.is_some());
     Refused {
         error: CaptureError::DatabaseLost {
             path: path.to_owned(),
             missing,
+            pid: other_name::who_has(&name),
             side: name,
             bytes,
+            is_readable,
         },
         left: side,
     }

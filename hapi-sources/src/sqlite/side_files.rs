@@ -71,7 +71,8 @@ fn ours_may_be_written(live: &Live<'_>) -> bool {
     };
     group == live.stat.gid()
         && mode & 0o060 == 0o060
-        && groups_of(live.stat.uid()).is_none_or(|groups| groups.contains(&group))
+        // An owner without a name here, a container's say, is taken to be in the group of his number.
+        && groups_of(live.stat.uid()).map_or(group == live.stat.uid(), |g| g.contains(&group))
 }
 
 /// The effective capabilities of this process (capabilities(7)); all where the kernel does not say.

@@ -408,10 +408,10 @@ fn expectations(
             ));
         }
     }
-    for what in ledger::look(profile, &repository.id(), ours, &now)?.all() {
+    for what in ledger::look(profile, repository, files, ours, &now)?.all() {
         report.found(
             what,
-            "find out who else may delete in the repository; `rustic-hapi snapshots` lists what is left",
+            "find out who else may write and delete in the repository; `rustic-hapi snapshots` lists what is left",
         );
     }
     for hub in origin::others_of_host(repository, files, profile) {

@@ -329,14 +329,21 @@ impl Request {
     /// hub with this host name is not gone on with unless that is asked for.
     fn which_hub(&self, profile: &Profile, hubs: &[HubHere]) -> Result<(String, HubId), Error> {
         if let Some(name) = &self.adopt {
-            let found: Vec<&HubHere> = hubs.iter().filter(|hub| hub.id.is_named(name)).collect();
+            let of_host = |hub: &&HubHere| self.host.as_ref().is_none_or(|host| *host == hub.host);
+            let found: Vec<&HubHere> = hubs
+                .iter()
+                .filter(|hub| hub.id.is_named(name))
+                .filter(of_host)
+                .collect();
             return match found[..] {
-                [hub] => {
-                    let host = self.host.clone().unwrap_or_else(|| hub.host.clone());
-                    Ok((host, hub.id.clone()))
-                }
+                [hub] => Ok((hub.host.clone(), hub.id.clone())),
                 _ => Err(Error::Usage {
-                    fact: format!("`{name}` does not name one hub of this repository"),
+                    fact: match &self.host {
+                        Some(host) => format!(
+                            "`{name}` does not name one hub of the host `{host}` in this repository"
+                        ),
+                        None => format!("`{name}` does not name one hub of this repository"),
+                    },
                     hint: Some(match hubs.is_empty() {
                         true => "there is no snapshot in it yet: leave out `--adopt`".to_owned(),
                         false => format!("there are:\n{}", listed(hubs)),

@@ -11,14 +11,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, Local, Utc};
-use rustic_core::repofile::SnapshotId;
+use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::machine::private_files::{private_folder, write_private};
-use crate::policy::history::{ONLY, Snapshot};
+use crate::policy::history::{ONLY, Snapshot, USERNAME, to_chrono};
 use crate::policy::retention::Plan;
 use crate::profile::Profile;
+use crate::repository::Repository;
 
 /// The layout of the file.
 const VERSION: u32 = 1;
@@ -53,6 +54,37 @@ pub struct Entry {
     /// A run told that it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     told: bool,
+}
+
+/// What a repository holds of whatever host, series and hub, files that cannot be read among it: who changes
+/// a profile, or a snapshot's tags, loses nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    ids: BTreeSet<String>,
+    times: BTreeSet<DateTime<Utc>>,
+}
+
+impl Present {
+    /// # Errors
+    /// The repository cannot be listed.
+    pub(crate) fn of(repository: &Repository, files: &[SnapshotFile]) -> Result<Self, Error> {
+        let listed = repository.snapshot_ids()?;
+        let mut ids: BTreeSet<String> = listed.iter().map(|id| id.to_hex().to_string()).collect();
+        let originals = files.iter().filter_map(|file| file.original);
+        ids.extend(originals.map(|id| id.to_hex().to_string()));
+        let times = files.iter().filter(|file| file.username == USERNAME);
+        Ok(Self {
+            ids,
+            times: times
+                .filter_map(|file| Some(to_chrono(&file.time)?.to_utc()))
+                .collect(),
+        })
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        entry.id.as_ref().is_some_and(|id| self.ids.contains(id))
+            || self.times.contains(&entry.time.to_utc())
+    }
 }
 
 /// What a comparison of the ledger with the repository showed.
@@ -146,13 +178,14 @@ impl Ledger {
         &self,
         profile: &Profile,
         history: &[Snapshot],
+        present: &Present,
         now: &DateTime<Local>,
     ) -> Result<Difference, Error> {
         let gone: Vec<&Entry> = self
             .entries
             .iter()
             .filter(|entry| entry.id.is_some() && !entry.removing)
-            .filter(|entry| !history.iter().any(|snapshot| entry.is(snapshot)))
+            .filter(|entry| !present.has(entry))
             .collect();
         // Somebody who applies the same policy elsewhere, the server's side say, takes nothing away.
         let mut vanished = Vec::new();
@@ -192,7 +225,7 @@ impl Ledger {
     }
 
     /// Keeps what is there, and what is missed; a run has told of that now.
-    pub fn settle(&mut self, history: &[Snapshot], difference: &Difference) {
+    pub fn settle(&mut self, history: &[Snapshot], present: &Present, difference: &Difference) {
         self.entries.retain_mut(|entry| {
             let missed = difference
                 .vanished
@@ -203,7 +236,7 @@ impl Ledger {
             if let (None, Some(there)) = (&entry.id, there) {
                 entry.id = Some(there.id.to_hex().to_string());
             }
-            missed || there.is_some()
+            missed || there.is_some() || present.has(entry)
         });
     }
 }
@@ -226,13 +259,17 @@ pub(crate) fn removing(
 /// What is missed and what is foreign, for commands that only look; nothing where there is no ledger.
 pub(crate) fn look(
     profile: &Profile,
-    repository: &str,
+    repository: &Repository,
+    files: &[SnapshotFile],
     history: &[Snapshot],
     now: &DateTime<Local>,
 ) -> Result<Difference, Error> {
-    match Ledger::load(profile, repository) {
+    match Ledger::load(profile, &repository.id()) {
         None => Ok(Difference::default()),
-        Some(ledger) => ledger.compare(profile, history, now),
+        Some(ledger) => {
+            let present = Present::of(repository, files)?;
+            ledger.compare(profile, history, &present, now)
+        }
     }
 }
 
@@ -358,7 +395,8 @@ impl Difference {
             .or(self.foreign.last())?;
         Some(format!(
             "another machine writes snapshots of this hub: {newest} is one of {} that this one did not write; \
-             if it is a clone, give it a hub of its own (`rustic-hapi init` there, with another `--host`); \
+             it may be a clone, another profile of this hub, or this machine was set back to an earlier state; \
+             a clone needs another `host` and `hub-id` in its profile; \
              if this is right, add \"{}\" to `acknowledged` in `[retention]`",
             self.foreign.len(),
             newest.short_id()

@@ -233,6 +233,9 @@ fn replace(
     for (item, swap, ownership) in swaps {
         let prove = |live: &Path| item.prove(live, IntegrityCheck::Quick, &no_stop);
         let aside = swap.commit(now, &ownership, &prove)?;
+        if let Some(folder) = &aside.folder {
+            report.warnings.extend(lost_database(folder));
+        }
         report.undo.extend(aside.undo());
         report.files.push(Replaced {
             set_aside: aside.folder.clone(),
@@ -245,6 +248,26 @@ fn replace(
         report.files.push(replaced);
     }
     Ok(())
+}
+
+/// A WAL that was set aside with an empty database, or none: to open that database would delete it.
+fn lost_database(folder: &Path) -> Option<String> {
+    let files = fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let bytes = |path: &Path| fs::metadata(path).map_or(0, |m| m.len());
+    let wal = files
+        .filter(|path| path.as_os_str().as_encoded_bytes().ends_with(b"-wal"))
+        .find(|path| {
+            let name = path.to_string_lossy().into_owned();
+            bytes(path) > 0 && bytes(Path::new(name.trim_end_matches("-wal"))) <= 1
+        })?;
+    Some(format!(
+        "`{}` may be the only copy of what the hub wrote last: do not open the database beside it, since SQLite \
+         would delete it; copy it away first",
+        wal.display()
+    ))
 }
 
 /// Puts back what was replaced before something failed, by the lines that an operator would type.

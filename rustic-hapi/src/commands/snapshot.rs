@@ -19,7 +19,7 @@ use crate::archive::draft;
 use crate::archive::proven::Proven;
 use crate::archive::readback;
 use crate::archive::{Label, Unwritten};
-use crate::commands::ledger::Ledger;
+use crate::commands::ledger::{Ledger, Present};
 use crate::commands::status;
 use crate::destination;
 use crate::error::{Error, Exit};
@@ -74,6 +74,7 @@ pub fn run(
 ) -> Result<RunReport, Error> {
     let started = Instant::now();
     request.check(profile)?;
+    profile.has_no_twin()?;
     let _lock = RunLock::take(
         &lock_folder(profile),
         &profile.location,
@@ -109,6 +110,7 @@ pub fn run(
         history,
         unreadable,
         only_others,
+        present,
     } = opened;
     let broke_off = was_killed || may_have_broken_off(profile, &history);
     if !request.dry_run && broke_off && lock.is_alone() {
@@ -120,8 +122,8 @@ pub fn run(
         profile,
         &repository,
         &history,
+        &present,
         &now,
-        &unreadable,
         &mut report,
         ui,
     );
@@ -203,6 +205,8 @@ struct Opened {
     unreadable: Option<Error>,
     /// That the hub may have moved.
     only_others: Option<String>,
+    /// What the repository holds, whosever it is.
+    present: Present,
 }
 
 impl Opened {
@@ -221,6 +225,7 @@ impl Opened {
         let history = origin::ours(&repository, &files, profile);
         Ok(Self {
             only_others: origin::only_others(&repository, &files, profile, &history),
+            present: Present::of(&repository, &files)?,
             history,
             repository,
             lock,
@@ -568,28 +573,24 @@ fn capture(
     Ok(captured)
 }
 
-/// What this machine saved and somebody else removed, or another machine wrote, is told. Where snapshot
-/// files cannot be read, nobody can say what is gone.
+/// What this machine saved and somebody else removed, or another machine wrote, is told.
 fn compare_with_ledger(
     profile: &Profile,
     repository: &Repository,
     history: &[Snapshot],
+    present: &Present,
     now: &DateTime<Local>,
-    unreadable: &Option<Error>,
     report: &mut RunReport,
     ui: &Ui,
 ) -> Ledger {
     let id = repository.id();
     let mut ledger =
         Ledger::load(profile, &id).unwrap_or_else(|| Ledger::begin(profile, &id, history));
-    if unreadable.is_some() {
-        return ledger;
-    }
-    match ledger.compare(profile, history, now) {
+    match ledger.compare(profile, history, present, now) {
         Ok(difference) => {
             report.differs_from_ledger(&difference);
             if !report.dry_run {
-                ledger.settle(history, &difference);
+                ledger.settle(history, present, &difference);
                 remember(&ledger, profile, ui);
             }
         }

@@ -254,7 +254,7 @@ pub fn of(
     warnings.extend(oddities(profile, &series, drills.last()));
     if known {
         warnings.extend(origin::only_others(repository, &files, profile, &ours));
-        warnings.extend(ledger::look(profile, &id, &ours, &now)?.all());
+        warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
     if !profile.is_bare() {
         warnings.extend(crate::report::dies_with_this_machine(profile));

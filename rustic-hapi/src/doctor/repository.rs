@@ -98,7 +98,7 @@ fn hub(
             "`rustic-hapi init` lists the hubs of the repository",
         );
     }
-    match ledger::look(profile, &repository.id(), ours, &now) {
+    match ledger::look(profile, repository, files, ours, &now) {
         Ok(difference) => {
             if let Some(fact) = difference.all().into_iter().next() {
                 return Finding::warn(

@@ -168,23 +168,17 @@ pub fn ours(files: &[SnapshotFile], profile: &Profile, origins: &Origins) -> Vec
     let of_host = files
         .iter()
         .filter(|f| f.hostname == profile.host && f.username == USERNAME);
-    let mut another = false;
     let mut snapshots: Vec<(Snapshot, Option<bool>)> = Vec::new();
     for file in of_host {
-        let series = profile
-            .series
-            .iter()
-            .find(|s| file.tags.iter().any(|tag| *tag == s.name));
-        // Whose a snapshot of another series is still tells whether there is another hub.
-        let Some(snapshot) = Snapshot::read(file, series.map_or("", |s| &s.name)) else {
-            continue;
-        };
-        let mine = is_of(&snapshot, profile, origins);
-        another |= mine == Some(false);
-        if series.is_some() {
+        let tagged = |s: &&Series| file.tags.iter().any(|tag| *tag == s.name);
+        if let Some(series) = profile.series.iter().find(tagged)
+            && let Some(snapshot) = Snapshot::read(file, &series.name)
+        {
+            let mine = is_of(&snapshot, profile, origins);
             snapshots.push((snapshot, mine));
         }
     }
+    let another = snapshots.iter().any(|(_, mine)| *mine == Some(false));
     let mut snapshots: Vec<_> = snapshots
         .into_iter()
         .filter(|(_, mine)| mine.unwrap_or(!another))

@@ -8,6 +8,7 @@
 
 pub(crate) mod hub_id;
 pub mod policy;
+mod twin;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -200,13 +200,18 @@ impl fmt::Display for HubHere {
     }
 }
 
-/// The other hubs of the profile's host that have snapshots here.
+/// The other hubs of the profile's host that have snapshots of its series here.
 pub(crate) fn others_of_host(
     repository: &Repository,
     files: &[SnapshotFile],
     profile: &Profile,
 ) -> Vec<HubHere> {
-    let mut hubs = hubs(repository, files, profile);
+    let tagged = |file: &&SnapshotFile| {
+        let mut series = profile.series.iter();
+        series.any(|s| file.tags.iter().any(|tag| *tag == s.name))
+    };
+    let files: Vec<SnapshotFile> = files.iter().filter(tagged).cloned().collect();
+    let mut hubs = hubs(repository, &files, profile);
     hubs.retain(|hub| hub.host == profile.host && !profile.hub.has_id(&hub.id));
     hubs
 }
