@@ -7,7 +7,8 @@ use hapi_sources::{Capture, CaptureError, Kind, Note, Sha256Hash};
 use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
-use crate::commands::snapshot::{Request, Taken};
+use crate::archive::taken::Taken;
+use crate::commands::snapshot::Request;
 use crate::error::Error;
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
 use crate::policy::manifest::{Description, Manifest, Outcome, describe_note};
@@ -183,8 +184,7 @@ fn gone_quiet(
 ) -> Vec<String> {
     let mut told = Vec::new();
     for (name, source) in &description.sources {
-        let newest = source.newest.values().flatten();
-        let Some(newest) = newest.filter_map(crate::report::as_time).max() else {
+        let Some(newest) = source.newest_time() else {
             continue;
         };
         let periods = |at: DateTime<chrono::Utc>| {

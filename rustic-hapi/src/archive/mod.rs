@@ -11,6 +11,7 @@ pub(crate) mod draft;
 pub(crate) mod parent;
 pub(crate) mod proven;
 pub(crate) mod readback;
+pub mod taken;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::Stop;
 
 use crate::cli;
-use crate::commands::{prune, snapshot};
+use crate::commands::prune;
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::report;
@@ -38,7 +38,7 @@ pub fn run(
             hint: Some("apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan".into()),
         });
     }
-    let _lock = snapshot::lock(profile, args.lock.wait(), stop)?;
+    let _lock = crate::state::run_lock::lock(profile, args.lock.wait(), stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     let wait = args.lock.wait().max(exclusive_wait());
     // What is deleted is planned, deleted and pruned with nobody else at it.

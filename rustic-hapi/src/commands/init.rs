@@ -12,18 +12,19 @@ use hapi_sources::{Kind, RecipientError, Recipients, Stop};
 use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use crate::commands::snapshot::{lock, off_the_disk};
 use crate::destination::location::Location;
 use crate::error::{Error, ProfileError};
-use crate::machine::disk::{self, Relation};
+use crate::machine::disk::Relation;
 use crate::machine::holders::running_hubs;
 use crate::machine::private_files::private_folder;
+use crate::policy::survival::off_the_disk;
 use crate::profile::hub_id::HubId;
 use crate::profile::{Lookup, Password, Profile};
 use crate::recovery::key::{self, Made, Place};
 use crate::repository::keys::Key;
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin::{self, HubHere};
+use crate::state::run_lock::lock;
 use crate::terminal::output::JSON_VERSION;
 use crate::terminal::ui::Ui;
 
@@ -207,14 +208,14 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
 
 /// Whether the repository outlives this machine, as far as can be told.
 fn about_the_place(profile: &Profile) -> Vec<String> {
-    let unknown = || match disk::of_profile(profile) {
+    let unknown = || match crate::policy::survival::of_profile(profile) {
         (Relation::Unknown(by), path) => Some(format!(
             "whether the repository is on another disk than `{}` cannot be told ({by})",
             path.display()
         )),
         _ => None,
     };
-    let fact = crate::report::dies_with_this_machine(profile).or_else(unknown);
+    let fact = crate::policy::survival::dies_with_this_machine(profile).or_else(unknown);
     let shell = profile.only_in_this_shell().unwrap_or_default();
     let shell = (!shell.is_empty()).then(|| {
         format!(

@@ -75,7 +75,7 @@ pub fn run(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Res
         ui.step(format_args!("the prune is postponed: {error}"));
         Output::nothing_to_do("prune", "others use the repository: the next run prunes")
     };
-    let _lock = match crate::commands::snapshot::lock(profile, Duration::ZERO, stop) {
+    let _lock = match crate::state::run_lock::lock(profile, Duration::ZERO, stop) {
         Err(error @ Error::Locked { .. }) => return Ok(later(&error)),
         taken => taken?,
     };

@@ -37,7 +37,7 @@ pub enum Request {
 /// The command `recovery-kit`.
 ///
 /// # Errors
-/// Those of [`key::make`], [`key::confirm`] and [`Kit::look`], and of writing the
+/// Those of making and confirming a key, of [`Kit::look`], and of writing the
 /// page.
 pub fn run(
     profile: &Profile,

@@ -108,7 +108,7 @@ pub fn run(
     ui: &Ui,
 ) -> Result<Report, Error> {
     let started = Instant::now();
-    let _lock = crate::commands::snapshot::lock(profile, request.lock_wait, stop)?;
+    let _lock = crate::state::run_lock::lock(profile, request.lock_wait, stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
     let mut library = Library::open(&repository, profile, request.host.as_deref())?;

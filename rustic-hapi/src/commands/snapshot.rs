@@ -11,24 +11,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::{
-    Capture, CaptureError, Capturer, Note, SecretCache, Sha256Hash, SoundDatabase, Staging, Stop,
+    Capture, CaptureError, Capturer, Note, SecretCache, SoundDatabase, Staging, Stop,
 };
 
 use crate::archive::collisions;
 use crate::archive::draft;
 use crate::archive::proven::Proven;
 use crate::archive::readback;
+use crate::archive::taken::{Saved, Taken};
 use crate::archive::{Label, Unwritten};
 use crate::commands::ledger::{Ledger, Present};
 use crate::commands::status;
 use crate::destination;
 use crate::error::{Error, Exit};
-use crate::machine::disk::{self, Relation};
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::history::{CONDITIONS, Snapshot};
-use crate::policy::manifest::{self, Description, Manifest, describe_note};
+use crate::policy::manifest::{self, Description, describe_note};
 use crate::policy::restic_time;
 use crate::policy::slots;
+use crate::policy::survival::off_the_disk;
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
 use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
@@ -36,6 +37,7 @@ use crate::repository::gate::Written;
 use crate::repository::lock::{Held, Mode, SHARED_WAIT};
 use crate::restore::origin;
 use crate::state::run_lock::RunLock;
+use crate::state::run_lock::lock_folder;
 use crate::state::runs;
 use crate::terminal::ui::Ui;
 
@@ -304,42 +306,6 @@ struct Run<'a> {
     history: &'a [Snapshot],
     staging: &'a Staging,
     ui: &'a Ui,
-}
-
-/// A series that was taken.
-#[derive(Debug)]
-pub struct Taken {
-    /// What each source brought.
-    pub manifest: Manifest,
-    /// Its summary.
-    pub description: Description,
-    /// The snapshot's tags, the series first.
-    pub tags: Vec<String>,
-    /// The snapshot; `None` after `--dry-run`.
-    pub snapshot: Option<Saved>,
-    /// Notes that are told once, with what tells one from another.
-    pub told_once: Vec<(String, Sha256Hash)>,
-    /// The description of the snapshot it was compared with.
-    pub before: Option<Description>,
-    /// Why it is `shrunk`, if it is.
-    pub shrunk: Option<String>,
-    /// Whether the snapshot before it was so already, and it was told then.
-    pub shrunk_before: bool,
-    /// Databases that nothing is written to any more.
-    pub quiet: Vec<String>,
-}
-
-/// A snapshot that is in the repository and was read back.
-#[derive(Clone, Debug)]
-pub struct Saved {
-    /// The id, 64 hexadecimal digits.
-    pub id: String,
-    /// Bytes added to the repository, compressed.
-    pub added: u64,
-    /// Bytes of all files in it.
-    pub bytes: u64,
-    /// Whether its tree is that of the snapshot before it.
-    pub unchanged: bool,
 }
 
 /// sources → captures → manifest → archive → snapshot → read back, for one series; `None` where
@@ -684,19 +650,6 @@ fn own_places(profile: &Profile) -> Vec<PathBuf> {
     places
 }
 
-fn lock_folder(profile: &Profile) -> PathBuf {
-    profile
-        .state
-        .parent()
-        .unwrap_or(&profile.state)
-        .join("locks")
-}
-
-/// Takes the lock that a run, or anything else that deletes, holds.
-pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
-    RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
-}
-
 /// An empty folder to stage in, and whether a killed run left another.
 fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
     private_folder(&profile.state)?;
@@ -711,21 +664,6 @@ fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
         ));
     }
     Ok((Staging::create(&profile.staging)?, !left.is_empty()))
-}
-
-/// Refuses a repository that would die with what it is to outlive.
-pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
-    if profile.allow_same_disk {
-        return Ok(());
-    }
-    match disk::of_profile(profile) {
-        (Relation::Same(reason), source_path) => Err(Error::SameDisk {
-            location: profile.location.to_string(),
-            source_path,
-            reason,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// The series to take, weekly ones first, so that `latest` is the main one.

@@ -19,7 +19,6 @@ use crate::policy::retention::Plan;
 use crate::policy::slots::{self, Slot, State, Timetable, Visit};
 use crate::profile::policy::Policy;
 use crate::profile::{Profile, Rhythm, Series};
-use crate::report::as_time;
 use crate::repository::{Repository, Sizes};
 use crate::restore::origin;
 use crate::state::drills::{self, DrillOutcome};
@@ -257,7 +256,7 @@ pub fn of(
         warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
     if !profile.is_bare() {
-        warnings.extend(crate::report::dies_with_this_machine(profile));
+        warnings.extend(crate::policy::survival::dies_with_this_machine(profile));
     }
     let host = files
         .iter()
@@ -515,15 +514,11 @@ impl SeriesStatus {
             .filter(|s| s.series == self.name && s.is_complete() && slots::has_come(s, &now))
             .filter_map(|s| Some((s, s.description.as_ref()?.sources.get(name)?)))
             .collect();
-        let value = |summary: &SourceSummary| {
-            let values = summary.newest.values().flatten();
-            values.filter_map(as_time).max()
-        };
-        let newest = value(summary);
+        let newest = summary.newest_time();
         let still = complete
             .iter()
             .rev()
-            .take_while(|(_, summary)| newest.is_some() && value(summary) == newest)
+            .take_while(|(_, summary)| newest.is_some() && summary.newest_time() == newest)
             .count();
         let skipped = complete.len().saturating_sub(LOOK_BACK);
         let points = complete[skipped..]

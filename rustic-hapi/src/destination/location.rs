@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::destination::access::Access;
+use crate::destination::credentials::credentials_end;
 use crate::destination::object_store::ObjectStore;
 use crate::destination::sftp::Sftp;
 
@@ -214,26 +215,6 @@ fn secret_option(text: &str) -> Option<&str> {
         .any(|word| name.contains(word))
             || name == "key"
     })
-}
-
-/// Where the credentials end in what stands behind `://`, the `@` included. A password with a `/` in it
-/// makes no valid address, and is one all the same.
-pub(crate) fn credentials_end(rest: &str) -> Option<usize> {
-    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
-    if let Some(at) = authority.rfind('@').filter(|at| at + 1 < authority.len()) {
-        return Some(at + 1);
-    }
-    if authority.ends_with('@') {
-        return rest.rfind('@').map(|at| at + 1);
-    }
-    // A host has one colon at most, and digits behind it, unless it is an IPv6 address in brackets.
-    let host = match authority.rsplit_once(']') {
-        Some((address, rest)) if address.starts_with('[') => rest,
-        _ => authority,
-    };
-    // A port, and a path with an `@`? Or a password that begins with digits? It is not shown.
-    let is_port = !host.contains(':');
-    rest.rfind('@').filter(|_| !is_port).map(|at| at + 1)
 }
 
 /// The host of a `rest:` or `sftp:` location.

@@ -4,6 +4,7 @@
 //! Knows: restic's notation and REST protocol, rclone, ssh. Must not know: what is in a repository, profiles.
 
 pub(crate) mod access;
+pub(crate) mod credentials;
 pub(crate) mod location;
 pub(crate) mod lock_files;
 pub(crate) mod object_store;

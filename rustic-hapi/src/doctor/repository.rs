@@ -7,7 +7,7 @@ use rustix::fs::{Access, access};
 use super::{Finding, free_at};
 use crate::commands::ledger;
 use crate::error::Error;
-use crate::machine::disk::{self, Relation};
+use crate::machine::disk::Relation;
 use crate::policy::history::Snapshot;
 use crate::profile::Profile;
 use crate::recovery::key;
@@ -147,15 +147,16 @@ fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
 
 fn other_disk(profile: &Profile) -> Finding {
     const SUBJECT: &str = "other disk";
-    let Err(error) = crate::commands::snapshot::off_the_disk(profile) else {
-        if let Some(host) = disk::this_machine(&profile.location, &profile.home) {
+    let Err(error) = crate::policy::survival::off_the_disk(profile) else {
+        if let Some(host) = crate::policy::survival::this_machine(&profile.location, &profile.home)
+        {
             return Finding::warn(
                 SUBJECT,
                 format!("the repository is on this very machine ({host})"),
                 "a loss of the machine is one of the repository: have a server elsewhere, or copy it there (`restic copy`)",
             );
         }
-        return match disk::of_profile(profile) {
+        return match crate::policy::survival::of_profile(profile) {
             (Relation::Other, _) if profile.location.local().is_none() => {
                 Finding::ok(SUBJECT, "the repository is behind a server or a program")
             }

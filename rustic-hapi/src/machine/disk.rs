@@ -6,12 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use crate::destination::location::Location;
-use crate::profile::Profile;
 
 /// How a repository's disk and a source's are related.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,23 +55,6 @@ pub(crate) fn relation(repository: &Path, source: &Path) -> Relation {
         Some(disk) => Relation::Same(format!("both are on the disk `{disk}`")),
         None => Relation::Other,
     }
-}
-
-/// How the repository's disk and those of the sources are related, with the source that says most.
-pub(crate) fn of_profile(profile: &Profile) -> (Relation, PathBuf) {
-    let mut found = (Relation::Other, PathBuf::new());
-    let Some(folder) = profile.location.local() else {
-        return found;
-    };
-    for source in &profile.sources {
-        let path = &source.source.path;
-        match relation(folder, path) {
-            same @ Relation::Same(_) => return (same, path.clone()),
-            unknown @ Relation::Unknown(_) => found = (unknown, path.clone()),
-            Relation::Other => {}
-        }
-    }
-    found
 }
 
 /// What is below a file system.
@@ -170,28 +149,6 @@ fn mounted(device: u64) -> Option<(String, PathBuf)> {
     })
 }
 
-/// The address by which a location names this very machine, where it does: a loss of the machine is
-/// then one of the repository.
-pub(crate) fn this_machine(location: &Location, home: &Path) -> Option<String> {
-    let Location::Remote(text) = location else {
-        return None;
-    };
-    let host = crate::destination::location::host_of(text, home)?;
-    let addresses = (host.as_str(), 0).to_socket_addrs().ok()?;
-    addresses
-        .map(|address| address.ip())
-        .find(is_ours)
-        .map(|ip| match ip.to_string() == host {
-            true => host.clone(),
-            false => format!("{host} ({ip})"),
-        })
-}
-
-/// Only an address of this machine's can be listened on.
-fn is_ours(ip: &IpAddr) -> bool {
-    ip.is_loopback() || TcpListener::bind((*ip, 0)).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,18 +164,5 @@ mod tests {
             Relation::Unknown(_)
         ));
         assert_eq!(relation(Path::new("/"), memory), Relation::Other);
-    }
-
-    #[test]
-    fn what_is_this_machine_is_found_by_its_address() {
-        let home = Path::new("/home/u");
-        let is = |text: &str| this_machine(&Location::parse(text, home).unwrap(), home).is_some();
-        assert!(is("rest:http://u:p@127.0.0.1:8000/x"));
-        assert!(is("rest:http://[::1]:8000/x"));
-        assert!(is("sftp:u@localhost:/srv"));
-        assert!(is("sftp://localhost:2222//srv"));
-        assert!(!is("rest:http://192.0.2.1:8000/"));
-        assert!(!is("rclone:remote:path"));
-        assert!(!is("/mnt/backup"));
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use hapi_sources::{
     Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, Note,
 };
@@ -230,6 +231,34 @@ pub struct SourceSummary {
     /// Whether a part of a database could not be checked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchecked: bool,
+}
+
+impl SourceSummary {
+    /// The newest value that is a time, over all columns.
+    pub fn newest_time(&self) -> Option<DateTime<Utc>> {
+        self.newest.values().flatten().filter_map(as_time).max()
+    }
+}
+
+/// A column's value as a time: milliseconds or seconds since 1970, or ISO 8601 text in UTC.
+fn as_time(value: &serde_json::Value) -> Option<DateTime<Utc>> {
+    const FIRST_MILLISECONDS: i64 = 100_000_000_000;
+    if let Some(number) = value.as_i64() {
+        return if number >= FIRST_MILLISECONDS {
+            DateTime::from_timestamp_millis(number)
+        } else {
+            DateTime::from_timestamp(number, 0)
+        };
+    }
+    let text = value.as_str()?;
+    DateTime::parse_from_rfc3339(text)
+        .map(|t| t.to_utc())
+        .ok()
+        .or_else(|| {
+            NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
+                .ok()
+                .map(|t| t.and_utc())
+        })
 }
 
 impl Description {

@@ -1,6 +1,6 @@
 //! What snapshots say of themselves, and the rules over them: pure functions, `now` an argument.
 //!
-//! Knows: snapshot files, times, the engine's rules and ids. Must not know: the repository, the clock, the disk.
+//! Knows: snapshot files, times, the engine's rules and ids. Must not know: the repository, the clock, the disk (but `survival.rs`).
 
 pub(crate) mod choice;
 pub mod history;
@@ -8,3 +8,4 @@ pub mod manifest;
 pub(crate) mod restic_time;
 pub mod retention;
 pub mod slots;
+pub(crate) mod survival;

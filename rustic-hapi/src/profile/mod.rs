@@ -7,6 +7,7 @@
 //! Knows: TOML, paths, locations. Must not know: repositories, snapshots, the terminal.
 
 pub(crate) mod hub_id;
+pub(crate) mod notify;
 pub mod policy;
 mod twin;
 
@@ -25,8 +26,8 @@ use crate::destination::location::Location;
 use crate::destination::variables::{self, Variables};
 use crate::error::{Error, ProfileError};
 use crate::profile::hub_id::{HubId, HubOfProfile};
+use crate::profile::notify::Notify;
 use crate::profile::policy::Policy;
-use crate::supervise::notify::Notify;
 
 /// What a profile means, with everything resolved.
 #[derive(Debug)]
@@ -272,8 +273,17 @@ impl Lookup {
     /// [`ProfileError::NoHome`].
     pub(crate) fn state(&self) -> Result<PathBuf, ProfileError> {
         let home = self.home()?;
-        let name = crate::supervise::notify::name_of(self);
+        let name = self.name();
         Ok(self.state_dir(&home).join("rustic-hapi").join(name))
+    }
+
+    /// The profile's name, whether or not it makes sense.
+    pub(crate) fn name(&self) -> String {
+        let wanted = self.profile.as_deref().unwrap_or("hapi");
+        Path::new(wanted).file_stem().map_or_else(
+            || "hapi".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        )
     }
 
     /// The folder for state of this user.

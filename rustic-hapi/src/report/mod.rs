@@ -13,19 +13,19 @@ mod status;
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, Local, NaiveDateTime, Utc};
+use chrono::{DateTime, Local};
 use hapi_sources::{Integrity, Kind};
 use serde_json::{Value, json};
 
+use crate::archive::taken::Taken;
 use crate::commands::ledger::Difference;
 use crate::commands::retention::Applied;
-use crate::commands::snapshot::Taken;
 use crate::commands::status::Status;
 use crate::error::{Error, Exit};
-use crate::machine::disk::{self, Relation};
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{Outcome, SourceRecord, SourceSummary};
 use crate::policy::retention::Plan;
+use crate::policy::survival::dies_with_this_machine;
 use crate::profile::{Profile, Series};
 use crate::repository::Repository;
 use crate::terminal::output::JSON_VERSION;
@@ -59,22 +59,6 @@ pub struct RunReport {
     pub remarks: Vec<String>,
     /// Whether the snapshots there are differ from what this machine knows of them.
     pub is_odd: bool,
-}
-
-/// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
-/// accepted.
-pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
-    if let Some(host) = disk::this_machine(&profile.location, &profile.home) {
-        return Some(format!(
-            "the repository is on this very machine ({host}), which it should outlive"
-        ));
-    }
-    match disk::of_profile(profile).0 {
-        Relation::Same(reason) => Some(format!(
-            "the repository is on the disk that it should outlive: {reason}"
-        )),
-        _ => None,
-    }
 }
 
 /// What became of one series.
@@ -392,7 +376,7 @@ fn series_json(series: &SeriesReport) -> Value {
 
 /// An error for programs.
 pub fn error_json(error: &Error) -> Value {
-    json!({ "error": crate::supervise::notify::redacted(&error.to_string()), "hint": error.hint(), "exit": error.exit() as u8 })
+    json!({ "error": crate::destination::credentials::redacted(&error.to_string()), "hint": error.hint(), "exit": error.exit() as u8 })
 }
 
 fn complain(lines: &mut Vec<String>, taken: &Taken) {
@@ -563,8 +547,7 @@ pub(crate) fn counts(
             .take(3)
             .collect();
     }
-    let newest = summary.newest.values().flatten().filter_map(as_time).max();
-    parts.extend(newest.map(|time| match now.to_utc() - time {
+    parts.extend(summary.newest_time().map(|time| match now.to_utc() - time {
         ahead if ahead < -chrono::TimeDelta::minutes(2) => "the newest from the future".to_owned(),
         behind => format!(
             "the newest {} old",
@@ -572,27 +555,6 @@ pub(crate) fn counts(
         ),
     }));
     parts.join(", ")
-}
-
-/// A column's value as a time: milliseconds or seconds since 1970, or ISO 8601 text in UTC.
-pub(crate) fn as_time(value: &Value) -> Option<DateTime<Utc>> {
-    const FIRST_MILLISECONDS: i64 = 100_000_000_000;
-    if let Some(number) = value.as_i64() {
-        return if number >= FIRST_MILLISECONDS {
-            DateTime::from_timestamp_millis(number)
-        } else {
-            DateTime::from_timestamp(number, 0)
-        };
-    }
-    let text = value.as_str()?;
-    DateTime::parse_from_rfc3339(text)
-        .map(|t| t.to_utc())
-        .ok()
-        .or_else(|| {
-            NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
-                .ok()
-                .map(|t| t.and_utc())
-        })
 }
 
 /// Of an append-only destination.

@@ -6,7 +6,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::destination::location::Location;
 use crate::error::Error;
 use crate::machine::private_files::private_folder;
+use crate::profile::Profile;
 
 /// Held for as long as it lives.
 #[derive(Debug)]
@@ -85,6 +86,20 @@ impl RunLock {
         written.map_err(state)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Where the locks of this user's runs are.
+pub(crate) fn lock_folder(profile: &Profile) -> PathBuf {
+    profile
+        .state
+        .parent()
+        .unwrap_or(&profile.state)
+        .join("locks")
+}
+
+/// Takes the lock that a run, or anything else that deletes, holds.
+pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
 }
 
 fn holder(file: &mut File) -> String {

@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Local};
 use hapi_sources::Stop;
 
+use crate::destination::credentials::redacted;
 use crate::error::{Error, Exit};
+use crate::profile::notify::Notify;
 use crate::profile::{Lookup, Profile};
 use crate::state::runs::{self, Run};
-use crate::supervise::notify::{Message, Notify, Outcome};
+use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Verdict, Watch};
 use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
@@ -166,7 +168,7 @@ impl Ending<'_> {
             exit,
             run: self.id.clone(),
             command: self.task.command,
-            profile: notify::name_of(self.task.lookup),
+            profile: self.task.lookup.name(),
             host: crate::machine::process::host_name(),
             text,
         }
@@ -202,7 +204,7 @@ impl Ending<'_> {
             complaints: output
                 .complaints
                 .iter()
-                .map(|line| notify::redacted(line))
+                .map(|line| redacted(line))
                 .collect(),
         };
         if let Err(error) = state.and_then(|state| runs::append(&state, run)) {

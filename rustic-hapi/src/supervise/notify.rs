@@ -2,11 +2,10 @@
 //! or both.
 //!
 //! It never changes how the run ends, and never holds it up for more than [`LIMIT`]. It must work
-//! where nothing else does, so its part of the profile is read by itself, even if the rest is broken.
+//! where nothing else does: whom to tell is read even from a profile whose rest is broken.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +13,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::destination::location::credentials_end;
-use crate::profile::Lookup;
+use crate::destination::credentials::redacted;
+use crate::profile::notify::Notify;
 
 /// How long all that is told at one moment may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -23,19 +22,6 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// Bytes of a body: enough to see what it is about.
 const BODY: usize = 2_000;
-
-/// Whom to tell: `[notify]` in the profile.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Notify {
-    /// Asked with POST: `URL/start`, `URL` after a success, `URL/fail` after one with something odd about
-    /// it, `URL/EXITCODE` after anything else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// Run by `sh -c`, with the outcome in its environment and JSON on its standard input.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-}
 
 /// What is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,74 +78,6 @@ pub struct Message {
 }
 
 impl Notify {
-    /// Finds out whom to tell. A profile that is not valid is read as far as its `[notify]` goes; one
-    /// that is not there has nobody.
-    pub fn find(lookup: &Lookup) -> Self {
-        let text = lookup
-            .find()
-            .ok()
-            .flatten()
-            .and_then(|path| std::fs::read(path).ok());
-        text.map(|text| Self::read(&String::from_utf8_lossy(&text)))
-            .unwrap_or_default()
-    }
-
-    fn read(text: &str) -> Self {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Whole {
-            notify: Notify,
-        }
-        match toml::from_str::<Whole>(text) {
-            Ok(whole) => whole.notify,
-            Err(_) => Self::line_by_line(text),
-        }
-    }
-
-    /// Of a text that as a whole makes no sense, each line that does.
-    fn line_by_line(text: &str) -> Self {
-        let mut found = Self::default();
-        let mut inside = false;
-        for line in text.lines() {
-            let bare: String = line
-                .split('#')
-                .next()
-                .unwrap_or_default()
-                .split_whitespace()
-                .collect();
-            if bare.starts_with('[') {
-                inside = bare == "[notify]";
-                continue;
-            }
-            let line = line.trim();
-            let line = match (line.strip_prefix("notify."), inside) {
-                (Some(dotted), _) => dotted,
-                (None, true) => line,
-                (None, false) => continue,
-            };
-            let Ok(table) = toml::from_str::<toml::Table>(line) else {
-                continue;
-            };
-            let text = |key: &str| table.get(key)?.as_str().map(str::to_owned);
-            found.url = text("url").or(found.url);
-            found.command = text("command").or(found.command);
-        }
-        found
-    }
-
-    /// Whether anybody is to be told.
-    pub fn is_empty(&self) -> bool {
-        self.url.is_none() && self.command.is_none()
-    }
-
-    /// What is wrong with it, if anything is.
-    pub(crate) fn fact(&self) -> Option<String> {
-        let url = self.url.as_deref()?;
-        let plain = url.starts_with("http://") || url.starts_with("https://");
-        (!plain || reqwest::Url::parse(url).is_err())
-            .then(|| "`url` is not an http or https address".to_owned())
-    }
-
     /// Tells everyone. What did not work is returned, in words without the address, which is a
     /// secret of its own.
     pub fn tell(&self, message: &Message) -> Vec<String> {
@@ -332,71 +250,9 @@ impl Message {
     }
 }
 
-/// `scheme://user:password@host` without what stands before the `@`, wherever it is. Nothing of ours
-/// says such a thing; a library's error might.
-pub(crate) fn redacted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        out += before;
-        let end = after
-            .find(|c: char| c.is_whitespace() || "`'\"".contains(c))
-            .unwrap_or(after.len());
-        rest = after;
-        if let Some(host) = credentials_end(&after[..end]) {
-            // The user of an SFTP server is part of the address, and a password is refused there.
-            if before.ends_with("sftp://") && !after[..host].contains(':') {
-                continue;
-            }
-            out += "***@";
-            rest = &after[host..];
-        }
-    }
-    out + rest
-}
-
-/// Where the profile's state is, for what must work without a profile.
-pub(crate) fn name_of(lookup: &Lookup) -> String {
-    let wanted = lookup.profile.as_deref().unwrap_or("hapi");
-    Path::new(wanted).file_stem().map_or_else(
-        || "hapi".to_owned(),
-        |stem| stem.to_string_lossy().into_owned(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_broken_profile_still_says_whom_to_tell() {
-        let whole = "host = \"a\"\n[notify]\nurl = \"http://h/x\"\n[retention]\nkeep-daily = 14\n";
-        assert_eq!(Notify::read(whole).url.as_deref(), Some("http://h/x"));
-        let broken = "host = = \"a\"\n[[source]\n[notify] # us\nurl = \"http://h/x\"\n[retention\n";
-        assert_eq!(Notify::read(broken).url.as_deref(), Some("http://h/x"));
-        for text in [
-            "[notify]\nurl = \"http://h/x\"\ncommand = \"mail -s \"hub\" root\"\n",
-            "[notify]\nurl = \"http://h/x\"\ntimeout = 5\n",
-            "= 1\n[ notify ]\nurl = \"http://h/x\"\n",
-            "= 1\nnotify.url = \"http://h/x\"\n",
-        ] {
-            assert_eq!(
-                Notify::read(text).url.as_deref(),
-                Some("http://h/x"),
-                "{text}"
-            );
-        }
-        assert!(Notify::read("nonsense").is_empty());
-    }
-
-    #[test]
-    fn credentials_in_an_address_do_not_show() {
-        assert_eq!(
-            redacted("at rest:http://u:can/ary@h:1/x and `s3://k:canary@h`, not a@b://c"),
-            "at rest:http://***@h:1/x and `s3://***@h`, not a@b://c"
-        );
-    }
 
     #[test]
     fn a_long_text_is_cut_at_a_character() {

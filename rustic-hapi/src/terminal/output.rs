@@ -93,7 +93,7 @@ impl Output {
         // A library's error may have the address in it, credentials and all.
         let mut complaints = vec![format!(
             "error: {}",
-            crate::supervise::notify::redacted(&error.to_string())
+            crate::destination::credentials::redacted(&error.to_string())
         )];
         complaints.extend(error.hint().map(|hint| format!("hint: {hint}")));
         let mut json = error_json(error);

@@ -1,0 +1,97 @@
+//! Survival: would the repository outlive this machine, and the disk of the sources?
+
+use std::net::{IpAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use crate::destination::location::{Location, host_of};
+use crate::error::Error;
+use crate::machine::disk::{Relation, relation};
+use crate::profile::Profile;
+
+/// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
+/// accepted.
+pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
+    if let Some(host) = this_machine(&profile.location, &profile.home) {
+        return Some(format!(
+            "the repository is on this very machine ({host}), which it should outlive"
+        ));
+    }
+    match of_profile(profile).0 {
+        Relation::Same(reason) => Some(format!(
+            "the repository is on the disk that it should outlive: {reason}"
+        )),
+        _ => None,
+    }
+}
+
+/// Refuses a repository that would die with what it is to outlive.
+pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
+    if profile.allow_same_disk {
+        return Ok(());
+    }
+    match of_profile(profile) {
+        (Relation::Same(reason), source_path) => Err(Error::SameDisk {
+            location: profile.location.to_string(),
+            source_path,
+            reason,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// How the repository's disk and those of the sources are related, with the source that says most.
+pub(crate) fn of_profile(profile: &Profile) -> (Relation, PathBuf) {
+    let mut found = (Relation::Other, PathBuf::new());
+    let Some(folder) = profile.location.local() else {
+        return found;
+    };
+    for source in &profile.sources {
+        let path = &source.source.path;
+        match relation(folder, path) {
+            same @ Relation::Same(_) => return (same, path.clone()),
+            unknown @ Relation::Unknown(_) => found = (unknown, path.clone()),
+            Relation::Other => {}
+        }
+    }
+    found
+}
+
+/// The address by which a location names this very machine, where it does: a loss of the machine is
+/// then one of the repository.
+pub(crate) fn this_machine(location: &Location, home: &Path) -> Option<String> {
+    let Location::Remote(text) = location else {
+        return None;
+    };
+    let host = host_of(text, home)?;
+    let addresses = (host.as_str(), 0).to_socket_addrs().ok()?;
+    addresses
+        .map(|address| address.ip())
+        .find(is_ours)
+        .map(|ip| match ip.to_string() == host {
+            true => host.clone(),
+            false => format!("{host} ({ip})"),
+        })
+}
+
+/// Only an address of this machine's can be listened on.
+fn is_ours(ip: &IpAddr) -> bool {
+    ip.is_loopback() || TcpListener::bind((*ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_this_machine_is_found_by_its_address() {
+        let home = Path::new("/home/u");
+        let is = |text: &str| this_machine(&Location::parse(text, home).unwrap(), home).is_some();
+        assert!(is("rest:http://u:p@127.0.0.1:8000/x"));
+        assert!(is("rest:http://[::1]:8000/x"));
+        assert!(is("sftp:u@localhost:/srv"));
+        assert!(is("sftp://localhost:2222//srv"));
+        assert!(!is("rest:http://192.0.2.1:8000/"));
+        assert!(!is("rclone:remote:path"));
+        assert!(!is("/mnt/backup"));
+    }
+}
