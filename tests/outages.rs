@@ -206,8 +206,13 @@ fn rclone_that_freezes_is_ended_too() {
     };
     add(&home, 30);
     let child = begin(&home);
-    wait_for(|| serving().is_some());
-    let pid = serving().unwrap();
+    // What was seen is kept: while it becomes rclone it has no command line for a moment.
+    let mut pid = None;
+    wait_for(|| {
+        pid = serving();
+        pid.is_some()
+    });
+    let pid = pid.unwrap();
     // In the middle of what it does, whatever that is.
     thread::sleep(Duration::from_millis(900));
     _ = Command::new("kill").args(["-STOP", &pid]).status();
