@@ -304,7 +304,10 @@ impl Request {
             });
             let mut found = found.map_err(|error| Error::Usage {
                 fact: format!("{by}: {error}"),
-                hint: None,
+                hint: Some(
+                    "give one key a line; nothing was made, since every key of a list has to work"
+                        .into(),
+                ),
             })?;
             each.append(&mut found);
             Ok::<_, Error>(())

@@ -18,6 +18,7 @@ use crate::policy::manifest::PathRecord;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::restore::contents::Contents;
+use crate::words::plural;
 use hapi_sources::Kind;
 
 /// Where what was read is kept.
@@ -194,8 +195,11 @@ impl fmt::Display for HubHere {
         let newest = self.newest.time.format("%Y-%m-%d %H:%M");
         write!(
             f,
-            "{}  {}:{database}, {} snapshots, the newest of {newest}",
-            self.id, self.host, self.snapshots
+            "{}  {}:{database}, {} {}, the newest of {newest}",
+            self.id,
+            self.host,
+            self.snapshots,
+            plural(self.snapshots as u64, "snapshot", "snapshots")
         )
     }
 }
