@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
+use rustic_hapi::report::{self, error_output};
 use rustic_hapi::signals::Signals;
 use rustic_hapi::supervise::watch::Verdict;
 use rustic_hapi::supervise::{Task, supervise};
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
         }
         None => {
             let mut output =
-                work().unwrap_or_else(|error| Output::of_error(&signals.error().unwrap_or(error)));
+                work().unwrap_or_else(|error| error_output(&signals.error().unwrap_or(error)));
             // What was told to stop and still did everything is complete.
             if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
                 output.ended_by(&error);
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
     if let Some(key) = &output.shown_once {
         // What nobody saw is lost, and that is one.
         let shown = stdout
-            .write_all(key.card().as_bytes())
+            .write_all(key.as_bytes())
             .and_then(|()| stdout.flush());
         if let Err(error) = shown {
             ui.complain(&format!(
@@ -142,7 +143,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             fact,
             hint: Some("see `rustic-hapi --help`".into()),
         };
-        _ = writeln!(std::io::stdout(), "{:#}", Output::of_error(&error).json);
+        _ = writeln!(std::io::stdout(), "{:#}", error_output(&error).json);
     }
     _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -160,7 +161,7 @@ fn run(
     match &cli.command {
         Command::Init(args) => {
             rustic_hapi::commands::init::run(lookup, &args.request(&cli.global), stop)
-                .map(Output::from)
+                .map(|report| report.output())
         }
         Command::Snapshot(args) => {
             let profile = Profile::load(lookup)?;
@@ -172,18 +173,12 @@ fn run(
                 &signals.stop,
                 ui,
             )
-            .map(Output::from)
+            .map(|report| report.output(ui.colour))
         }
         Command::Snapshots { host, all_hosts } => {
             let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::commands::snapshots::run(
-                &profile,
-                host.as_deref(),
-                *all_hosts,
-                now,
-                stop,
-                ui,
-            )
+            rustic_hapi::commands::snapshots::run(&profile, host.as_deref(), *all_hosts, stop, ui)
+                .map(|listing| listing.output(now, ui.colour))
         }
         Command::Status(args) => {
             let profile = Profile::load_or_bare(lookup)?;
@@ -240,7 +235,8 @@ fn run(
         }
         Command::Forget(args) => {
             let profile = Profile::load(lookup)?;
-            rustic_hapi::commands::forget::run(&profile, args, now, stop, ui)
+            rustic_hapi::commands::forget::run(&profile, &args.request(), now, stop, ui)
+                .map(|report| report.output(ui.colour))
         }
         Command::Env { with_credentials } => {
             rustic_hapi::commands::env::run(lookup, *with_credentials)
@@ -256,9 +252,9 @@ fn run(
                 .map(|report| report.output())
         }
         Command::Profile(ProfileCommand::Check) => {
-            Profile::load(lookup).map(|p| Output::checked(&p))
+            Profile::load(lookup).map(|profile| report::profile::checked(&profile))
         }
-        Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(Output::shown),
+        Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(report::profile::shown),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),
     }
 }

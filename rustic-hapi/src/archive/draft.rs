@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
 use crate::archive::taken::Taken;
-use crate::commands::snapshot::Request;
 use crate::error::Error;
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
 use crate::policy::manifest::{Description, Manifest, Outcome, describe_note};
@@ -20,7 +19,8 @@ use crate::profile::{Profile, Series, SeriesSource};
 /// [`Error::NothingCaptured`] where something should exist.
 pub(crate) fn of(
     profile: &Profile,
-    request: &Request,
+    only: bool,
+    tag: Option<&str>,
     history: &[Snapshot],
     series: &Series,
     sources: &[SeriesSource],
@@ -42,7 +42,7 @@ pub(crate) fn of(
         .iter()
         .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
     let taken = Taken {
-        tags: tags(request, series, &manifest, shrunk.is_some()),
+        tags: tags(only, tag, series, &manifest, shrunk.is_some()),
         told_once: told_once(&captures),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
         shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
@@ -83,14 +83,20 @@ fn something_was_captured(
     })
 }
 
-fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
+fn tags(
+    only: bool,
+    tag: Option<&str>,
+    series: &Series,
+    manifest: &Manifest,
+    shrunk: bool,
+) -> Vec<String> {
     let mut tags = vec![series.name.clone()];
     let conditions = [
         (!manifest.is_complete(), PARTIAL),
         (manifest.is_damaged(), DAMAGED),
         (shrunk, SHRUNK),
         (manifest.kept_side_files().next().is_some(), WAL_KEPT),
-        (!request.only.is_empty(), ONLY),
+        (only, ONLY),
     ];
     tags.extend(
         conditions
@@ -98,7 +104,7 @@ fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -
             .filter(|(holds, _)| *holds)
             .map(|(_, tag)| (*tag).to_owned()),
     );
-    tags.extend(request.tag.clone());
+    tags.extend(tag.map(str::to_owned));
     tags
 }
 

@@ -10,6 +10,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::drill;
+use crate::commands::forget;
 use crate::commands::init;
 use crate::commands::recovery_kit;
 use crate::commands::restore;
@@ -228,16 +229,28 @@ pub struct StatusArgs {
 pub struct ForgetArgs {
     /// Show what would stay and go, with reasons; change nothing
     #[arg(long)]
-    pub dry_run: bool,
+    dry_run: bool,
     /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
     #[arg(long)]
-    pub prune: bool,
+    prune: bool,
     /// For a timer: as a run does it, postponed while others use the repository or the clock looks wrong
     #[arg(long, conflicts_with = "dry_run")]
-    pub unattended: bool,
+    unattended: bool,
     /// How long to wait for another run.
     #[command(flatten)]
-    pub lock: LockArgs,
+    lock: LockArgs,
+}
+
+impl ForgetArgs {
+    /// The library's request.
+    pub fn request(&self) -> forget::Request {
+        forget::Request {
+            dry_run: self.dry_run,
+            unattended: self.unattended,
+            prune: self.prune,
+            lock_wait: self.lock.wait(),
+        }
+    }
 }
 
 /// Arguments of `drill`.

@@ -16,8 +16,8 @@ use rustic_core::repofile::{NodeType, SnapshotFile};
 use rustic_core::{CheckOptions, FileType, ReadSubsetOption, TreeId};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::ledger;
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::history::{self, Snapshot};
 use crate::profile::policy::Policy;
@@ -25,6 +25,7 @@ use crate::profile::{Profile, Rhythm};
 use crate::repository::{Engine, Repository};
 use crate::restore::contents::Contents;
 use crate::restore::origin;
+use crate::state::ledger;
 use crate::terminal::ui::Ui;
 
 /// Weeks in which all data is read once.

@@ -14,7 +14,8 @@ use hapi_sources::{
 };
 
 use crate::commands::restore::{Library, Restorer, SourceReport, open_secret, warnings_of};
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::machine::boot::{self, Boot};
 use crate::machine::place::Place;
 use crate::policy::choice::{Choice, Which};

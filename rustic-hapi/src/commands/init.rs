@@ -9,7 +9,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{Kind, RecipientError, Recipients, Stop};
-use serde_json::{Value, json};
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::destination::location::Location;
@@ -23,9 +22,8 @@ use crate::profile::{Lookup, Password, Profile};
 use crate::recovery::key::{self, Made, Place};
 use crate::repository::keys::Key;
 use crate::repository::{Repository, chunk_size_for};
-use crate::restore::origin::{self, HubHere};
+use crate::restore::origin::{self, HubHere, listed};
 use crate::state::run_lock::lock;
-use crate::terminal::output::JSON_VERSION;
 use crate::terminal::ui::Ui;
 
 /// What `init` is told.
@@ -249,48 +247,7 @@ impl Recovery {
             }),
         }
     }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Made(Made {
-                file: Some(file), ..
-            }) => format!(
-                "  - the recovery key in {}, and not there alone: it opens the repository when the password is lost\n",
-                file.display()
-            ),
-            Self::Made(_) => {
-                "  - the recovery key below: it opens the repository when the password is lost\n"
-                    .to_owned()
-            }
-            Self::There { keys, .. } => {
-                let ids: Vec<_> = keys.iter().map(Key::short_id).collect();
-                format!(
-                    "  - the recovery key ({}), made earlier; `rustic-hapi recovery-kit --confirm` proves that you have it\n",
-                    ids.join(", ")
-                )
-            }
-            Self::Missing => format!(
-                "\nThere is NO recovery key yet: the password file dies with this disk. Make one:\n    {MAKE_ONE}\n"
-            ),
-        }
-    }
-
-    fn json(&self) -> Value {
-        let (ids, file): (Vec<_>, _) = match self {
-            Self::Made(made) => (vec![made.id.as_str()], made.file.as_ref()),
-            Self::There { keys, .. } => (keys.iter().map(|k| k.id.as_str()).collect(), None),
-            Self::Missing => (Vec::new(), None),
-        };
-        json!({
-            "ids": ids,
-            "made": matches!(self, Self::Made(_)),
-            "file": file,
-            "hint": ids.is_empty().then(|| format!("make one: `{MAKE_ONE}`")),
-        })
-    }
 }
-
-const MAKE_ONE: &str = "rustic-hapi recovery-kit --new-key --key-file FILE";
 
 impl Request {
     /// The recipients one by one, those in the files among them.
@@ -669,148 +626,4 @@ fn database_bytes(profile: &Profile) -> u64 {
         .filter_map(|s| fs::metadata(&s.source.path).ok())
         .map(|m| m.len())
         .sum()
-}
-
-/// One line for each hub.
-fn listed(hubs: &[HubHere]) -> String {
-    let lines: Vec<_> = hubs.iter().map(|hub| format!("  {hub}")).collect();
-    lines.join("\n")
-}
-
-impl Report {
-    /// For a terminal.
-    pub fn text(&self) -> String {
-        let mut text = format!(
-            "hub         {} ({}{})\n",
-            self.hub.home.display(),
-            self.hub.found_by,
-            if self.hub.home.join("hapi.db").exists() {
-                ""
-            } else {
-                "; no hapi.db there yet"
-            },
-        );
-        for other in &self.hub.elsewhere {
-            text += &format!(
-                "            a running hub has {} open: is that the one? Then begin again with --hapi-home\n",
-                other.join("hapi.db").display()
-            );
-        }
-        let profile = match (self.profile_is_new, self.profile_changed) {
-            (true, _) => "written",
-            (false, true) => "kept, with the id added",
-            (false, false) => "kept as it is",
-        };
-        text += &format!("profile     {} ({profile})\n", self.profile.display());
-        let chunks = match self.chunk_size {
-            Some(size) => format!("chunks of {} KiB", size >> 10),
-            None => {
-                "content-defined chunks: each later snapshot of a database stores most of it anew"
-                    .to_owned()
-            }
-        };
-        let made = if self.adopted {
-            "was there already"
-        } else {
-            "made"
-        };
-        text += &format!("repository  {} ({made}, {chunks})\n", self.location);
-        text += &format!("id          {}\n", self.repository_id);
-        let (ours, others): (Vec<HubHere>, Vec<HubHere>) = self
-            .hubs
-            .iter()
-            .cloned()
-            .partition(|hub| hub.id.as_str() == self.hub_id);
-        text += &format!("hub id      {}\n", self.hub_id);
-        if !ours.is_empty() {
-            text += &format!("goes on with the snapshots of:\n{}\n", listed(&ours));
-        }
-        if !others.is_empty() {
-            text += &format!(
-                "other hubs with snapshots here (`--adopt HUB-ID` goes on with one of them):\n{}\n",
-                listed(&others)
-            );
-        }
-        let password = if self.password_is_new {
-            "made"
-        } else {
-            "was there"
-        };
-        text += &match &self.password_file {
-            Some(file) => format!("password    {} ({password})\n", file.display()),
-            None => "password    what the password command prints\n".to_owned(),
-        };
-        if let Some(lines) = &self.lines_to_add {
-            text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
-        }
-        text += "\nKeep off this machine, or the backup is lost with it:\n";
-        text += &match &self.password_file {
-            Some(file) => format!("  - the password in {}\n", file.display()),
-            None => "  - the password that the password command prints\n".to_owned(),
-        };
-        let missing = matches!(self.recovery, Recovery::Missing);
-        if !missing {
-            text += &self.recovery.text();
-        }
-        if self.has_recipients {
-            text += "  - the age or SSH identities that belong to the recipients in the profile\n";
-        } else {
-            text += "\nSecrets are NOT kept yet. On another machine:\n    age-keygen -o hapi-identity.txt\n";
-            text += &format!(
-                "then put the public key it prints into `recipients` of {}, and remove `skip`.\n",
-                self.profile.display()
-            );
-        }
-        if missing {
-            text += &self.recovery.text();
-        }
-        text +=
-            "\nPrint the page that says how all of it comes back: `rustic-hapi recovery-kit`.\n";
-        text += "\nNext: `rustic-hapi snapshot`, then `rustic-hapi schedule --install`, which has it called.\n";
-        text
-    }
-
-    /// What is unwise, for standard error.
-    pub fn complaints(&self) -> Vec<String> {
-        let mut lines = self.warnings.clone();
-        lines.extend(match &self.recovery {
-            Recovery::Made(made) => crate::commands::recovery_kit::warnings(&made.warnings),
-            Recovery::There {
-                unwritten: Some(file),
-                ..
-            } => vec![format!(
-                "warning: `{}` was not written, since the repository has a recovery key; `rustic-hapi recovery-kit --new-key` adds another",
-                file.display()
-            )],
-            _ => Vec::new(),
-        });
-        lines
-    }
-
-    /// For programs.
-    pub fn json(&self) -> Value {
-        json!({
-            "version": JSON_VERSION,
-            "command": "init",
-            "profile": self.profile,
-            "profile-is-new": self.profile_is_new,
-            "lines-to-add": self.lines_to_add,
-            "repository": { "location": self.location, "id": self.repository_id,
-                            "adopted": self.adopted, "chunk-size": self.chunk_size },
-            "password-file": self.password_file,
-            "password-is-new": self.password_is_new,
-            "hub-id": self.hub_id,
-            "hubs": self.hubs.iter().map(|hub| json!({
-                "id": hub.id.as_str(),
-                "host": hub.host,
-                "database": hub.database,
-                "snapshots": hub.snapshots,
-                "newest": hub.newest.time.to_rfc3339(),
-            })).collect::<Vec<_>>(),
-            "has-recipients": self.has_recipients,
-            "recovery-key": self.recovery.json(),
-            "hapi-home": self.hub.home,
-            "running-elsewhere": self.hub.elsewhere,
-        })
-    }
 }

@@ -392,7 +392,7 @@ fn made(made: Made) -> Output {
     });
     let mut output = Output::done(text, json);
     output.complaints = warnings(&made.warnings);
-    output.shown_once = made.shown_once;
+    output.shown_once = made.shown_once.as_ref().map(RecoveryKey::card);
     output
 }
 

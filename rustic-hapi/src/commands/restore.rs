@@ -450,7 +450,7 @@ impl Restorer<'_> {
         }
         let path = self.place.of(database);
         if self.overwrite && path.exists() {
-            crate::commands::restore_in_place::nobody_has_it_open(&path)?;
+            crate::machine::holders::nobody_has_it_open(&path)?;
         }
         Ok(())
     }

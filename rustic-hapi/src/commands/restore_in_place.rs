@@ -455,10 +455,7 @@ fn nobody_has_a_database_open(
         if look.holders.is_empty() {
             continue;
         }
-        let error = Error::InUse {
-            path,
-            holders: look.holders,
-        };
+        let error = holders::in_use(path, &look.holders);
         if !dry_run {
             return Err(error);
         }
@@ -466,20 +463,6 @@ fn nobody_has_a_database_open(
         report.warnings.extend(error.hint());
     }
     Ok(unseen)
-}
-
-/// Refuses to replace a database that a process has open.
-///
-/// # Errors
-/// [`Error::InUse`].
-pub(crate) fn nobody_has_it_open(path: &Path) -> Result<(), Error> {
-    match holders::of(path)?.holders {
-        holders if holders.is_empty() => Ok(()),
-        holders => Err(Error::InUse {
-            path: path.into(),
-            holders,
-        }),
-    }
 }
 
 /// Makes the folders above a file where there are none, with the mode they had.

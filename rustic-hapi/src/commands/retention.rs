@@ -7,7 +7,6 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use rustic_core::repofile::SnapshotId;
 
-use crate::commands::ledger;
 use crate::error::Error;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::history::Snapshot;
@@ -16,6 +15,7 @@ use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
 use crate::restore::origin;
+use crate::state::ledger;
 
 /// How far apart two snapshots are when the clock is suspected rather than a pause.
 const LEAP: TimeDelta = TimeDelta::days(30);

@@ -20,10 +20,11 @@ use crate::archive::proven::Proven;
 use crate::archive::readback;
 use crate::archive::taken::{Saved, Taken};
 use crate::archive::{Label, Unwritten};
-use crate::commands::ledger::{Ledger, Present};
+use crate::commands::run_report::{RunReport, SeriesReport};
 use crate::commands::status;
 use crate::destination;
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::history::{CONDITIONS, Snapshot};
 use crate::policy::manifest::{self, Description, describe_note};
@@ -31,11 +32,11 @@ use crate::policy::restic_time;
 use crate::policy::slots;
 use crate::policy::survival::off_the_disk;
 use crate::profile::{Profile, Rhythm, Series, SeriesSource};
-use crate::report::{RunReport, SeriesReport};
 use crate::repository::Repository;
 use crate::repository::gate::Written;
 use crate::repository::lock::{Held, Mode, SHARED_WAIT};
 use crate::restore::origin;
+use crate::state::ledger::{Ledger, Present};
 use crate::state::run_lock::RunLock;
 use crate::state::run_lock::lock_folder;
 use crate::state::runs;
@@ -215,15 +216,8 @@ impl Opened {
     fn new(profile: &Profile, request: &Request, stop: &Stop, ui: &Ui) -> Result<Self, Error> {
         let repository = Repository::open(profile, stop, ui.clone())?;
         let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
-        let (files, unreadable) = match repository.snapshots() {
-            Ok(files) => (files, None),
-            // One that is torn keeps nothing from being added; retention does not go on with half a list.
-            // That the list cannot be had is another matter: much is decided by it.
-            Err(error @ Error::UnreadableSnapshots { .. }) => {
-                (repository.readable_snapshots()?.0, Some(error))
-            }
-            Err(error) => return Err(error),
-        };
+        // One that is torn keeps nothing from being added; retention does not go on with half a list.
+        let (files, unreadable) = repository.snapshots_or_readable()?;
         let history = origin::ours(&repository, &files, profile);
         Ok(Self {
             only_others: origin::only_others(&repository, &files, profile, &history),
@@ -356,7 +350,8 @@ fn take(
     let draft = |captured: &[_]| {
         draft::of(
             run.profile,
-            run.request,
+            !run.request.only.is_empty(),
+            run.request.tag.as_deref(),
             run.history,
             series,
             sources,

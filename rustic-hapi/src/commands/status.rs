@@ -11,8 +11,8 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta, Utc};
 use hapi_sources::{Kind, Stop};
 
 use crate::commands::check;
-use crate::commands::ledger;
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::policy::history::{ONLY, SHRUNK, Snapshot};
 use crate::policy::manifest::SourceSummary;
 use crate::policy::retention::Plan;
@@ -23,6 +23,7 @@ use crate::repository::{Repository, Sizes};
 use crate::restore::origin;
 use crate::state::drills::{self, DrillOutcome};
 use crate::state::last_run::{self, LastRun};
+use crate::state::ledger;
 use crate::terminal::ui::Ui;
 
 /// How many slots and snapshots are looked back at.

@@ -261,8 +261,10 @@ impl Demo {
             &self.stop,
             &Ui::silent(),
         )?;
-        self.must_be_complete(report.exit(), report.complaints())?;
-        Ok(report.line())
+        let output = report.output(false);
+        let said = output.summary();
+        self.must_be_complete(output.exit, output.complaints)?;
+        Ok(said)
     }
 
     /// Restores the database into a folder of its own, as an operator would.

@@ -19,7 +19,8 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Stop};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::profile::{Lookup, Profile};
 use crate::schedule::Machine;
 

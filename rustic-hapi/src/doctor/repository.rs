@@ -5,7 +5,6 @@ use hapi_sources::Stop;
 use rustix::fs::{Access, access};
 
 use super::{Finding, free_at};
-use crate::commands::ledger;
 use crate::error::Error;
 use crate::machine::disk::Relation;
 use crate::policy::history::Snapshot;
@@ -13,6 +12,7 @@ use crate::profile::Profile;
 use crate::recovery::key;
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
+use crate::state::ledger;
 use crate::terminal::ui::Ui;
 use crate::words::bytes;
 use rustic_core::repofile::SnapshotFile;

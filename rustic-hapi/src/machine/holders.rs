@@ -250,6 +250,36 @@ impl Holder {
     }
 }
 
+/// Refuses to replace a database that a process has open.
+///
+/// # Errors
+/// [`Error::InUse`].
+pub(crate) fn nobody_has_it_open(path: &Path) -> Result<(), Error> {
+    match of(path)?.holders {
+        holders if holders.is_empty() => Ok(()),
+        holders => Err(in_use(path.into(), &holders)),
+    }
+}
+
+/// The error that names who has a database open, and what ends each of them.
+pub(crate) fn in_use(path: PathBuf, holders: &[Holder]) -> Error {
+    let mut remedies = Vec::new();
+    for holder in holders {
+        let remedy = match holder.unit {
+            Some(_) => format!("`{}`", holder.remedy()),
+            None => holder.remedy(),
+        };
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    Error::InUse {
+        path,
+        by: holders.iter().map(Holder::to_string).collect(),
+        remedies,
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(pid) = self.pid else {
@@ -481,5 +511,32 @@ mod tests {
     fn an_absent_database_has_no_holder() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(of(&dir.path().join("hapi.db")).unwrap().holders, []);
+    }
+
+    #[test]
+    fn a_database_in_use_names_each_remedy_once() {
+        let hub = |pid| Holder {
+            pid: Some(pid),
+            command: "bun".into(),
+            unit: Some(Unit {
+                name: "hapi-hub.service".into(),
+                user: None,
+            }),
+        };
+        let shell = Holder {
+            pid: Some(9),
+            command: "sqlite3".into(),
+            unit: None,
+        };
+        let error = in_use("/h/hapi.db".into(), &[hub(7), hub(8), shell]);
+        assert_eq!(
+            error.to_string(),
+            "`/h/hapi.db` is open in process 7 (`bun`, unit hapi-hub.service) and in process 8 (`bun`, unit hapi-hub.service) and in process 9 (`sqlite3`)"
+        );
+        assert_eq!(
+            error.hint().unwrap(),
+            "`sudo systemctl stop hapi-hub.service`; end process 9 (`sqlite3`); systemd restarts a killed hub: stop the unit"
+        );
+        assert_eq!(error.exit(), crate::exit::Exit::Failed);
     }
 }

@@ -476,10 +476,7 @@ impl Place {
     }
 
     fn in_use(&self, holders: Vec<Holder>) -> Error {
-        Error::InUse {
-            path: self.live.clone(),
-            holders,
-        }
+        holders::in_use(self.live.clone(), &holders)
     }
 
     fn not_swapped(&self, reason: String, hint: Option<&'static str>) -> Error {

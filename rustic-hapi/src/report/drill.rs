@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::counts;
+use super::counts::counts;
 use crate::commands::drill::{Report, SourceDrill, Verdict};
 use crate::state::drills::DrillOutcome;
 use crate::terminal::output::JSON_VERSION;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::commands::restore::{Report, SourceReport};
-use crate::error::Exit;
+use crate::exit::Exit;
 use crate::policy::manifest::Outcome;
 use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveTime, TimeD
 use hapi_sources::Kind;
 use serde_json::{Value, json};
 
-use super::counts;
+use super::counts::counts;
 use crate::commands::check::{SHARES, Share};
 use crate::commands::status::{Database, SeriesStatus, Status, Verdict};
 use crate::policy::manifest::{Outcome, SourceSummary};
@@ -302,7 +302,7 @@ impl Status {
                 ));
             }
         }
-        if !complaints.is_empty() && self.exit() == crate::error::Exit::Stale {
+        if !complaints.is_empty() && self.exit() == crate::exit::Exit::Stale {
             complaints.push(
                 "hint: `rustic-hapi snapshot` takes one now and says what is wrong; then look at the schedule and its log".into(),
             );

@@ -364,6 +364,22 @@ impl Repository {
         Ok((snapshots, unreadable))
     }
 
+    /// All snapshot files, or those that can be read and the error: for what one torn file must not hide.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub(crate) fn snapshots_or_readable(
+        &self,
+    ) -> Result<(Vec<SnapshotFile>, Option<Error>), Error> {
+        match self.snapshots() {
+            Ok(files) => Ok((files, None)),
+            Err(error @ Error::UnreadableSnapshots { .. }) => {
+                Ok((self.readable_snapshots()?.0, Some(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn readable_snapshot(&self, id: Id) -> Result<SnapshotFile, String> {
         let one_line = |error: Box<rustic_core::RusticError>| crate::error::one_line(&error);
         // A file is called by its hash, so one put in another's place is noticed.

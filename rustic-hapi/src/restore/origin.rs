@@ -204,6 +204,12 @@ impl fmt::Display for HubHere {
     }
 }
 
+/// One line for each hub.
+pub(crate) fn listed(hubs: &[HubHere]) -> String {
+    let lines: Vec<_> = hubs.iter().map(|hub| format!("  {hub}")).collect();
+    lines.join("\n")
+}
+
 /// The other hubs of the profile's host that have snapshots of its series here.
 pub(crate) fn others_of_host(
     repository: &Repository,

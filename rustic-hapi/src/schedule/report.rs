@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{Action, Kind, Machine, Request, State, present};
-use crate::error::Exit;
+use crate::exit::Exit;
 use crate::profile::Lookup;
 use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;

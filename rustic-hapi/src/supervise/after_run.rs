@@ -6,10 +6,12 @@ use std::path::Path;
 use chrono::{DateTime, Local};
 use hapi_sources::Stop;
 
+use crate::commands::run_report::RunReport;
 use crate::commands::{snapshot, status};
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::profile::Profile;
-use crate::report::{RunReport, metrics};
+use crate::report::metrics;
 use crate::state::last_run::LastRun;
 use crate::terminal::ui::Ui;
 

@@ -18,9 +18,11 @@ use chrono::{DateTime, Local};
 use hapi_sources::Stop;
 
 use crate::destination::credentials::redacted;
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::profile::notify::Notify;
 use crate::profile::{Lookup, Profile};
+use crate::report::error_output;
 use crate::state::runs::{self, Run};
 use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Verdict, Watch};
@@ -92,7 +94,7 @@ pub fn supervise(
         });
         done.store(true, Ordering::SeqCst);
         watch.thread().unpark();
-        let mut output = result.unwrap_or_else(|error| Output::of_error(&ended().unwrap_or(error)));
+        let mut output = result.unwrap_or_else(|error| error_output(&ended().unwrap_or(error)));
         // A run that was told to stop and still has everything is complete.
         if let Some(error) = ended().filter(|_| output.exit != Exit::Complete) {
             output.ended_by(&error);
@@ -153,7 +155,7 @@ impl Ending<'_> {
             if let Ok(profile) = Profile::load(self.task.lookup) {
                 crate::machine::process::remove_own_folders(&profile.staging);
             }
-            let mut output = Output::of_error(&error);
+            let mut output = error_output(&error);
             self.tell(&mut output, Vec::new());
             for line in &output.complaints {
                 self.ui.complain(line);
