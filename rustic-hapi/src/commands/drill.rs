@@ -3,26 +3,29 @@
 //!
 //! It needs the repository, its password and, to open secrets, an identity: no sources, no state.
 
+mod scratch;
+mod source;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{
-    CaptureError, Column, DatabaseFacts, Identities, Integrity, IntegrityCheck, Kind, Staging,
-    Stop, examine,
-};
+use hapi_sources::{CaptureError, Identities, Kind, Observer, Stop};
 
-use crate::commands::restore::{Library, Restorer, SourceReport, open_secret, warnings_of};
+pub use self::source::{SourceDrill, Verdict};
+use crate::commands::drill::scratch::Scratch;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::boot::{self, Boot};
 use crate::machine::place::Place;
-use crate::policy::choice::{Choice, Which};
-use crate::policy::manifest::{EntryRecord, SourceRecord, SourceSummary};
+use crate::policy::choice::Which;
+use crate::policy::manifest::SourceRecord;
 use crate::profile::Profile;
 use crate::repository::Repository;
-use crate::restore::fetch::Failure;
+use crate::restore::library::{Library, warnings_of};
+use crate::restore::proof::{databases_differ, secrets_differ};
+use crate::restore::restorer::Restorer;
 use crate::state::drills::{self, DrillOutcome, Record};
 use crate::terminal::ui::Ui;
 
@@ -67,57 +70,6 @@ pub struct Report {
     pub boot: Option<Boot>,
     /// Where everything was left, if it was.
     pub kept: Option<PathBuf>,
-}
-
-/// One source as it was drilled.
-#[derive(Debug)]
-pub struct SourceDrill {
-    /// The source's name.
-    pub name: String,
-    /// Its kind, where that is known.
-    pub kind: Option<Kind>,
-    /// Where it came from; `None` where no snapshot holds it.
-    pub choice: Option<Choice>,
-    /// Files restored.
-    pub files: u64,
-    /// Bytes restored.
-    pub bytes: u64,
-    /// What its manifest says of its databases.
-    pub summary: Option<SourceSummary>,
-    /// Its files in the scratch folder.
-    pub restored_to: Vec<PathBuf>,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What is different.
-    pub findings: Vec<String>,
-}
-
-/// What a drill says of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It came back as it was.
-    Proven,
-    /// Its ciphertext came back as it was; whether it opens was not tried.
-    Unopened,
-    /// There was nothing of it then, and there need not be.
-    Absent,
-    /// It is not, or not wholly, in the snapshot that was named.
-    Missing,
-    /// It did not come back as it was.
-    Different,
-}
-
-impl Verdict {
-    /// In a word.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Proven => "proven",
-            Self::Unopened => "unopened",
-            Self::Absent => "absent",
-            Self::Missing => "missing",
-            Self::Different => "DIFFERENT",
-        }
-    }
 }
 
 impl Report {
@@ -271,7 +223,7 @@ fn drill(
         chosen = library.choose(profile, &Which::Newest, &[], now);
     }
     let chosen = chosen?;
-    let scratch = Scratch::make(profile, request)?;
+    let scratch = Scratch::make(request.scratch.as_deref(), &profile.staging, request.keep)?;
     let place = Place::open(&scratch.path().join("restored"))?;
     // The live hub may write to the same file system: a drill must not be what fills it.
     let needed = chosen.choices.iter().fold(0u64, |sum, choice| {
@@ -339,7 +291,7 @@ fn drill(
             .sources
             .get(&choice.source)
             .cloned();
-        let came = library.bring(&repository, &restorer, choice, ui, stop)?;
+        let came = restorer.bring(&repository, &mut library, choice)?;
         restored.push((SourceDrill::of(came, summary), record));
     }
     place.sync()?;
@@ -361,7 +313,7 @@ fn drill(
             },
             Kind::File | Kind::Glob | Kind::Dir => Vec::new(),
         };
-        hapi_sources::Observer::end(ui);
+        ui.end();
         source.findings.extend(findings);
         source.judge(
             &request.which,
@@ -384,119 +336,6 @@ fn drill(
     Ok(report)
 }
 
-/// Compares restored databases with what was known of them when they were captured.
-fn databases_differ(
-    place: &Place,
-    record: &SourceRecord,
-    stop: &Stop,
-) -> Result<Vec<String>, Error> {
-    let mut findings = Vec::new();
-    for entry in &record.entries {
-        let Some(known) = &entry.database else {
-            continue;
-        };
-        let path = place.of(&entry.path.to_path());
-        if !path.exists() {
-            continue; // told when it did not come
-        }
-        let tables: Vec<String> = known.rows.keys().cloned().collect();
-        let columns: Vec<Column> = known.newest.keys().cloned().collect();
-        let found = match examine(&path, &tables, &columns, IntegrityCheck::Full, stop) {
-            Ok((_, _, found)) => found,
-            Err(_) if stop.is_set() => return Err(CaptureError::Stopped.into()),
-            Err(error) => {
-                findings.push(format!("it cannot be opened: {error}"));
-                continue;
-            }
-        };
-        findings.extend(facts_differ(known, &found));
-    }
-    Ok(findings)
-}
-
-/// Where two looks at one database disagree.
-pub(crate) fn facts_differ(known: &DatabaseFacts, found: &DatabaseFacts) -> Vec<String> {
-    let mut findings = Vec::new();
-    let mut compare = |what: &str, known: String, found: String| {
-        if known != found {
-            findings.push(format!("{what} is {found}, the manifest says {known}"));
-        }
-    };
-    let text = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    compare(
-        "the number of pages",
-        known.page_count.to_string(),
-        found.page_count.to_string(),
-    );
-    compare(
-        "user_version",
-        known.user_version.to_string(),
-        found.user_version.to_string(),
-    );
-    compare(
-        "the hash of the schema",
-        known.schema.clone(),
-        found.schema.clone(),
-    );
-    for (table, rows) in &known.rows {
-        let now = found.rows.get(table).copied().flatten();
-        compare(
-            &format!("the row count of `{table}`"),
-            text(*rows),
-            text(now),
-        );
-    }
-    for (column, value) in &known.newest {
-        let now = found.newest.get(column).cloned().flatten();
-        let show = |v: &Option<serde_json::Value>| {
-            v.as_ref()
-                .map_or_else(|| "nothing".to_owned(), ToString::to_string)
-        };
-        compare(&format!("the newest `{column}`"), show(value), show(&now));
-    }
-    match (&known.integrity, &found.integrity) {
-        (_, Integrity::Damaged { findings: damage }) => findings.push(format!(
-            "SQLite finds damage: {}",
-            damage
-                .first()
-                .and_then(|d| d.lines().next())
-                .unwrap_or("no details")
-        )),
-        (Integrity::Damaged { .. }, _) => {
-            findings.push("the manifest says it is damaged, and SQLite finds nothing".into());
-        }
-        _ => {}
-    }
-    findings
-}
-
-/// Decrypts every secret to the last byte, in memory.
-fn secrets_differ(
-    fetch: &crate::restore::fetch::Fetch<'_>,
-    record: &SourceRecord,
-    identities: &Identities,
-) -> Result<Vec<String>, Error> {
-    let secrets = |entry: &&EntryRecord| entry.secret_entries.is_some();
-    let mut findings = Vec::new();
-    for entry in record.entries.iter().filter(secrets) {
-        match open_secret(fetch, entry, identities) {
-            Ok(_) => {}
-            Err(Failure::Difference(what)) => findings.push(what),
-            Err(Failure::Sealed) => {
-                findings.push("none of the identities opens it".to_owned());
-            }
-            Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
-            Err(Failure::Local(error)) => {
-                return Err(Error::State {
-                    path: entry.path.to_path(),
-                    error,
-                });
-            }
-        }
-    }
-    Ok(findings)
-}
-
 fn start_hub(
     profile: &Profile,
     place: &Place,
@@ -517,151 +356,4 @@ fn start_hub(
     };
     boot::boot(command, &home, database.as_deref(), wait, stop)
         .map_err(|error| Error::State { path: home, error })
-}
-
-impl SourceDrill {
-    fn of(came: SourceReport, summary: Option<SourceSummary>) -> Self {
-        Self {
-            name: came.choice.source.clone(),
-            kind: Some(came.kind),
-            files: came.files.len() as u64,
-            bytes: came.bytes,
-            summary,
-            verdict: Verdict::Different,
-            findings: came.differences,
-            restored_to: came.files,
-            choice: Some(came.choice),
-        }
-    }
-
-    fn lost(choice: Choice, error: &Error) -> Self {
-        Self {
-            name: choice.source.clone(),
-            kind: None,
-            files: 0,
-            bytes: 0,
-            summary: None,
-            verdict: Verdict::Different,
-            findings: vec![error.to_string()],
-            restored_to: Vec::new(),
-            choice: Some(choice),
-        }
-    }
-
-    fn nowhere(name: String, required: bool) -> Self {
-        let (verdict, findings) = match required {
-            true => (
-                Verdict::Different,
-                vec!["no snapshot holds anything of it".to_owned()],
-            ),
-            false => (Verdict::Absent, Vec::new()),
-        };
-        Self {
-            name,
-            kind: None,
-            files: 0,
-            bytes: 0,
-            summary: None,
-            verdict,
-            findings,
-            restored_to: Vec::new(),
-            choice: None,
-        }
-    }
-
-    fn judge(&mut self, which: &Which, unopened: bool) {
-        use crate::policy::manifest::Outcome;
-        let outcome = self.choice.as_ref().map(|c| c.outcome);
-        self.verdict = match outcome {
-            _ if !self.findings.is_empty() => Verdict::Different,
-            Some(Outcome::Absent) => Verdict::Absent,
-            Some(Outcome::Complete) if unopened => Verdict::Unopened,
-            Some(Outcome::Complete) => Verdict::Proven,
-            // A snapshot that was named is what it is; the newest whole one should be whole.
-            Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => {
-                self.findings
-                    .push("it is not, or not wholly, in this snapshot".to_owned());
-                Verdict::Missing
-            }
-            Some(outcome) if *which != Which::Newest => {
-                self.findings.push(format!(
-                    "it was {} when it was captured",
-                    outcome.in_words()
-                ));
-                Verdict::Different
-            }
-            Some(outcome) => {
-                self.findings.push(format!(
-                    "no snapshot holds it whole; in this one it is {}",
-                    outcome.in_words()
-                ));
-                Verdict::Different
-            }
-            None => Verdict::Different,
-        };
-    }
-}
-
-/// The folder of one drill, 0700. It is locked while the drill runs and removed in the end, by a later
-/// run's sweep if need be; what is to be kept is moved out of it.
-struct Scratch {
-    staging: Staging,
-    base: PathBuf,
-    keep: bool,
-}
-
-impl Scratch {
-    fn make(profile: &Profile, request: &Request) -> Result<Self, Error> {
-        let base = match &request.scratch {
-            // One that is not there is a typing error, or a disk that is not mounted.
-            Some(base) if !base.is_dir() => {
-                return Err(Error::Usage {
-                    fact: format!("the scratch folder `{}` is not there", base.display()),
-                    hint: Some("is the disk mounted? Name a folder that exists".into()),
-                });
-            }
-            Some(base) => base.clone(),
-            None => profile.staging.clone(),
-        };
-        let made = || -> Result<Staging, Error> {
-            crate::machine::private_files::private_folder(&base)?;
-            Staging::sweep(&base)?;
-            Ok(Staging::create(&base)?)
-        };
-        let staging = made().map_err(|error| match &request.scratch {
-            None => Error::NoScratch {
-                error: Box::new(error),
-            },
-            Some(_) => error,
-        })?;
-        Ok(Self {
-            staging,
-            base,
-            keep: request.keep,
-        })
-    }
-
-    fn path(&self) -> &Path {
-        self.staging.path()
-    }
-
-    /// Where it was left, if it is to be.
-    fn end(self, place: Place) -> Result<Option<PathBuf>, Error> {
-        let from = place.path().to_path_buf();
-        drop(place);
-        if !self.keep {
-            return Ok(None);
-        }
-        let state = |error| Error::State {
-            path: self.base.clone(),
-            error,
-        };
-        let kept = tempfile::Builder::new()
-            .prefix("drill-")
-            .tempdir_in(&self.base)
-            .map_err(state)?
-            .keep();
-        std::fs::rename(&from, &kept).map_err(state)?;
-        Ok(Some(kept))
-    }
 }

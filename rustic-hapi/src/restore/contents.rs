@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use rustic_core::repofile::{Node, NodeType, SnapshotFile};
 use sha2::{Digest, Sha256};
 
-use crate::error::one_line;
+use crate::error::{Error, one_line};
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{self, Description, EntryKind, Manifest};
 use crate::repository::Engine;
@@ -35,6 +35,17 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Nothing is restored from a snapshot that is not what it says.
+    pub(crate) fn is_trustworthy(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        if self.mismatches.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unlike {
+            snapshot: snapshot.to_string(),
+            differences: self.mismatches.clone(),
+        })
+    }
+
     /// Loads the contents of a snapshot of ours.
     ///
     /// # Errors
