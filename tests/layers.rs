@@ -200,7 +200,12 @@ fn circles(all: &Sources) -> Vec<String> {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
         while let Some(file) = next.pop() {
             if seen.insert(file) {
-                next.extend(imports.iter().filter(|i| i.from == file).map(|i| i.to.as_path()));
+                next.extend(
+                    imports
+                        .iter()
+                        .filter(|i| i.from == file)
+                        .map(|i| i.to.as_path()),
+                );
             }
         }
         seen.contains(to)
@@ -237,15 +242,15 @@ fn no_files_import_each_other_in_a_circle() {
 fn an_import_that_climbs_is_found_wherever_it_stands() {
     let (all, layers) = (sources("rustic-hapi"), layers());
     for planted in [
-        "use crate::commands::prune;",
-        "use crate::{error::Error, commands::{check, prune}};",
-        "fn f() { let _ = super::super::commands::prune::run; }",
+        "use crate::commands::init;",
+        "use crate::{error::Error, commands::{check, init}};",
+        "fn f() { let _ = super::super::commands::init::run; }",
     ] {
         let mut all = all.clone();
         let text = all.get_mut(Path::new("machine/disk.rs")).unwrap();
         *text = format!("{planted}\n{text}");
         let found = climbing(&all, &layers);
-        let expected = "machine/disk.rs:1 climbs to commands/prune.rs".to_owned();
+        let expected = "machine/disk.rs:1 climbs to commands/init.rs".to_owned();
         assert!(found.contains(&expected), "{planted}: {found:?}");
         assert!(!circles(&all).is_empty(), "{planted}");
     }

@@ -35,11 +35,10 @@ pub use error::{Error, ProfileError};
 pub use exit::Exit;
 pub use machine::{holders, process, swap};
 pub use policy::{history, manifest, retention, slots};
+pub use profile::lookup::{Environment, Lookup};
 pub use profile::policy::Policy;
-pub use profile::{
-    Alarms, Environment, Limits, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series,
-    SeriesSource,
-};
+pub use profile::sources::{Rhythm, Sensitivity, Series, SeriesSource};
+pub use profile::{Alarms, Limits, Profile};
 pub use recovery::identity;
 pub use repository::Repository;
 pub use terminal::output::Output;

@@ -11,7 +11,8 @@ use crate::archive::taken::Taken;
 use crate::error::Error;
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
 use crate::policy::manifest::{Description, Manifest, Outcome, describe_note};
-use crate::profile::{Profile, Series, SeriesSource};
+use crate::profile::Profile;
+use crate::profile::sources::{Series, SeriesSource};
 
 /// Draws a snapshot up; `None` where nothing of the series exists and nothing has to.
 ///

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{Manifest, PathRecord};
-use crate::profile::{Series, SeriesSource};
+use crate::profile::sources::{Series, SeriesSource};
 
 /// After so long all is read once more.
 const TRUSTED_FOR: TimeDelta = TimeDelta::days(7);

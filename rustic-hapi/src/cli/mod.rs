@@ -19,11 +19,12 @@ use crate::commands::snapshot::Request;
 use crate::commands::status;
 use crate::error::Error;
 use crate::policy::choice::Which;
-use crate::profile::{Environment, Lookup, parse_hours};
+use crate::profile::lookup::{Environment, Lookup};
 use crate::recovery::key::{Origin, Place};
 use crate::schedule;
 use crate::state::drills;
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
+use crate::words::{parse_hours, parse_seconds};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
 #[derive(Debug, Parser)]
@@ -615,13 +616,6 @@ fn hours(text: &str) -> Result<u32, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a length of time as 30s, 10m or 1h".to_owned();
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    Ok(Duration::from_secs(u64::from(number) * unit))
+    let seconds = parse_seconds(text).map(Duration::from_secs);
+    seconds.ok_or_else(|| "write a length of time as 30s, 10m or 1h".to_owned())
 }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::destination::variables::Variables;
 use crate::error::Error;
 use crate::machine::shell::quoted;
-use crate::profile::{Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
 use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 

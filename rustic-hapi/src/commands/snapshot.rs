@@ -1,25 +1,23 @@
 //! A snapshot run, from profile to report: the tour of the project. [`run`] reads as the arrow in
 //! ARCHITECTURE.md, a line or two a step; everything else is below it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{
-    Capture, CaptureError, Capturer, Note, SecretCache, SoundDatabase, Staging, Stop,
-};
+use hapi_sources::{CaptureError, Staging, Stop};
 
+use crate::archive::capturing::{Ahead, at_once, capture, capture_ahead, chosen, concluded};
 use crate::archive::collisions;
 use crate::archive::draft;
 use crate::archive::proven::Proven;
 use crate::archive::readback;
 use crate::archive::taken::{Saved, Taken};
-use crate::archive::{Label, Unwritten};
+use crate::archive::write::{Label, Unwritten};
 use crate::commands::run_report::{RunReport, SeriesReport};
 use crate::commands::status;
 use crate::destination;
@@ -27,18 +25,18 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::history::{CONDITIONS, Snapshot};
-use crate::policy::manifest::{self, Description, describe_note};
+use crate::policy::manifest::{self, Description};
 use crate::policy::restic_time;
 use crate::policy::slots;
 use crate::policy::survival::off_the_disk;
-use crate::profile::{Profile, Rhythm, Series, SeriesSource};
+use crate::profile::Profile;
+use crate::profile::sources::{Series, SeriesSource};
 use crate::repository::Repository;
 use crate::repository::gate::Written;
 use crate::repository::lock::{Held, Mode, SHARED_WAIT};
 use crate::restore::origin;
 use crate::state::ledger::{Ledger, Present};
-use crate::state::run_lock::RunLock;
-use crate::state::run_lock::lock_folder;
+use crate::state::run_lock::{RunLock, lock_folder};
 use crate::state::runs;
 use crate::terminal::ui::Ui;
 
@@ -89,7 +87,7 @@ pub fn run(
     destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;
     let mut proven = Proven::load(&profile.state);
-    let (opened, mut ahead) = beside(
+    let (opened, mut ahead) = at_once(
         stop,
         |give_up| {
             let opened = Opened::new(profile, request, stop, ui)?;
@@ -105,7 +103,7 @@ pub fn run(
             }
             Ok(opened)
         },
-        |stop| capture_ahead(profile, request, now, &proven, &staging, &stop, ui),
+        |stop| capture_ahead(profile, &request.only, now, &proven, &staging, &stop, ui),
     )?;
     let Opened {
         repository,
@@ -138,7 +136,7 @@ pub fn run(
         ahead = None;
     }
     for (nth, series) in due.into_iter().enumerate() {
-        let sources = chosen(profile, request, series);
+        let sources = chosen(profile, &request.only, series);
         let time = now + TimeDelta::milliseconds(nth as i64);
         let run = Run {
             profile,
@@ -228,68 +226,6 @@ impl Opened {
             unreadable,
         })
     }
-}
-
-/// What each source of a series brought.
-type Captured = Vec<Result<Capture, CaptureError>>;
-
-/// A series, and what was captured of it before it was its turn.
-type Ahead = (String, Result<Captured, Error>);
-
-/// Does two things at once. The second is given up when the first fails, or sets the flag.
-fn beside<A, B: Send>(
-    stop: &Stop,
-    first: impl FnOnce(&AtomicBool) -> Result<A, Error>,
-    second: impl FnOnce(Stop) -> Option<B> + Send,
-) -> Result<(A, Option<B>), Error> {
-    let given_up = Arc::new(AtomicBool::new(false));
-    let stop = stop.clone().or(Arc::clone(&given_up));
-    thread::scope(|scope| {
-        let second = scope.spawn(move || second(stop));
-        // Also where the first panics: the scope waits for both.
-        let give_up = GiveUp(&given_up);
-        let first = first(&given_up)?;
-        std::mem::forget(give_up);
-        // What panicked did nothing, and will say so where it is needed.
-        Ok((first, second.join().ok().flatten()))
-    })
-}
-
-/// Sets a flag when it is dropped.
-struct GiveUp<'a>(&'a AtomicBool);
-
-impl Drop for GiveUp<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Captures the main series, which every run takes, whatever the repository holds.
-fn capture_ahead(
-    profile: &Profile,
-    request: &Request,
-    now: DateTime<Local>,
-    proven: &Proven,
-    staging: &Staging,
-    stop: &Stop,
-    ui: &Ui,
-) -> Option<Ahead> {
-    let main = profile.series.first()?;
-    if main.rhythm != Rhythm::EveryRun || !request.only.is_empty() {
-        return None;
-    }
-    let sources = chosen(profile, request, main);
-    let clock = Instant::now();
-    let sound = proven.sound(&main.name, &now);
-    let captured = capture(profile, &sources, now, sound, staging, stop, ui);
-    if captured.is_ok() {
-        ui.step(format_args!(
-            "{}: captured after {:.1?}, beside the opening of the repository",
-            main.name,
-            clock.elapsed()
-        ));
-    }
-    Some((main.name.clone(), captured))
 }
 
 /// What the steps of all series share.
@@ -462,78 +398,6 @@ fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
     }
 }
 
-/// The captures with all that SQLite has to say of them.
-fn concluded(captured: Captured, stop: &Stop) -> Result<Captured, Error> {
-    let captured = captured
-        .into_iter()
-        .map(|capture| capture.and_then(Capture::conclude))
-        .collect();
-    match stop.is_set() {
-        true => Err(CaptureError::Stopped.into()),
-        false => Ok(captured),
-    }
-}
-
-/// Captures the sources of one series. What each one brought is returned; an error is one that
-/// ends the run.
-fn capture(
-    profile: &Profile,
-    sources: &[SeriesSource],
-    time: DateTime<Local>,
-    sound: BTreeMap<PathBuf, SoundDatabase>,
-    staging: &Staging,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Captured, Error> {
-    let cache = SecretCache::open(&profile.state.join("secrets"));
-    if let Err(error) = &cache {
-        ui.warn(format_args!(
-            "secrets are encrypted anew by each run: {error}"
-        ));
-    }
-    // Every source is named, so that no folder of one series opens a database or copies a secret
-    // of another.
-    let all = profile.everything_named();
-    let capturer = Capturer::new(staging, &all)?
-        .recipients(profile.recipients.as_ref())
-        .secret_cache(cache.as_ref().ok())
-        .observer(ui)
-        .presume_sound(true)
-        .sound(sound)
-        .stop(stop.clone())
-        .now(SystemTime::from(time));
-    let mut capturer = capturer.keep_out(own_places(profile));
-    for (name, error) in capturer.learn_secrets(&all) {
-        // One that is to be taken tells it itself, and one that was never there is nobody's.
-        let taken = sources
-            .iter()
-            .any(|s| s.source.name == name && s.source.required);
-        let nothing = matches!(error, CaptureError::Missing { .. } | CaptureError::Stopped);
-        if !taken && !nothing {
-            ui.warn(format_args!(
-                "copies of the secret `{name}` may go unnoticed: {error}"
-            ));
-        }
-    }
-    let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
-    let mut captured: Vec<_> = capturer.capture_all(&wanted);
-    captured.sort_by_key(|(index, _)| *index);
-    let captured: Vec<_> = captured.into_iter().map(|(_, capture)| capture).collect();
-    if stop.is_set() {
-        return Err(CaptureError::Stopped.into());
-    }
-    for capture in captured.iter().flatten() {
-        for note in capture
-            .notes
-            .iter()
-            .filter(|n| matches!(n, Note::SecretCache { .. }))
-        {
-            ui.step(describe_note(note));
-        }
-    }
-    Ok(captured)
-}
-
 /// What this machine saved and somebody else removed, or another machine wrote, is told.
 fn compare_with_ledger(
     profile: &Profile,
@@ -630,21 +494,6 @@ impl Request {
     }
 }
 
-/// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
-fn own_places(profile: &Profile) -> Vec<PathBuf> {
-    let mut places = vec![
-        profile
-            .state
-            .parent()
-            .unwrap_or(&profile.state)
-            .to_path_buf(),
-        profile.staging.clone(),
-        profile.password_file.clone(),
-    ];
-    places.extend(profile.location.local().map(Path::to_path_buf));
-    places
-}
-
 /// An empty folder to stage in, and whether a killed run left another.
 fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
     private_folder(&profile.state)?;
@@ -681,16 +530,6 @@ fn due<'a>(
         .collect();
     due.reverse();
     due
-}
-
-fn chosen(profile: &Profile, request: &Request, series: &Series) -> Vec<SeriesSource> {
-    profile
-        .sources
-        .iter()
-        .filter(|s| s.series == series.name)
-        .filter(|s| request.only.is_empty() || request.only.contains(&s.source.name))
-        .cloned()
-        .collect()
 }
 
 /// Warns of each such thing once, not twice a day for ever.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::Kind;
 use zeroize::Zeroizing;
 
-use super::{Finding, listed};
+use crate::doctor::finding::{Finding, listed};
 use crate::profile::Profile;
 use crate::state::drills::{self, DrillOutcome};
 

@@ -9,10 +9,11 @@ use std::process::Command;
 use chrono::{DateTime, Datelike, Local};
 use hapi_sources::Filter;
 
-use super::{Finding, free_at};
+use crate::doctor::finding::{Finding, free_at};
 use crate::machine::private_files::is_absent;
 use crate::machine::shell::quoted;
-use crate::profile::{Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
 use crate::schedule::{self, Kind, Machine, State};
 use crate::state::runs;
 use crate::words::bytes;

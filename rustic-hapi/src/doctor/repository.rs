@@ -4,7 +4,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::Stop;
 use rustix::fs::{Access, access};
 
-use super::{Finding, free_at};
+use crate::doctor::finding::{Finding, free_at};
 use crate::error::Error;
 use crate::machine::disk::Relation;
 use crate::policy::history::Snapshot;

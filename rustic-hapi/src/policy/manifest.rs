@@ -15,7 +15,9 @@ use hapi_sources::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::profile::{Profile, Sensitivity, SeriesSource};
+use crate::profile::Profile;
+
+use crate::profile::sources::{Sensitivity, SeriesSource};
 
 /// The manifest's file name, in the home folder.
 pub const FILE_NAME: &str = ".hapi-manifest.json";

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Profile, RawProfile};
 use crate::error::Error;
+use crate::profile::Profile;
+use crate::profile::written::RawProfile;
 
 impl Profile {
     /// Makes sure that there is none. A file that cannot be read, or is no profile, is none.

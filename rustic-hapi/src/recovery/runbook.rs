@@ -10,7 +10,8 @@ use hapi_sources::{Kind, Source};
 
 use crate::destination::location::Location;
 use crate::machine::shell::quoted;
-use crate::profile::{Profile, Series};
+use crate::profile::Profile;
+use crate::profile::sources::Series;
 
 /// The commands for one profile.
 #[derive(Debug)]

@@ -56,7 +56,7 @@ impl Account {
     /// [`Error::Usage`] where no database is there.
     pub(crate) fn of_hub(profile: &Profile) -> Result<Self, Error> {
         let mut owner = None;
-        for database in super::systemd::databases(profile) {
+        for database in profile.databases() {
             let Ok(metadata) = fs::metadata(database) else {
                 continue;
             };

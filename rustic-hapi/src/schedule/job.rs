@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use chrono::{NaiveTime, Timelike};
 use hapi_sources::Filter;
 
-use super::Machine;
+use super::machine::Machine;
 use crate::error::Error;
-use crate::profile::{Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+use crate::profile::sources::SeriesSource;
 
 /// Where programs are looked for when nothing else says: what a login has, without its own folders.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -112,7 +114,7 @@ impl Machine {
         let password = password
             .filter(|name| !name.contains('/'))
             .unwrap_or_default();
-        let by_git = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
+        let by_git = |s: &SeriesSource| s.source.filter == Some(Filter::GitUntracked);
         let needed = [
             ("rclone", profile.location.needs_rclone()),
             ("git", profile.sources.iter().any(by_git)),

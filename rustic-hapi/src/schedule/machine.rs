@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::report::Report;
-use super::{Kind, tool};
+use super::request::Kind;
+use super::tool;
 use crate::error::Error;
 
 /// What matters of the machine, so that a test can have another.

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use super::account::Account;
 use super::crontab::{self, Crontab};
 use super::job::Job;
+use super::machine::Machine;
+use super::request::Kind;
 use super::systemd::{self, Scope, Units};
-use super::{Kind, Machine};
 use crate::error::{Error, ProfileError};
 use crate::machine::holders::running_hubs;
-use crate::profile::{Environment, Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::{Environment, Lookup};
 
 /// What would be written.
 pub(crate) struct Plan {

@@ -11,6 +11,7 @@ use hapi_sources::Kind;
 
 use super::account::Account;
 use super::job::{Job, line};
+use super::request::command;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -67,8 +68,8 @@ pub(crate) fn units(
 ) -> Result<Units, Error> {
     let writable = Writable::of(profile, rclone_config);
     let remove = match scope {
-        Scope::User => super::report::command(&job.name, "--remove"),
-        Scope::System(_) => super::report::command(&job.name, "--system --remove"),
+        Scope::User => command(&job.name, "--remove"),
+        Scope::System(_) => command(&job.name, "--system --remove"),
     };
     // `string_is_safe` of systemd's: what it does not start, however it is written.
     if job.binary.contains(['"', '\'', '\\']) {
@@ -152,16 +153,6 @@ pub(crate) fn units(
         timer,
         folders: writable.folders,
     })
-}
-
-/// The databases that are one file.
-pub(crate) fn databases(profile: &Profile) -> impl Iterator<Item = &Path> {
-    profile
-        .sources
-        .iter()
-        .map(|s| &s.source)
-        .filter(|source| source.kind == Kind::Sqlite && !source.is_pattern())
-        .map(|source| source.path.as_path())
 }
 
 /// Where a run writes.

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::account::Account;
+use super::machine::Machine;
 use super::plan::unit_folder;
 use super::report::Report;
+use super::request::Kind;
 use super::systemd::{self, Scope, Units};
-use super::{Kind, Machine, tool};
+use super::tool;
 use crate::error::Error;
 use crate::machine::private_files::is_absent;
 use crate::machine::private_files::private_folder;
-use crate::profile::Lookup;
+use crate::profile::lookup::Lookup;
 
 /// Writes the units of a report and enables the timer.
 ///
