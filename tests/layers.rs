@@ -196,16 +196,15 @@ fn climbing(all: &Sources, layers: &[String]) -> Vec<String> {
 /// Files that import each other, directly or through others, each with the imports that keep it among them.
 fn circles(all: &Sources) -> Vec<String> {
     let imports = all_imports(all);
+    let mut next: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    for import in &imports {
+        next.entry(&import.from).or_default().insert(&import.to);
+    }
     let leads = |from: &Path, to: &Path| {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
-        while let Some(file) = next.pop() {
+        let (mut seen, mut left) = (BTreeSet::new(), vec![from]);
+        while let Some(file) = left.pop() {
             if seen.insert(file) {
-                next.extend(
-                    imports
-                        .iter()
-                        .filter(|i| i.from == file)
-                        .map(|i| i.to.as_path()),
-                );
+                left.extend(next.get(file).into_iter().flatten());
             }
         }
         seen.contains(to)

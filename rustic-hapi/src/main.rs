@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hapi_sources::{Identities, Stop};
-use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
+use rustic_hapi::cli::meant::Restoring;
+use rustic_hapi::cli::{Cli, Command, ProfileCommand};
 use rustic_hapi::report::{self, error_output};
 use rustic_hapi::signals::Signals;
 use rustic_hapi::supervise::watch::Verdict;

@@ -17,5 +17,6 @@ mod restore;
 mod restore_in_place;
 mod snapshot;
 mod status;
+mod status_picture;
 
 pub use error::error_output;
