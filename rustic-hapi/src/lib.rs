@@ -27,6 +27,7 @@ pub mod supervise;
 mod terminal;
 mod words;
 
+pub use commands::context::Context;
 pub use commands::snapshot;
 pub use demo::synthetic;
 pub use destination::location::Location;

@@ -16,6 +16,7 @@ use rustic_core::repofile::{NodeType, SnapshotFile};
 use rustic_core::{CheckOptions, FileType, ReadSubsetOption, TreeId};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, write_private};
@@ -126,10 +127,9 @@ pub fn run(
     profile: &Profile,
     read_data: bool,
     host: Option<&str>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
     let repository = Repository::open(profile, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;

@@ -14,6 +14,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Identities, Kind, Observer, Stop};
 
 pub use self::source::{SourceDrill, Verdict};
+use crate::commands::context::Context;
 use crate::commands::drill::scratch::Scratch;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -27,7 +28,6 @@ use crate::restore::library::{Library, warnings_of};
 use crate::restore::proof::{databases_differ, secrets_differ};
 use crate::restore::restorer::Restorer;
 use crate::state::drills::{self, DrillOutcome, Record};
-use crate::terminal::ui::Ui;
 
 /// Bytes that stay free for the live hub.
 const MARGIN: u64 = 64 << 20;
@@ -172,11 +172,10 @@ pub fn run(
     profile: &Profile,
     request: &Request,
     identities: Option<&Identities>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
-    let result = drill(profile, request, identities, now, stop, ui);
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
+    let result = drill(profile, request, identities, now, context);
     let record = match &result {
         Ok(report) => report.record(),
         Err(_) if stop.is_set() => return result,
@@ -210,9 +209,9 @@ fn drill(
     request: &Request,
     identities: Option<&Identities>,
     now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (stop, ui) = (context.stop, context.ui);
     let started = Instant::now();
     let repository = Repository::open(profile, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;

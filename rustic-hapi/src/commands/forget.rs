@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Local};
-use hapi_sources::Stop;
-
+use crate::commands::context::Context;
 use crate::commands::retention::{Applied, Asked, apply, apply_by_itself};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::repository::lock::{Mode, exclusive_wait};
 use crate::repository::{Pruned, Repository};
-use crate::terminal::ui::Ui;
 
 /// What is asked of `forget`.
 #[derive(Clone, Debug, Default)]
@@ -40,13 +37,8 @@ pub struct Report {
 ///
 /// # Errors
 /// Those of the repository, [`Error::Floor`], [`Error::Postponed`].
-pub fn run(
-    profile: &Profile,
-    request: &Request,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Report, Error> {
+pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let asked = match request.dry_run {
         true => Asked::DryRun,
         false => Asked::ByHand,

@@ -3,6 +3,7 @@
 //! Knows: policy, repository, archive, restore, state. Must not know: words for people, formats, clap.
 
 pub mod check;
+pub mod context;
 pub mod drill;
 pub mod env;
 pub mod forget;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Local, TimeDelta};
-use hapi_sources::Stop;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::profile::Profile;
@@ -16,7 +16,6 @@ use crate::repository::lock::{Mode, exclusive_wait};
 use crate::repository::{Pruned, Repository};
 use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
-use crate::terminal::ui::Ui;
 use crate::words::bytes;
 
 /// How often it is done.
@@ -70,7 +69,9 @@ fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
 ///
 /// # Errors
 /// Those of the repository.
-pub fn run(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Result<Output, Error> {
+pub fn run(profile: &Profile, context: &Context<'_>) -> Result<Output, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
+
     let later = |error: &Error| {
         ui.step(format_args!("the prune is postponed: {error}"));
         Output::nothing_to_do("prune", "others use the repository: the next run prunes")

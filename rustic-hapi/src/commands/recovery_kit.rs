@@ -11,6 +11,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{Kind, Stop};
 use serde_json::{Value, json};
 
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::profile::Profile;
@@ -39,13 +40,8 @@ pub enum Request {
 /// # Errors
 /// Those of making and confirming a key, of [`Kit::look`], and of writing the
 /// page.
-pub fn run(
-    profile: &Profile,
-    request: &Request,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Output, Error> {
+pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Result<Output, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     match request {
         Request::Page(file) => page(profile, file.as_deref(), now, stop, ui),
         Request::NewKey(place) => {

@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Local};
-use hapi_sources::{Identities, Stop};
+use hapi_sources::Identities;
 
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::place::Place;
 use crate::policy::choice::Which;
@@ -19,7 +19,6 @@ use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::restorer::{Restorer, SourceReport};
-use crate::terminal::ui::Ui;
 
 /// What a restore is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -64,10 +63,9 @@ pub fn run(
     profile: &Profile,
     request: &Request,
     identities: Option<&Identities>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
     if fs::canonicalize(&request.target).is_ok_and(|target| target == Path::new("/")) {
         return Err(Error::Usage {

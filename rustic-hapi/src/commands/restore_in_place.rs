@@ -15,6 +15,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Stop};
 
 pub use self::item::Replaced;
+use crate::commands::context::Context;
 use crate::commands::restore_in_place::item::{
     Arrival, Item, has_room, make_folder, owner_here, sweep,
 };
@@ -30,7 +31,6 @@ use crate::restore::contents::is_plain;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::proof::database_is;
 use crate::restore::restorer::path_of;
-use crate::terminal::ui::Ui;
 
 /// What an in-place restore is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -78,10 +78,9 @@ pub fn run(
     profile: &Profile,
     request: &Request,
     identities: Option<&Identities>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
     let _lock = crate::state::run_lock::lock(profile, request.lock_wait, stop)?;
     let repository = Repository::open(profile, stop, ui.clone())?;

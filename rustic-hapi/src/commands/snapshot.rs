@@ -18,6 +18,7 @@ use crate::archive::proven::Proven;
 use crate::archive::readback;
 use crate::archive::taken::{Saved, Taken};
 use crate::archive::write::{Label, Unwritten};
+use crate::commands::context::Context;
 use crate::commands::run_report::{RunReport, SeriesReport};
 use crate::commands::status;
 use crate::destination;
@@ -61,7 +62,7 @@ pub struct Request {
 
 /// Takes what is due, proves it, and applies retention.
 ///
-/// `clock` tells the time that the snapshots get, once the lock is held. Every series is tried,
+/// The context's clock tells the time that the snapshots get, once the lock is held. Every series is tried,
 /// whatever becomes of the others.
 ///
 /// # Errors
@@ -69,10 +70,9 @@ pub struct Request {
 pub fn run(
     profile: &Profile,
     request: &Request,
-    clock: &dyn Fn() -> DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<RunReport, Error> {
+    let (stop, ui) = (context.stop, context.ui);
     let started = Instant::now();
     request.check(profile)?;
     profile.has_no_twin()?;
@@ -82,7 +82,7 @@ pub fn run(
         request.lock_wait,
         stop,
     )?;
-    let now = clock();
+    let now = context.now();
     let (staging, was_killed) = fresh_staging(profile, ui)?;
     destination::require_folder(&profile.location)?;
     off_the_disk(profile)?;

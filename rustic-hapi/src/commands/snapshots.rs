@@ -1,14 +1,12 @@
 //! The list of a repository's snapshots.
 
-use hapi_sources::Stop;
-
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::policy::choice;
 use crate::policy::history::Snapshot;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::restore::origin;
-use crate::terminal::ui::Ui;
 
 /// The snapshots there are.
 #[derive(Debug)]
@@ -31,10 +29,9 @@ pub fn run(
     profile: &Profile,
     host: Option<&str>,
     all_hosts: bool,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Listing, Error> {
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(profile, context.stop, context.ui.clone())?;
     let (files, unreadable) = repository.snapshots_or_readable()?;
     let snapshots = match all_hosts {
         true => choice::of_all_hosts(&files),

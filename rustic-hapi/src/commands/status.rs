@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, FixedOffset, Local, TimeDelta, Utc};
-use hapi_sources::{Kind, Stop};
+use hapi_sources::Kind;
 
 use crate::commands::check;
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::policy::history::{ONLY, SHRUNK, Snapshot};
@@ -25,7 +26,6 @@ use crate::restore::origin;
 use crate::state::drills::{self, DrillOutcome};
 use crate::state::last_run::{self, LastRun};
 use crate::state::ledger;
-use crate::terminal::ui::Ui;
 
 /// How many slots and snapshots are looked back at.
 pub const LOOK_BACK: usize = 28;
@@ -205,13 +205,8 @@ impl SeriesStatus {
 ///
 /// # Errors
 /// Those of opening and listing the repository; several hosts in it and none named.
-pub fn run(
-    profile: &Profile,
-    request: &Request,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Status, Error> {
+pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Result<Status, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let repository = Repository::open(profile, stop, ui.clone())?;
     of(&repository, profile, request, now)
 }

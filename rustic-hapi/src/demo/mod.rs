@@ -22,6 +22,7 @@ use hapi_sources::Stop;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
+use crate::commands::context::Context;
 use crate::commands::drill;
 use crate::commands::init;
 use crate::commands::restore;
@@ -255,13 +256,8 @@ impl Demo {
     }
 
     fn snapshot(&self, profile: &Profile, at: DateTime<Local>) -> Result<String, Error> {
-        let report = snapshot::run(
-            profile,
-            &Request::default(),
-            &|| at,
-            &self.stop,
-            &Ui::silent(),
-        )?;
+        let ui = Ui::silent();
+        let report = snapshot::run(profile, &Request::default(), &self.context(&|| at, &ui))?;
         let output = report.output(false);
         let said = output.summary();
         self.must_be_complete(output.exit, output.complaints)?;
@@ -276,7 +272,7 @@ impl Demo {
             ..restore::Request::default()
         };
         let ui = Ui::silent();
-        let report = restore::run(profile, &request, None, Local::now(), &self.stop, &ui)?;
+        let report = restore::run(profile, &request, None, &self.context(&Local::now, &ui))?;
         self.must_be_complete(report.exit(), report.complaints())?;
         let below = database.strip_prefix("/").unwrap_or(database);
         Ok(request.target.join(below))
@@ -288,12 +284,17 @@ impl Demo {
         let identities =
             crate::recovery::identity::read(&self.folder.join("identity.txt"), &self.stop, &ui)?;
         let request = drill::Request::default();
-        let now = Local::now();
-        let report = drill::run(profile, &request, Some(&identities), now, &self.stop, &ui)?;
+        let context = self.context(&Local::now, &ui);
+        let report = drill::run(profile, &request, Some(&identities), &context)?;
         for line in report.text(false).lines() {
             say(format_args!("{line}"));
         }
         self.must_be_complete(report.exit(), report.all_findings())
+    }
+
+    fn context<'a>(&'a self, clock: &'a dyn Fn() -> DateTime<Local>, ui: &'a Ui) -> Context<'a> {
+        let stop = &self.stop;
+        Context { clock, stop, ui }
     }
 
     fn must_be_complete(&self, exit: crate::Exit, complaints: Vec<String>) -> Result<(), Error> {
