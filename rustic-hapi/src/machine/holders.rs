@@ -87,7 +87,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
 
 /// The folders of each `hapi.db` that a process holds open, as far as this user may see. Only links
 /// are read: opening the file itself would drop the locks of a hub in the same process.
-pub fn running_hubs() -> BTreeSet<PathBuf> {
+pub(crate) fn running_hubs() -> BTreeSet<PathBuf> {
     let mut hubs = BTreeSet::new();
     for pid in processes().unwrap_or_default() {
         for file in fs::read_dir(format!("/proc/{pid}/fd"))

@@ -50,7 +50,6 @@ pub struct Swap {
     site: Site,
     incoming: PathBuf,
     healed: Option<Healed>,
-    unseen: usize,
 }
 
 /// Puts right what a killed swap of this database left: back to the old one, unless the new one is
@@ -76,12 +75,11 @@ impl Swap {
         let mut random = [0u8; 6];
         getrandom::fill(&mut random)
             .map_err(|error| site.state(io::Error::other(error.to_string())))?;
-        let unseen = site.in_no_use()?;
+        holders::nobody_has_it_open(&site.live)?;
         Ok(Self {
             incoming: site.temporary(&hex::encode(random)),
             site,
             healed,
-            unseen,
         })
     }
 
@@ -91,19 +89,9 @@ impl Swap {
         &self.incoming
     }
 
-    /// The database's real path.
-    pub fn live(&self) -> &Path {
-        &self.site.live
-    }
-
     /// What [`Self::begin`] healed.
-    pub fn healed(&self) -> Option<&Healed> {
+    pub(crate) fn healed(&self) -> Option<&Healed> {
         self.healed.as_ref()
-    }
-
-    /// The processes whose open files were not to be seen, see [`holders::Look::unseen`].
-    pub fn unseen(&self) -> usize {
-        self.unseen
     }
 
     /// Swaps, gives the new database the old one's mode and owner, and has it proven: `prove` gets
@@ -120,7 +108,7 @@ impl Swap {
         where_there_is_none: &Ownership,
         prove: &dyn Fn(&Path) -> Result<(), String>,
     ) -> Result<SetAside, Error> {
-        self.site.in_no_use()?;
+        holders::nobody_has_it_open(&self.site.live)?;
         let ownership = self.dress(where_there_is_none)?;
         let Some(aside) = self.site.set_aside(now, ownership)? else {
             return self.move_in(prove);

@@ -133,15 +133,6 @@ impl Site {
         }
     }
 
-    /// The number of processes that could not be looked at.
-    pub(super) fn in_no_use(&self) -> Result<usize, Error> {
-        let look = holders::of(&self.live)?;
-        match look.holders.is_empty() {
-            true => Ok(look.unseen),
-            false => Err(self.in_use(look.holders)),
-        }
-    }
-
     pub(super) fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
     }
@@ -211,7 +202,7 @@ impl Site {
         let failed = |error: io::Error| self.half(aside, error.to_string());
         match (old, live) {
             (Some(_), _) if points_there => {
-                self.in_no_use()?;
+                holders::nobody_has_it_open(&self.live)?;
                 self.put_back(aside).map_err(failed)?;
             }
             // Neither the database nor its side files had lost their names yet, or they have them
