@@ -26,7 +26,7 @@ use crate::destination::access::Access;
 use crate::destination::location::Location;
 use crate::destination::lock_files::{LockFolder, LockStore};
 use crate::destination::object_store::ObjectStore;
-use crate::destination::rclone::{Place, Rclone};
+use crate::destination::rclone::{Listing, Rclone};
 use crate::destination::rest::{Listed, Patience, Rest};
 use crate::destination::sftp::Sftp;
 use crate::error::Error;
@@ -107,7 +107,7 @@ impl Destination {
     pub(crate) fn locks(&self) -> Arc<dyn LockStore> {
         match (&self.server, self.location.local()) {
             // A lock that is refreshed is no sign that the work goes on.
-            (Some(server), _) => Arc::new(server.beside()),
+            (Some(server), _) => Arc::new(server.unwatched()),
             (None, folder) => Arc::new(LockFolder::of(folder.unwrap_or(Path::new("/")))),
         }
     }
@@ -278,12 +278,12 @@ fn at_server(server: &Rest) -> Result<Presence, Error> {
     }
     const OTHER: &str = "holds something that is not a restic repository";
     match server.place() {
-        Some(Place::Names(names)) if names.iter().any(|name| !is_of_a_repository(name)) => {
+        Some(Listing::Names(names)) if names.iter().any(|name| !is_of_a_repository(name)) => {
             return Ok(Presence::Occupied(OTHER.into()));
         }
-        Some(Place::Missing) => return Ok(Presence::Absent("the folder does not exist".into())),
-        Some(Place::Failed(said)) => return Err(server.unlisted(said).into()),
-        Some(Place::Names(_)) | None => {}
+        Some(Listing::Missing) => return Ok(Presence::Absent("the folder does not exist".into())),
+        Some(Listing::Failed(said)) => return Err(server.unlisted(said).into()),
+        Some(Listing::Names(_)) | None => {}
     }
     // That one file is not there is little: a place that is away looks like that through rclone, and
     // another web server like nothing else.
