@@ -86,7 +86,7 @@ pub fn run(
     )?;
     let now = clock();
     let (staging, was_killed) = fresh_staging(profile, ui)?;
-    destination::require_folder(&profile.location)?;
+    destination::presence::require_folder(&profile.location)?;
     off_the_disk(profile)?;
     let mut proven = Proven::load(&profile.state);
     let (opened, mut ahead) = beside(

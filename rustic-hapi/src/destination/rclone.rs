@@ -4,12 +4,10 @@
 //! It is started here and not by the engine, which waits for its first line for ever, lets it write to
 //! our standard output, and keeps its address from what else has to reach the place: restic's locks.
 
+mod call;
 mod log;
 
-use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,6 +20,7 @@ use crate::error::Error;
 
 pub(crate) use self::log::remedy;
 
+use self::call::Call;
 use self::log::{Log, read_lines};
 
 /// How long it has to say where it listens; SFTP connects first.
@@ -33,29 +32,8 @@ const END: Duration = Duration::from_secs(2);
 /// How long it has to say why a place cannot be listed.
 const EXPLAIN: Duration = Duration::from_secs(20);
 
-/// Variables of its own by which an operator's shell would have it say or serve something else.
-const OURS: [&str; 14] = [
-    "RCLONE_QUIET",
-    "RCLONE_USE_JSON_LOG",
-    "RCLONE_LOG_FILE",
-    "RCLONE_LOG_FORMAT",
-    "RCLONE_LOG_LEVEL",
-    "RCLONE_VERBOSE",
-    "RCLONE_SYSLOG",
-    "RCLONE_ADDR",
-    "RCLONE_BASEURL",
-    "RCLONE_HTPASSWD",
-    "RCLONE_CERT",
-    "RCLONE_KEY",
-    "RCLONE_STDIO",
-    "RCLONE_DRY_RUN",
-];
-
 /// What stands before the address in its output.
 const SERVING: &str = "Serving restic REST API on ";
-
-/// Where the AWS tools look for the certificates of authorities.
-const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 /// What is at a place.
 pub(crate) enum Listing {
@@ -65,6 +43,11 @@ pub(crate) enum Listing {
     Missing,
     /// It cannot be told, and why.
     Failed(Option<String>),
+}
+
+/// A value in one of rclone's connection strings (rclone's manual, "Connection strings").
+pub(crate) fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('"', "\"\""))
 }
 
 /// A running rclone, ended when this is dropped.
@@ -284,56 +267,6 @@ impl Rclone {
     }
 }
 
-/// A way to call it.
-#[derive(Clone)]
-struct Call {
-    program: PathBuf,
-    remote: String,
-    access: Access,
-}
-
-impl Call {
-    /// The bucket of an object store of ours.
-    fn bucket(&self) -> Option<String> {
-        let ours = self.remote.starts_with(":s3,") || self.remote.starts_with(":b2:");
-        let (head, path) = self.remote.rsplit_once(':').filter(|_| ours)?;
-        let (bucket, _) = path.split_once('/')?;
-        Some(format!("{head}:{bucket}"))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = bound_to_us(&self.program);
-        // Its address is read from what it says, and whom it serves is ours to say.
-        for name in OURS {
-            command.env_remove(name);
-        }
-        command
-            .args(arguments)
-            // A place that is away is told in seconds, and what is tried again is tried again by us.
-            .args(["--contimeout", "10s", "--low-level-retries", "3"])
-            // What restic's own use of rclone asks for: a removed file is gone.
-            .arg("--b2-hard-delete")
-            .args(authorities(&self.access))
-            .arg(&self.remote)
-            .envs(
-                self.access
-                    .environment
-                    .iter()
-                    .map(|(key, value)| (key, value.as_str())),
-            )
-            .env_remove("RESTIC_PASSWORD")
-            .env_remove("RESTIC_REST_PASSWORD")
-            .env_remove("RUSTIC_REST_PASSWORD")
-            // rclone before 1.69 fails over it; it stands among the arguments instead.
-            .env_remove(CA_BUNDLE)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            // Ctrl-C in a terminal is for us, who may still have a lock to remove through it.
-            .process_group(0);
-        command
-    }
-}
-
 impl Drop for Rclone {
     fn drop(&mut self) {
         let lock = || self.child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -387,32 +320,6 @@ fn ended(child: &Mutex<Child>) -> Option<ExitStatus> {
         }
     }
     None
-}
-
-/// `setpriv` (util-linux), where there is one, has the kernel end the child with us, however we end.
-fn bound_to_us(program: &Path) -> Command {
-    match crate::machine::process::on_path("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "TERM", "--"]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    }
-}
-
-/// Who may vouch for the servers that it asks.
-fn authorities(access: &Access) -> Vec<OsString> {
-    let file = access.cacert.clone().or_else(|| {
-        let given = access.environment.get(CA_BUNDLE);
-        given
-            .map(|path| PathBuf::from(path.as_str()))
-            .or_else(|| std::env::var_os(CA_BUNDLE).map(PathBuf::from))
-            .filter(|path| path.is_file())
-    });
-    file.into_iter()
-        .flat_map(|file| ["--ca-cert".into(), file.into_os_string()])
-        .collect()
 }
 
 fn random() -> Result<Zeroizing<String>, Error> {

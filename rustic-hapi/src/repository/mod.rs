@@ -27,9 +27,10 @@ use rustic_core::{
 };
 use sha2::Digest;
 
+use crate::destination::Destination;
 use crate::destination::location::Location;
+use crate::destination::presence::Presence;
 use crate::destination::rest::Patience;
-use crate::destination::{Destination, Presence};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::repository::gate::{Gate, GatedBackend};
@@ -116,7 +117,7 @@ impl Repository {
         stop: &Stop,
         ui: Ui,
     ) -> Result<Self, Error> {
-        let destination = Destination::reach(profile, patience, stop)?;
+        let destination = reach(profile, patience, stop)?;
         destination.require()?;
         let (backend, gate, inner) = match unlock(&destination, password, stop, &ui, &[]) {
             Ok(unlocked) => unlocked,
@@ -170,7 +171,7 @@ impl Repository {
     /// [`Error::NotARepository`] where something else is there.
     pub fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
         let password = password::of(profile, stop)?;
-        let destination = Destination::reach(profile, Patience::Usual, stop)?;
+        let destination = reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Absent(_) => destination.remove_orphaned_keys()?,
             Presence::Repository | Presence::Nothing => {}
@@ -209,7 +210,7 @@ impl Repository {
     /// [`Error::NotARepository`] where something else is there, or whatever keeps the answer from
     /// being certain.
     pub fn exists(profile: &Profile, stop: &Stop) -> Result<bool, Error> {
-        let destination = Destination::reach(profile, Patience::Usual, stop)?;
+        let destination = reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Repository => Ok(true),
             Presence::Absent(_) | Presence::Nothing => Ok(false),
@@ -716,6 +717,11 @@ fn of_the_file(profile: &Profile) -> impl FnOnce(Error) -> Error {
         Error::WrongKey { location } => Error::WrongPassword { origin, location },
         other => other,
     }
+}
+
+fn reach(profile: &Profile, patience: Patience, stop: &Stop) -> Result<Destination, Error> {
+    let access = || profile.access();
+    Destination::reach(&profile.location, access, &profile.home, patience, stop)
 }
 
 /// The backend of a destination, behind a gate of its own.
