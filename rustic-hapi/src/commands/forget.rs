@@ -8,8 +8,9 @@ use hapi_sources::Stop;
 use crate::commands::retention::{Applied, Asked, apply, apply_by_itself};
 use crate::error::Error;
 use crate::profile::Profile;
+use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
-use crate::repository::{Pruned, Repository};
+use crate::repository::prune::Pruned;
 use crate::terminal::ui::Ui;
 
 /// What is asked of `forget`.
