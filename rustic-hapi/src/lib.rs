@@ -34,7 +34,7 @@ pub use destination::variables::Variables;
 pub use error::{Error, ProfileError};
 pub use exit::Exit;
 pub use machine::{holders, process, swap};
-pub use policy::{history, manifest, retention, slots};
+pub use policy::{description, history, manifest, retention, slots};
 pub use profile::policy::Policy;
 pub use profile::{
     Alarms, Environment, Limits, Lookup, Profile, Rhythm, SHIPPED, Sensitivity, Series,

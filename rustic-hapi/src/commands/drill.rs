@@ -19,7 +19,8 @@ use crate::exit::Exit;
 use crate::machine::boot::{self, Boot};
 use crate::machine::place::Place;
 use crate::policy::choice::{Choice, Which};
-use crate::policy::manifest::{EntryRecord, SourceRecord, SourceSummary};
+use crate::policy::description::SourceSummary;
+use crate::policy::manifest::{EntryRecord, SourceRecord};
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::restore::fetch::Failure;
@@ -570,7 +571,7 @@ impl SourceDrill {
     }
 
     fn judge(&mut self, which: &Which, unopened: bool) {
-        use crate::policy::manifest::Outcome;
+        use crate::policy::description::Outcome;
         let outcome = self.choice.as_ref().map(|c| c.outcome);
         self.verdict = match outcome {
             _ if !self.findings.is_empty() => Verdict::Different,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::commands::restore::{Report, SourceReport};
 use crate::exit::Exit;
-use crate::policy::manifest::Outcome;
+use crate::policy::description::Outcome;
 use crate::terminal::output::JSON_VERSION;
 use crate::terminal::output::Output;
 use crate::terminal::paint::Paint;
