@@ -35,7 +35,7 @@ pub use destination::variables::Variables;
 pub use error::{Error, ProfileError};
 pub use exit::Exit;
 pub use machine::{holders, process, swap};
-pub use policy::{history, manifest, retention, slots};
+pub use policy::{description, history, manifest, retention, slots};
 pub use profile::lookup::{Environment, Lookup};
 pub use profile::policy::Policy;
 pub use profile::sources::{Rhythm, Sensitivity, Series, SeriesSource};

@@ -15,7 +15,7 @@ use hapi_sources::{
 
 use crate::archive::proven::Proven;
 use crate::error::Error;
-use crate::policy::manifest::describe_note;
+use crate::policy::notes::describe_note;
 use crate::profile::Profile;
 use crate::profile::sources::{Rhythm, Series, SeriesSource};
 use crate::terminal::ui::Ui;

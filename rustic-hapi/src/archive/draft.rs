@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::archive::Archive;
 use crate::archive::taken::Taken;
 use crate::error::Error;
+use crate::policy::description::{Description, Outcome};
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
-use crate::policy::manifest::{Description, Manifest, Outcome, describe_note};
+use crate::policy::manifest::Manifest;
+use crate::policy::notes::describe_note;
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
 

@@ -6,8 +6,9 @@ use crate::commands::context::Context;
 use crate::commands::retention::{Applied, Asked, apply, apply_by_itself};
 use crate::error::Error;
 use crate::profile::Profile;
+use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
-use crate::repository::{Pruned, Repository};
+use crate::repository::prune::Pruned;
 
 /// What is asked of `forget`.
 #[derive(Clone, Debug, Default)]

@@ -25,8 +25,9 @@ use crate::destination;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
+use crate::policy::description::Description;
 use crate::policy::history::{CONDITIONS, Snapshot};
-use crate::policy::manifest::{self, Description};
+use crate::policy::manifest;
 use crate::policy::restic_time;
 use crate::policy::slots;
 use crate::policy::survival::off_the_disk;
@@ -84,7 +85,7 @@ pub fn run(
     )?;
     let now = context.now();
     let (staging, was_killed) = fresh_staging(profile, ui)?;
-    destination::require_folder(&profile.location)?;
+    destination::presence::require_folder(&profile.location)?;
     off_the_disk(profile)?;
     let mut proven = Proven::load(&profile.state);
     let (opened, mut ahead) = at_once(

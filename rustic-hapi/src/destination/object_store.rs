@@ -2,7 +2,7 @@
 //! `b2:bucket:path`. rclone reaches it, with the keys that restic takes from the environment.
 
 use crate::destination::access::Access;
-use crate::destination::sftp::quoted;
+use crate::destination::rclone::quoted;
 
 /// Where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 use crate::doctor::finding::{Finding, listed};
 use crate::machine::holders;
 use crate::machine::shell::quoted;
-use crate::policy::manifest::describe_note;
+use crate::policy::notes::describe_note;
 use crate::profile::Profile;
 
 /// What the sources are like.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use crate::error::Error;
-use crate::machine::shell::quoted;
+use crate::machine::unit::Unit;
 
 /// What a look at the processes of this machine showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,15 +38,6 @@ pub struct Holder {
     pub command: String,
     /// The service that started it and would start it again.
     pub unit: Option<Unit>,
-}
-
-/// A service of systemd.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
-    /// With its `.service`.
-    pub name: String,
-    /// The user id whose manager has it; `None` for the system's.
-    pub user: Option<u32>,
 }
 
 /// Finds every process but this one that has the database, or a side file of it, open.
@@ -96,7 +87,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
 
 /// The folders of each `hapi.db` that a process holds open, as far as this user may see. Only links
 /// are read: opening the file itself would drop the locks of a hub in the same process.
-pub fn running_hubs() -> BTreeSet<PathBuf> {
+pub(crate) fn running_hubs() -> BTreeSet<PathBuf> {
     let mut hubs = BTreeSet::new();
     for pid in processes().unwrap_or_default() {
         for file in fs::read_dir(format!("/proc/{pid}/fd"))
@@ -116,7 +107,7 @@ pub fn running_hubs() -> BTreeSet<PathBuf> {
 }
 
 /// The database's path with something behind it, as SQLite names its side files.
-pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn side_file(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
@@ -167,7 +158,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
         ("-shm", &SHM_LOCKS),
         ("-journal", &[]),
     ] {
-        let path = beside(&real, suffix);
+        let path = side_file(&real, suffix);
         match fs::metadata(&path) {
             Ok(metadata) => files.push(OpenFile {
                 identity: (metadata.dev(), metadata.ino()),
@@ -322,123 +313,9 @@ fn program(first: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-impl Unit {
-    /// The service in a `/proc/PID/cgroup`, of either version of cgroups.
-    ///
-    /// A service is below slices, and a user's one below that user's manager, which is a service
-    /// itself. Anything else on the way is a session, or a container, whose inner services no
-    /// `systemctl` of this machine knows.
-    fn of_cgroup(text: &str) -> Option<Self> {
-        text.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let controllers = fields.next()?;
-            let path = fields.next()?;
-            matches!(controllers, "" | "name=systemd")
-                .then(|| Self::of_path(path))
-                .flatten()
-        })
-    }
-
-    fn of_path(path: &str) -> Option<Self> {
-        let mut user = None;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            if part.ends_with(".slice") {
-                continue;
-            }
-            let name = part.strip_suffix(".service")?;
-            match name.strip_prefix("user@") {
-                Some(id) if user.is_none() => user = Some(id.parse().ok()?),
-                _ => {
-                    return Some(Self {
-                        name: part.to_owned(),
-                        user,
-                    });
-                }
-            }
-        }
-        None
-    }
-
-    fn stop(&self) -> String {
-        let name = quoted(&self.name);
-        match self.user {
-            None => format!("sudo systemctl stop {name}"),
-            Some(user) if user == rustix::process::geteuid().as_raw() => {
-                format!("systemctl --user stop {name}")
-            }
-            // Another user's manager answers to that user alone.
-            Some(user) => format!(
-                "sudo -u '#{user}' XDG_RUNTIME_DIR=/run/user/{user} systemctl --user stop {name}"
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn unit(text: &str) -> Option<(String, Option<u32>)> {
-        Unit::of_cgroup(text).map(|unit| (unit.name, unit.user))
-    }
-
-    fn hub(user: Option<u32>) -> Option<(String, Option<u32>)> {
-        Some(("hapi-hub.service".into(), user))
-    }
-
-    #[test]
-    fn services_of_the_system() {
-        assert_eq!(unit("0::/system.slice/hapi-hub.service\n"), hub(None));
-        // With a cgroup of its own below, as podman or `Delegate=yes` makes them.
-        assert_eq!(
-            unit("0::/system.slice/hapi-hub.service/libpod-payload-1f\n"),
-            hub(None)
-        );
-        assert_eq!(
-            unit("0::/system.slice/system-hapi.slice/hapi@one.service\n"),
-            Some(("hapi@one.service".into(), None))
-        );
-    }
-
-    #[test]
-    fn services_of_a_user() {
-        assert_eq!(
-            unit("0::/user.slice/user-1000.slice/user@1000.service/app.slice/hapi-hub.service\n"),
-            hub(Some(1000))
-        );
-    }
-
-    #[test]
-    fn version_one_and_both_at_once() {
-        let text = "12:pids:/system.slice/other.service\n\
-                    1:name=systemd:/system.slice/hapi-hub.service\n0::/\n";
-        assert_eq!(unit(text), hub(None));
-        let text = "1:name=systemd:/user.slice/user-7.slice/user@7.service/hapi-hub.service\n\
-                    0::/user.slice/user-7.slice/user@7.service\n";
-        assert_eq!(unit(text), hub(Some(7)));
-    }
-
-    #[test]
-    fn what_no_systemctl_of_this_machine_stops() {
-        for path in [
-            "/",
-            "",
-            "/../../x.service",
-            "/init.scope",
-            "/user.slice/user-1000.slice/session-3.scope",
-            "/user.slice/user-1000.slice/user@1000.service",
-            "/user.slice/user-1000.slice/user@1000.service/init.scope",
-            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-term.scope",
-            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-1f.scope/container",
-            "/system.slice/docker-1f2e.scope",
-            "/system.slice/docker-1f2e.scope/system.slice/hapi-hub.service",
-            "/docker/1f2e/system.slice/hapi-hub.service",
-            "/lxc/box/system.slice/hapi-hub.service",
-        ] {
-            assert_eq!(unit(&format!("0::{path}\n")), None, "{path}");
-        }
-        assert_eq!(unit("no cgroup at all"), None);
-    }
 
     #[test]
     fn remedies_and_words() {

@@ -10,3 +10,4 @@ pub(crate) mod private_files;
 pub mod process;
 pub(crate) mod shell;
 pub mod swap;
+pub(crate) mod unit;

@@ -8,8 +8,8 @@ use chrono::{DateTime, Local, TimeDelta};
 use rustic_core::repofile::SnapshotFile;
 
 use crate::error::Error;
+use crate::policy::description::{Description, Outcome, SourceSummary};
 use crate::policy::history::{self, CONDITIONS, ONLY, Origins, Snapshot};
-use crate::policy::manifest::{Description, Outcome, SourceSummary};
 use crate::profile::Profile;
 
 /// Which snapshots are meant.

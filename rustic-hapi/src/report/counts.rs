@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Local};
 
-use crate::policy::manifest::SourceSummary;
+use crate::policy::description::SourceSummary;
 use crate::words::{age, grouped};
 
 /// "78 sessions, 41,203 messages (+36), the newest 4 min old".

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::commands::restore::Report;
 use crate::exit::Exit;
-use crate::policy::manifest::Outcome;
+use crate::policy::description::Outcome;
 use crate::restore::difference::Difference;
 use crate::restore::restorer::SourceReport;
 use crate::terminal::output::JSON_VERSION;

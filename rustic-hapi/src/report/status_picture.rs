@@ -8,7 +8,7 @@ use hapi_sources::Kind;
 use super::counts::counts;
 use crate::commands::check::{SHARES, Share};
 use crate::commands::status::{Database, SeriesStatus, Status, Verdict};
-use crate::policy::manifest::{Outcome, SourceSummary};
+use crate::policy::description::{Outcome, SourceSummary};
 use crate::policy::slots::{Slot, State, Visit};
 use crate::profile::policy::Policy;
 use crate::state::drills::DrillOutcome;

@@ -1,6 +1,7 @@
 //! A key of a repository is a small file that one password opens; the repository's master key is
 //! in each of them. restic's `key list` shows the same.
 
+use chrono::{DateTime, FixedOffset};
 use rustic_core::{FileType, Id, KeyOptions, repofile::KeyId};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,24 @@ impl Key {
 }
 
 impl Repository {
+    /// When the oldest key was made: when the repository was, as far as can be told.
+    pub(crate) fn first_key_made(&self) -> Result<Option<DateTime<FixedOffset>>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Key {
+            created: Option<DateTime<FixedOffset>>,
+        }
+        let ids = self
+            .backend
+            .list(FileType::Key)
+            .map_err(Error::engine("listing the keys"))?;
+        // Key files are plain JSON (restic, repository design, "Keys, Encryption and MAC").
+        let made = ids.iter().filter_map(|id| {
+            let stored = self.backend.read_full(FileType::Key, id).ok()?;
+            serde_json::from_slice::<Key>(&stored).ok()?.created
+        });
+        Ok(made.min())
+    }
+
     /// All keys, by their ids.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use crate::machine::private_files::{private_folder, write_private};
 use crate::repository::gate::Gate;
 pub use crate::repository::lock_file::Mode;
 use crate::repository::lock_file::{LockFile, LockKey, lives};
+use crate::repository::name::is_hash_of;
 use crate::terminal::ui::Ui;
 
 /// How often a lock is refreshed (restic, `refreshInterval`). A build with debug assertions takes seconds
@@ -233,9 +234,7 @@ impl Locks {
         let begun = Instant::now();
         loop {
             let stored = self.store.read(id)?;
-            let is_whole = stored
-                .as_ref()
-                .is_some_and(|stored| hex::encode(Sha256::digest(stored)) == id.to_hex().as_str());
+            let is_whole = stored.as_ref().is_some_and(|stored| is_hash_of(id, stored));
             if let Some(stored) = stored.as_ref().filter(|_| is_whole) {
                 return Ok(LockFile::open(stored, &self.key).map_or(Read::Unreadable, Read::Lock));
             }

@@ -13,8 +13,9 @@ use rustic_core::repofile::{Node, NodeType, SnapshotFile};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, one_line};
+use crate::policy::description::Description;
 use crate::policy::history::Snapshot;
-use crate::policy::manifest::{self, Description, EntryKind, Manifest};
+use crate::policy::manifest::{self, EntryKind, Manifest};
 use crate::repository::Engine;
 
 /// A manifest of 20,000 files has about 6 MB.

@@ -6,7 +6,7 @@ use hapi_sources::Kind;
 
 use crate::error::Error;
 use crate::policy::choice::{Choice, Which};
-use crate::policy::manifest::{Outcome, SourceSummary};
+use crate::policy::description::{Outcome, SourceSummary};
 use crate::restore::difference::{Difference, What};
 use crate::restore::restorer::SourceReport;
 

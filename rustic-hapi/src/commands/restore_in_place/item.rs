@@ -178,7 +178,7 @@ impl Item {
     /// Whether the live database is this one to the byte, with nothing in a WAL or journal.
     pub(super) fn is_there_already(&self) -> bool {
         let side = |suffix| {
-            let path = holders::beside(&self.live, suffix);
+            let path = holders::side_file(&self.live, suffix);
             fs::metadata(path).is_ok_and(|m| m.len() > 0)
         };
         !side("-wal") && !side("-journal") && has_hash(&self.live, &self.entry)
