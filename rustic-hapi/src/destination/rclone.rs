@@ -180,7 +180,6 @@ impl Rclone {
         }
     }
 
-    /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

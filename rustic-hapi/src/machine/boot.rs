@@ -25,7 +25,6 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Boot {
-    /// Whether it came up.
     pub up: bool,
     /// How that was told, or what went wrong.
     pub how: String,
