@@ -30,7 +30,6 @@ pub(crate) trait LockStore: Send + Sync {
 pub(crate) struct LockFolder(PathBuf);
 
 impl LockFolder {
-    /// That of a repository.
     pub(crate) fn of(repository: &Path) -> Self {
         Self(repository.join("locks"))
     }

@@ -95,7 +95,6 @@ impl Destination {
         Arc::clone(&self.backend)
     }
 
-    /// Where its lock files are.
     pub(crate) fn locks(&self) -> Arc<dyn LockStore> {
         match (&self.server, self.location.local()) {
             // A lock that is refreshed is no sign that the work goes on.

@@ -11,12 +11,10 @@ pub(crate) enum ObjectStore {
     S3 {
         /// An address, or the host of one.
         endpoint: String,
-        /// Bucket and path.
         path: String,
     },
     /// Backblaze B2.
     B2 {
-        /// Bucket and path.
         path: String,
     },
 }

@@ -13,7 +13,6 @@ use crate::machine::private_files::is_absent;
 
 /// What is at a destination, as far as it is certain.
 pub(crate) enum Presence {
-    /// A repository.
     Repository,
     /// Nothing: the path is missing, or an empty folder.
     Absent(String),

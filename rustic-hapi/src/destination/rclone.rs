@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::destination::access::Access;
 use crate::error::Error;
+use crate::machine::child;
 
 pub(crate) use self::log::remedy;
 
@@ -179,7 +180,6 @@ impl Rclone {
         }
     }
 
-    /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -243,13 +243,8 @@ impl Rclone {
             })
         });
         let deadline = Instant::now() + EXPLAIN;
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status.code(),
-                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-                _ => break None,
-            }
-        };
+        let status = child::wait(deadline, || false, || child.try_wait());
+        let status = status.ok().flatten().and_then(|status| status.code());
         _ = child.kill();
         _ = child.wait();
         _ = errors.map(JoinHandle::join);
@@ -277,10 +272,7 @@ impl Drop for Rclone {
         if let (Some(pid), Ok(None)) = (pid, lock().try_wait()) {
             _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-        let deadline = Instant::now() + END;
-        while Instant::now() < deadline && matches!(lock().try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        _ = child::wait(Instant::now() + END, || false, || lock().try_wait());
         _ = lock().kill();
         _ = lock().wait();
         // Whoever inherited its standard error may keep the thread waiting; nobody waits for that.
@@ -307,19 +299,9 @@ fn follow(stderr: ChildStderr, log: &Log, sender: &mpsc::Sender<Said>) {
 }
 
 fn ended(child: &Mutex<Child>) -> Option<ExitStatus> {
-    let deadline = Instant::now() + END;
-    while Instant::now() < deadline {
-        let status = child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .try_wait();
-        match status {
-            Ok(None) => thread::sleep(Duration::from_millis(10)),
-            Ok(status) => return status,
-            Err(_) => return None,
-        }
-    }
-    None
+    let lock = || child.lock().unwrap_or_else(PoisonError::into_inner);
+    let status = child::wait(Instant::now() + END, || false, || lock().try_wait());
+    status.ok().flatten()
 }
 
 fn random() -> Result<Zeroizing<String>, Error> {

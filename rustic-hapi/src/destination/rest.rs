@@ -5,6 +5,8 @@
 //! passing is tried again with growing pauses and what is final is not, and every byte that moves is a
 //! sign of life. The engine's own client does neither: it takes a 401 or a 500 for "no repository",
 //! waits ten minutes in silence for one answer, and has no place for restic's locks.
+//!
+//! More than 400 lines, since a question, its answer and when to ask again are one protocol.
 
 mod backend;
 mod failure;
@@ -482,7 +484,6 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
     Ok(base)
 }
 
-/// The certificates of private authorities.
 fn authorities(access: &Access) -> Result<Vec<Certificate>, Error> {
     let Some(path) = &access.cacert else {
         return Ok(Vec::new());

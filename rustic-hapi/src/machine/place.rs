@@ -35,20 +35,16 @@ pub(crate) struct Place {
 pub(crate) struct Looks {
     /// Permission bits, and set-uid, set-gid and sticky.
     pub mode: u32,
-    /// Numeric owner and group.
     pub owner: Option<(u32, u32)>,
-    /// Modification time.
     pub mtime: Option<jiff::Timestamp>,
 }
 
 /// What is at a path now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing.
     Nothing,
     /// A plain file of so many bytes.
     File(u64),
-    /// A folder.
     Dir,
     /// A symbolic link with this target.
     Symlink(PathBuf),
@@ -82,7 +78,6 @@ impl Place {
         })
     }
 
-    /// The folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -192,7 +187,6 @@ impl Place {
         .map_err(|error| at(&self.of(path), error.into()))
     }
 
-    /// Makes a symbolic link.
     pub(crate) fn link(&self, path: &Path, target: &Path, overwrite: bool) -> Result<(), Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let incoming = self.staging.path().join(format!("{number:08}"));

@@ -27,9 +27,7 @@ pub enum Which {
 /// Where one source comes from.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// The source's name.
     pub source: String,
-    /// The snapshot.
     pub snapshot: Snapshot,
     /// How the source is in it.
     pub outcome: Outcome,
@@ -39,7 +37,7 @@ pub struct Choice {
 
 /// What was chosen.
 #[derive(Clone, Debug, Default)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// In the order of the profile, or of their names.
     pub choices: Vec<Choice>,
     /// Sources of the profile that no snapshot holds, and whether they are required.
@@ -53,7 +51,7 @@ pub struct Chosen {
 ///
 /// # Errors
 /// Without a profile: several hosts, or hubs of one host, are in the repository, and none was named.
-pub fn readable(
+pub(crate) fn readable(
     files: &[SnapshotFile],
     profile: &Profile,
     host: Option<&str>,
@@ -107,7 +105,7 @@ pub fn readable(
 }
 
 /// All that this program wrote, on whatever host, oldest first.
-pub fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
+pub(crate) fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
     let ours = files.iter().filter(|f| f.username == history::USERNAME);
     let mut snapshots: Vec<_> = ours
         .filter_map(|file| {
@@ -132,7 +130,7 @@ fn joined(names: &BTreeSet<&str>) -> String {
 /// # Errors
 /// There is no snapshot at all, none of that name, no older one, or the only one that is meant does
 /// not say what it holds: a restore of nothing is no success.
-pub fn choose(
+pub(crate) fn choose(
     snapshots: &[Snapshot],
     profile: &Profile,
     which: &Which,
@@ -290,7 +288,7 @@ fn newest(
 ///
 /// # Errors
 /// There is none, or more than one.
-pub fn named<'a>(
+pub(crate) fn named<'a>(
     snapshots: &'a [Snapshot],
     profile: &Profile,
     name: &str,

@@ -14,7 +14,7 @@ impl Repository {
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn readable_snapshots(&self) -> Result<(Vec<SnapshotFile>, Vec<String>), Error> {
+    pub(crate) fn readable_snapshots(&self) -> Result<(Vec<SnapshotFile>, Vec<String>), Error> {
         let (mut snapshots, mut unreadable) = (Vec::new(), Vec::new());
         for id in self.snapshot_ids()? {
             match self.readable_snapshot(id) {
@@ -66,7 +66,7 @@ impl Repository {
     ///
     /// # Errors
     /// Any that cannot be listed or read: half a list is no list.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotFile>, Error> {
+    pub(crate) fn snapshots(&self) -> Result<Vec<SnapshotFile>, Error> {
         let mut snapshots = match self.inner.get_all_snapshots() {
             Ok(snapshots) => snapshots,
             Err(error) => {
@@ -85,7 +85,7 @@ impl Repository {
     }
 
     /// The ids of all snapshot files, listed anew.
-    pub fn snapshot_ids(&self) -> Result<Vec<Id>, Error> {
+    pub(crate) fn snapshot_ids(&self) -> Result<Vec<Id>, Error> {
         let mut ids = self
             .backend
             .list(FileType::Snapshot)
@@ -98,7 +98,7 @@ impl Repository {
     ///
     /// # Errors
     /// They cannot be listed.
-    pub fn sizes(&self) -> Result<Sizes, Error> {
+    pub(crate) fn sizes(&self) -> Result<Sizes, Error> {
         let of = |kind| -> Result<Size, Error> {
             let files = self
                 .backend
@@ -134,7 +134,7 @@ impl Repository {
     ///
     /// # Errors
     /// The first failure; some may then be gone.
-    pub fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), Error> {
+    pub(crate) fn delete_snapshots(&self, ids: &[SnapshotId]) -> Result<(), Error> {
         self.inner
             .delete_snapshots(ids)
             .map_err(Error::engine("removing snapshots"))
@@ -151,13 +151,11 @@ pub struct Sizes {
     pub index: Size,
     /// Snapshots, ours and other people's.
     pub snapshots: Size,
-    /// Keys.
     pub keys: Size,
 }
 
 impl Sizes {
-    /// Bytes in all.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         [self.packs, self.index, self.snapshots, self.keys]
             .iter()
             .map(|size| size.bytes)
@@ -169,9 +167,7 @@ impl Sizes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Size {
-    /// How many.
     pub files: u64,
-    /// What they take.
     pub bytes: u64,
 }
 

@@ -22,7 +22,7 @@ use rustic_core::{
 
 /// A backend that lets a snapshot through only when the gate is satisfied.
 #[derive(Debug)]
-pub struct GatedBackend {
+pub(crate) struct GatedBackend {
     inner: Arc<dyn WriteBackend>,
     /// The repository's folder, where it is local: listed strictly and synced after writes.
     local: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct GatedBackend {
 
 /// What the gate knows; clones share it.
 #[derive(Clone, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     state: Arc<Mutex<GateState>>,
     confirm: Arc<Mutex<Option<Confirm>>>,
     stop: Stop,
@@ -66,23 +66,21 @@ struct GateState {
 
 /// What a run has written to the backend.
 #[derive(Clone, Debug, Default)]
-pub struct Written {
+pub(crate) struct Written {
     /// Packs with their sizes in bytes.
     pub packs: BTreeMap<Id, u32>,
-    /// The snapshot.
     pub snapshot: Option<Id>,
 }
 
 impl Written {
-    /// Bytes of the packs.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.packs.values().map(|size| u64::from(*size)).sum()
     }
 }
 
 impl Gate {
     /// A gate that also refuses everything once `stop` is set.
-    pub fn new(stop: Stop) -> Self {
+    pub(crate) fn new(stop: Stop) -> Self {
         Self {
             state: Arc::default(),
             confirm: Arc::default(),
@@ -92,7 +90,7 @@ impl Gate {
 
     /// A snapshot of these streams begins, whose manifest presumes that these verdicts, some of them
     /// still to come, are good.
-    pub fn begin(
+    pub(crate) fn begin(
         &self,
         streams: impl IntoIterator<Item = usize>,
         verdicts: Vec<(PathBuf, IntegrityVerdict)>,
@@ -105,14 +103,14 @@ impl Gate {
     }
 
     /// Stream `index` ended, and was exactly what it should be.
-    pub fn whole(&self, index: usize) {
+    pub(crate) fn whole(&self, index: usize) {
         if let Some(open) = &mut self.state().open {
             open.remove(&index);
         }
     }
 
     /// Something went wrong: no snapshot will be let through.
-    pub fn fail(&self, failure: String) {
+    pub(crate) fn fail(&self, failure: String) {
         let mut state = self.state();
         // The first few tell the story; a full disk fails a thousand times.
         if state.failures.len() < 8 && !state.failures.contains(&failure) {
@@ -125,24 +123,23 @@ impl Gate {
         *self.confirm.lock().unwrap_or_else(PoisonError::into_inner) = confirm;
     }
 
-    /// The failures on record.
-    pub fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<String> {
         self.state().failures.clone()
     }
 
     /// Whether the snapshot was refused for what SQLite found in a copy that the manifest presumes to be
     /// sound, and for nothing else.
-    pub fn presumed_wrongly(&self) -> bool {
+    pub(crate) fn presumed_wrongly(&self) -> bool {
         self.state().presumed_wrongly
     }
 
     /// Ends the run and hands out what it wrote.
-    pub fn end(&self) -> Written {
+    pub(crate) fn end(&self) -> Written {
         std::mem::take(&mut *self.state()).written
     }
 
     /// Whether the end was asked for.
-    pub fn stop(&self) -> &Stop {
+    pub(crate) fn stop(&self) -> &Stop {
         &self.stop
     }
 
@@ -208,7 +205,7 @@ impl Gate {
 
 impl GatedBackend {
     /// Puts the gate before a backend. `local` is its folder, if it has one.
-    pub fn new(inner: Arc<dyn WriteBackend>, local: Option<PathBuf>, gate: Gate) -> Self {
+    pub(crate) fn new(inner: Arc<dyn WriteBackend>, local: Option<PathBuf>, gate: Gate) -> Self {
         Self {
             inner,
             local,
@@ -219,7 +216,7 @@ impl GatedBackend {
 
     /// The same without these key files.
     #[must_use]
-    pub fn without_keys(self, hidden_keys: Vec<Id>) -> Self {
+    pub(crate) fn without_keys(self, hidden_keys: Vec<Id>) -> Self {
         Self {
             hidden_keys,
             ..self

@@ -24,7 +24,7 @@ pub struct Key {
 
 impl Key {
     /// The first digits of the id, as restic shows it.
-    pub fn short_id(&self) -> &str {
+    pub(crate) fn short_id(&self) -> &str {
         self.id.get(..8).unwrap_or(&self.id)
     }
 }
@@ -52,7 +52,7 @@ impl Repository {
     ///
     /// # Errors
     /// Any that cannot be listed or read.
-    pub fn keys(&self) -> Result<Vec<Key>, Error> {
+    pub(crate) fn keys(&self) -> Result<Vec<Key>, Error> {
         let mut ids = self
             .backend
             .list(FileType::Key)
@@ -76,7 +76,7 @@ impl Repository {
     }
 
     /// The id of the key that the repository was opened with.
-    pub fn key_id(&self) -> Option<String> {
+    pub(crate) fn key_id(&self) -> Option<String> {
         let id = self.inner.key_id().as_ref()?;
         Some(id.to_hex().to_string())
     }
@@ -87,7 +87,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of writing it.
-    pub fn add_key(&self, password: &str, username: &str) -> Result<String, Error> {
+    pub(crate) fn add_key(&self, password: &str, username: &str) -> Result<String, Error> {
         let options = KeyOptions::default()
             .hostname(crate::machine::process::host_name())
             .username(username.to_owned())
@@ -102,7 +102,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of the engine, and an id that is none.
-    pub fn remove_key(&self, id: &str) -> Result<(), Error> {
+    pub(crate) fn remove_key(&self, id: &str) -> Result<(), Error> {
         let id: Id = id
             .parse()
             .map_err(Error::engine("understanding the key's id"))?;

@@ -54,7 +54,7 @@ pub struct Repository {
 /// Of a gigabyte that a hub used for half a day, chunks of 16 KiB add 30 MB, of 12 KiB 25 MB, of 8 KiB 21 MB;
 /// each step makes the first snapshot and a restore some tenth slower (docs/performance.md), and each id takes
 /// memory several times over while a run compares.
-pub fn chunk_size_for(database_bytes: u64) -> u64 {
+pub(crate) fn chunk_size_for(database_bytes: u64) -> u64 {
     const GIB: u64 = 1 << 30;
     match database_bytes {
         b if b < 2 * GIB => 12 << 10,
@@ -66,23 +66,22 @@ pub fn chunk_size_for(database_bytes: u64) -> u64 {
 
 impl Repository {
     /// The repository's id, 64 hexadecimal digits.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.inner.config().id.to_hex().to_string()
     }
 
-    /// Where it is.
-    pub fn location(&self) -> &Location {
+    pub(crate) fn location(&self) -> &Location {
         self.destination.location()
     }
 
     /// Bytes a chunk; `None` for content-defined chunks (a repository that restic made).
-    pub fn chunk_size(&self) -> Option<usize> {
+    pub(crate) fn chunk_size(&self) -> Option<usize> {
         let config = self.inner.config();
         matches!(config.chunker(), Chunker::FixedSize).then(|| config.chunk_size())
     }
 
     /// The gate its writes go through.
-    pub fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 

@@ -35,7 +35,7 @@ impl Repository {
     /// # Errors
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
-    pub fn open(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+    pub(crate) fn open(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
         let password = password::of(profile, stop)?;
         Self::open_as(profile, &password, Patience::Usual, stop, ui).map_err(of_the_file(profile))
     }
@@ -44,7 +44,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::open`].
-    pub fn open_at_once(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+    pub(crate) fn open_at_once(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
         let password = password::of(profile, stop)?;
         Self::open_as(profile, &password, Patience::Once, stop, ui).map_err(of_the_file(profile))
     }
@@ -53,7 +53,7 @@ impl Repository {
     ///
     /// # Errors
     /// As [`Repository::open`], with [`Error::WrongKey`] where no key opens with it.
-    pub fn open_with(
+    pub(crate) fn open_with(
         profile: &Profile,
         password: &str,
         stop: &Stop,
@@ -121,7 +121,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NotARepository`] where something else is there.
-    pub fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
+    pub(crate) fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
         let password = password::of(profile, stop)?;
         let destination = reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
@@ -161,7 +161,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NotARepository`] where something else is there, or whatever keeps the answer from
     /// being certain.
-    pub fn exists(profile: &Profile, stop: &Stop) -> Result<bool, Error> {
+    pub(crate) fn exists(profile: &Profile, stop: &Stop) -> Result<bool, Error> {
         let destination = reach(profile, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Repository => Ok(true),

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use hapi_sources::{CaptureError, Stop};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::machine::child;
 use crate::machine::private_files::read_private;
 use crate::profile::Profile;
 
@@ -94,8 +95,15 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
         let read = output.map(|pipe| pipe.take(LONGEST).read_to_string(&mut text));
         read.transpose().map(|_| text)
     });
-    let ended = wait(&mut child, stop)?;
+    let deadline = Instant::now() + PATIENCE;
+    let ended = child::wait(deadline, || stop.is_set(), || child.try_wait())
+        .map_err(|error| wrong(format!("cannot be waited for: {error}"), "run this again"))?;
     let Some(status) = ended else {
+        _ = child.kill();
+        _ = child.wait();
+        if stop.is_set() {
+            return Err(CaptureError::Stopped.into());
+        }
         return Err(wrong(
             format!("did not end within {} s", PATIENCE.as_secs()),
             "does it wait for somebody? Nobody is there when a timer runs it",
@@ -123,31 +131,6 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
             "it is to print just the password, on one line",
         )
     })
-}
-
-/// Waits for its end; `None` where it had to be ended.
-fn wait(child: &mut Child, stop: &Stop) -> Result<Option<std::process::ExitStatus>, Error> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(Some(status)),
-            Ok(None) if stop.is_set() || Instant::now() >= deadline => {
-                _ = child.kill();
-                _ = child.wait();
-                return match stop.is_set() {
-                    true => Err(CaptureError::Stopped.into()),
-                    false => Ok(None),
-                };
-            }
-            Ok(None) => thread::sleep(Duration::from_millis(20)),
-            Err(error) => {
-                return Err(Error::PasswordCommand {
-                    fact: format!("cannot be waited for: {error}"),
-                    hint: "run this again".into(),
-                });
-            }
-        }
-    }
 }
 
 /// The one line of a text, or what is wrong with it.

@@ -17,7 +17,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn prune(&self) -> Result<Pruned, Error> {
+    pub(crate) fn prune(&self) -> Result<Pruned, Error> {
         let mut options = PruneOptions::default();
         options.max_repack = rustic_core::LimitOption::Size(ByteSize(256 << 20));
         let plan = self
@@ -52,7 +52,6 @@ pub struct Pruned {
     pub packs_marked: u64,
     /// Packs marked earlier and deleted now.
     pub packs_deleted: u64,
-    /// Their bytes.
     pub bytes_deleted: u64,
     /// Bytes of packs that were rewritten because part of them is unused.
     pub bytes_repacked: u64,
