@@ -179,42 +179,44 @@ fn run(
                 .map(|report| report.output(ui.colour))
         }
         Command::Snapshots { host, all_hosts } => {
-            let profile = Profile::load_or_bare(lookup)?;
-            snapshots::run(&profile, host.as_deref(), *all_hosts, context)
+            let found = Profile::load_or_reach(lookup)?;
+            snapshots::run(found.reading(), host.as_deref(), *all_hosts, context)
                 .map(|listing| listing.output(context.now(), ui.colour))
         }
         Command::Status(args) => {
-            let profile = Profile::load_or_bare(lookup)?;
+            let found = Profile::load_or_reach(lookup)?;
             let file = args.prometheus.as_deref();
-            rustic_hapi::supervise::status(&profile, &args.request(), file, context)
+            rustic_hapi::supervise::status(found.reading(), &args.request(), file, context)
                 .map(|status| status.output(ui, args.markdown))
         }
         Command::Drill(args) => {
-            let profile = Profile::load_or_bare(lookup)?;
+            let found = Profile::load_or_reach(lookup)?;
             let request = args.request();
-            if let Some(why) = drill::not_due(&profile, &request, context.now())? {
+            if let Some(why) = drill::not_due(found.reading(), &request, context.now())? {
                 return Ok(Output::nothing_to_do("drill", &why));
             }
             let identities = identities(args.identity.as_deref(), stop, ui)?;
-            drill::run(&profile, &request, identities.as_ref(), context)
+            drill::run(found.reading(), &request, identities.as_ref(), context)
                 .map(|report| report.output(ui.colour))
         }
         Command::Restore(args) => {
-            let profile = Profile::load_or_bare(lookup)?;
+            let found = Profile::load_or_reach(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             let identities = identities.as_ref();
             match args.request()? {
-                Restoring::Into(request) => restore::run(&profile, &request, identities, context)
-                    .map(|report| report.output(ui.colour)),
+                Restoring::Into(request) => {
+                    restore::run(found.reading(), &request, identities, context)
+                        .map(|report| report.output(ui.colour))
+                }
                 Restoring::InPlace(request) => {
-                    restore_in_place::run(&profile, &request, identities, context)
+                    restore_in_place::run(found.reading(), &request, identities, context)
                         .map(|report| report.output())
                 }
             }
         }
         Command::Check { read_data, host } => {
-            let profile = Profile::load_or_bare(lookup)?;
-            check::run(&profile, *read_data, host.as_deref(), context)
+            let found = Profile::load_or_reach(lookup)?;
+            check::run(found.reading(), *read_data, host.as_deref(), context)
                 .map(|report| report.output(ui.colour))
         }
         Command::Doctor { as_cron } => {

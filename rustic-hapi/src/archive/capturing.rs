@@ -105,7 +105,7 @@ pub(crate) fn capture(
     stop: &Stop,
     ui: &Ui,
 ) -> Result<Captured, Error> {
-    let cache = SecretCache::open(&profile.state.join("secrets"));
+    let cache = SecretCache::open(&profile.reach.state.join("secrets"));
     if let Err(error) = &cache {
         ui.warn(format_args!(
             "secrets are encrypted anew by each run: {error}"
@@ -156,16 +156,15 @@ pub(crate) fn capture(
 
 /// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
 fn own_places(profile: &Profile) -> Vec<PathBuf> {
+    let state = &profile.reach.state;
     let mut places = vec![
-        profile
-            .state
-            .parent()
-            .unwrap_or(&profile.state)
-            .to_path_buf(),
+        state.parent().unwrap_or(state).to_path_buf(),
         profile.staging.clone(),
-        profile.password_file.clone(),
+        // The usual one, even where a program prints the password now.
+        profile.file.with_extension("password"),
     ];
-    places.extend(profile.location.local().map(Path::to_path_buf));
+    places.extend(profile.reach.password.file().map(Path::to_path_buf));
+    places.extend(profile.reach.location.local().map(Path::to_path_buf));
     places
 }
 

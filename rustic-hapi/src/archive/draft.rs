@@ -55,7 +55,10 @@ pub(crate) fn of(
         shrunk,
         snapshot: None,
     };
-    Ok(Some((taken, Archive::new(&captures, &profile.home, bytes))))
+    Ok(Some((
+        taken,
+        Archive::new(&captures, &profile.reach.home, bytes),
+    )))
 }
 
 /// Whether there is anything to write; that nothing could be captured is an error.

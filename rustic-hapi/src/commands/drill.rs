@@ -22,7 +22,7 @@ use crate::machine::boot::{self, Boot};
 use crate::machine::place::Place;
 use crate::policy::choice::Which;
 use crate::policy::manifest::SourceRecord;
-use crate::profile::Profile;
+use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::proof::{databases_differ, secrets_differ};
@@ -147,14 +147,14 @@ impl Report {
 /// # Errors
 /// The record of drills cannot be read.
 pub fn not_due(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     now: DateTime<Local>,
 ) -> Result<Option<String>, Error> {
-    if !request.weekly || drills::is_due(&profile.state, now) {
+    if !request.weekly || drills::is_due(&from.reach.state, now) {
         return Ok(None);
     }
-    let last = drills::last(profile)?;
+    let last = drills::last(from.reach)?;
     Ok(last.map(|last| {
         format!(
             "nothing to do: the last drill was {} ago",
@@ -169,19 +169,19 @@ pub fn not_due(
 /// [`Error::Drill`] around whatever kept it from being run (exit 22); what is different is in the
 /// report (exit 21).
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
     context: &Context<'_>,
 ) -> Result<Report, Error> {
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
-    let result = drill(profile, request, identities, now, context);
+    let result = drill(from, request, identities, now, context);
     let record = match &result {
         Ok(report) => report.record(),
         Err(_) if stop.is_set() => return result,
         Err(error) => Record {
             time: now.fixed_offset(),
-            repository: profile.repository_id.clone(),
+            repository: from.reach.id.clone(),
             outcome: DrillOutcome::Failed,
             exit: Exit::DrillFailed as u8,
             seconds: 0.0,
@@ -192,7 +192,7 @@ pub fn run(
             boot: None,
         },
     };
-    if let Err(error) = drills::append(profile, &record) {
+    if let Err(error) = drills::append(from.reach, &record) {
         // A machine that has only the repository may have no place for it.
         ui.warn(format_args!("this drill is not on record: {error}"));
     }
@@ -205,7 +205,7 @@ pub fn run(
 }
 
 fn drill(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
     now: DateTime<Local>,
@@ -213,16 +213,16 @@ fn drill(
 ) -> Result<Report, Error> {
     let (stop, ui) = (context.stop, context.ui);
     let started = Instant::now();
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
-    let mut library = Library::open(&repository, profile, request.host.as_deref())?;
-    let mut chosen = library.choose(profile, &request.which, &[], now);
+    let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
+    let mut chosen = library.choose(from.profile, &request.which, &[], now);
     // In its first days a repository has no older snapshot.
     if request.weekly && matches!(chosen, Err(Error::NoSnapshot { .. })) {
-        chosen = library.choose(profile, &Which::Newest, &[], now);
+        chosen = library.choose(from.profile, &Which::Newest, &[], now);
     }
     let chosen = chosen?;
-    let scratch = Scratch::make(request.scratch.as_deref(), &profile.staging, request.keep)?;
+    let scratch = Scratch::make(request.scratch.as_deref(), &from.staging(), request.keep)?;
     let place = Place::open(&scratch.path().join("restored"))?;
     // The live hub may write to the same file system: a drill must not be what fills it.
     let needed = chosen.choices.iter().fold(0u64, |sum, choice| {
@@ -324,7 +324,7 @@ fn drill(
         report.sources.push(SourceDrill::nowhere(name, required));
     }
     if let Some((command, wait)) = &request.boot {
-        report.boot = Some(start_hub(profile, &place, &report, command, *wait, stop)?);
+        report.boot = Some(start_hub(from, &place, &report, command, *wait, stop)?);
         // A hub that was given no time has proven nothing, either way.
         if stop.is_set() {
             return Err(CaptureError::Stopped.into());
@@ -336,7 +336,7 @@ fn drill(
 }
 
 fn start_hub(
-    profile: &Profile,
+    from: Reading<'_>,
     place: &Place,
     report: &Report,
     command: &str,
@@ -351,7 +351,7 @@ fn start_hub(
         .find_map(|s| s.summary.as_ref().and(s.restored_to.first().cloned()));
     let home = match &database {
         Some(database) => database.parent().unwrap_or(place.path()).to_path_buf(),
-        None => place.of(&profile.hapi_home),
+        None => place.of(&from.hapi_home()),
     };
     boot::boot(command, &home, database.as_deref(), wait, stop)
         .map_err(|error| Error::State { path: home, error })

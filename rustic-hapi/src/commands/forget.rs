@@ -48,14 +48,14 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
         return Err(Error::Usage {
             fact: format!(
                 "`{}` deletes nothing that this machine asks it to: `append-only` is true in `{}`",
-                profile.location,
+                profile.reach.location,
                 profile.file.display()
             ),
             hint: Some("apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan".into()),
         });
     }
-    let _lock = crate::state::run_lock::lock(profile, request.lock_wait, stop)?;
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let _lock = crate::state::run_lock::lock(&profile.reach, request.lock_wait, stop)?;
+    let repository = Repository::open(&profile.reach, stop, ui.clone())?;
     let wait = request.lock_wait.max(exclusive_wait());
     // What is deleted is planned, deleted and pruned with nobody else at it.
     let alone = || repository.lock(Mode::Exclusive, wait);

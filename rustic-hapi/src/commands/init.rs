@@ -105,10 +105,10 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         hub.found_by = "the profile";
         request.agrees_with(&document, &profile)?;
     }
-    let there = Repository::exists(&profile, stop)?;
-    if let (false, Some(id)) = (there, &profile.repository_id) {
+    let there = Repository::exists(&profile.reach, stop)?;
+    if let (false, Some(id)) = (there, &profile.reach.id) {
         return Err(Error::NoRepository {
-            location: profile.location.to_string(),
+            location: profile.reach.location.to_string(),
             fact: format!("the profile names the repository {id}, which is not there"),
             hint: "is the disk mounted? To begin anew, remove `id` from the profile".into(),
         });
@@ -117,22 +117,28 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     if let (false, Some(Place::File(file))) = (there, &request.recovery_key) {
         key::must_be_new(file)?;
     }
-    private_folder(&profile.state)?;
-    let _lock = lock(&profile, std::time::Duration::ZERO, stop)?;
-    let has_file = profile.password_command.is_none();
-    let password_is_new = !there && has_file && make_password(&profile.password_file)?;
+    private_folder(&profile.reach.state)?;
+    let _lock = lock(&profile.reach, std::time::Duration::ZERO, stop)?;
+    let password_is_new = match profile.reach.password.file() {
+        Some(path) if !there => make_password(path)?,
+        _ => false,
+    };
     let repository = if there {
-        Repository::open(&profile, stop, Ui::silent())?
+        Repository::open(&profile.reach, stop, Ui::silent())?
     } else {
-        Repository::init(&profile, chunk_size_for(database_bytes(&profile)), stop)?
+        Repository::init(
+            &profile.reach,
+            chunk_size_for(database_bytes(&profile)),
+            stop,
+        )?
     };
     let id = repository.id();
     let hubs = match there {
-        true => origin::hubs(&repository, &repository.readable_snapshots()?.0, &profile),
+        true => origin::hubs(&repository, &repository.readable_snapshots()?.0),
         false => Vec::new(),
     };
     let (host, hub_id) = request.which_hub(&profile, &hubs)?;
-    let complete = profile.repository_id.is_some()
+    let complete = profile.reach.id.is_some()
         && document.get("host").and_then(Item::as_str) == Some(host.as_str())
         && document.get("hub-id").and_then(Item::as_str) == Some(hub_id.as_str());
     let mut lines_to_add = None;
@@ -158,13 +164,13 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         profile_is_new: existing.is_none(),
         profile_changed: !complete && lines_to_add.is_none(),
         lines_to_add,
-        location: profile.location.to_string(),
+        location: profile.reach.location.to_string(),
         repository_id: id,
         hub_id: hub_id.to_string(),
         hubs,
         adopted: there,
         chunk_size: repository.chunk_size(),
-        password_file: has_file.then_some(profile.password_file),
+        password_file: profile.reach.password.file().map(Path::to_path_buf),
         password_is_new,
         has_recipients: profile.recipients.is_some(),
         recovery,
@@ -182,7 +188,7 @@ fn about_the_place(profile: &Profile) -> Vec<String> {
         _ => None,
     };
     let fact = crate::policy::survival::dies_with_this_machine(profile).or_else(unknown);
-    let shell = profile.only_in_this_shell().unwrap_or_default();
+    let shell = profile.reach.only_in_this_shell().unwrap_or_default();
     let shell = (!shell.is_empty()).then(|| {
         format!(
             "no timer has {}: write what it says into the file that `environment-file` of `[repository]` names",

@@ -44,7 +44,7 @@ pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
     if profile.append_only || !profile.prune {
         return Ok(false);
     }
-    let last = std::fs::read(file(&profile.state))
+    let last = std::fs::read(file(&profile.reach.state))
         .ok()
         .and_then(|text| serde_json::from_slice::<LastPrune>(&text).ok());
     let age = last.map(|last| now.fixed_offset() - last.time);
@@ -56,12 +56,12 @@ pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
 }
 
 fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
-    private_folder(&profile.state)?;
+    private_folder(&profile.reach.state)?;
     let last = LastPrune {
         time: now.fixed_offset(),
     };
     write_private(
-        &file(&profile.state),
+        &file(&profile.reach.state),
         &serde_json::to_vec(&last).unwrap_or_default(),
     )
 }
@@ -77,11 +77,11 @@ pub fn run(profile: &Profile, context: &Context<'_>) -> Result<Output, Error> {
         ui.step(format_args!("the prune is postponed: {error}"));
         Output::nothing_to_do("prune", "others use the repository: the next run prunes")
     };
-    let _lock = match crate::state::run_lock::lock(profile, Duration::ZERO, stop) {
+    let _lock = match crate::state::run_lock::lock(&profile.reach, Duration::ZERO, stop) {
         Err(error @ Error::Locked { .. }) => return Ok(later(&error)),
         taken => taken?,
     };
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(&profile.reach, stop, ui.clone())?;
     let _held = match repository.lock(Mode::Exclusive, exclusive_wait()) {
         Err(error @ Error::RepositoryLocked { .. }) => return Ok(later(&error)),
         taken => taken?,

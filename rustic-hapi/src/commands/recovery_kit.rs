@@ -15,6 +15,7 @@ use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::profile::Profile;
+use crate::profile::reach::Password;
 use crate::recovery::key::{self, Confirmed, Made, Origin, Place, RecoveryKey};
 use crate::recovery::runbook::Runbook;
 use crate::repository::Repository;
@@ -45,7 +46,7 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
     match request {
         Request::Page(file) => page(profile, file.as_deref(), now, stop, ui),
         Request::NewKey(place) => {
-            let repository = Repository::open(profile, stop, ui.clone())?;
+            let repository = Repository::open(&profile.reach, stop, ui.clone())?;
             let _held = repository.lock(Mode::Shared, SHARED_WAIT)?;
             key::make(&repository, profile, place).map(made)
         }
@@ -89,7 +90,7 @@ impl<'a> Kit<'a> {
         let mut kit = Self {
             profile,
             printed: now,
-            id: profile.repository_id.clone(),
+            id: profile.reach.id.clone(),
             unchecked: None,
             chunk_size: None,
             keys: Vec::new(),
@@ -100,7 +101,7 @@ impl<'a> Kit<'a> {
             Ok(confirmed) => kit.confirmed = confirmed,
             Err(error) => kit.warnings.push(error.to_string()),
         }
-        let looked = Repository::open_at_once(profile, stop, ui.clone())
+        let looked = Repository::open_at_once(&profile.reach, stop, ui.clone())
             .and_then(|repository| Ok((key::among(repository.keys()?), repository)));
         match looked {
             Ok((keys, repository)) => {
@@ -149,14 +150,14 @@ impl<'a> Kit<'a> {
             "time": self.printed.to_rfc3339(),
             "profile": profile.file,
             "repository": {
-                "location": profile.location.to_string(),
+                "location": profile.reach.location.to_string(),
                 "id": self.id,
                 "checked": self.unchecked.is_none(),
                 "unchecked-because": self.unchecked,
                 "chunk-size": self.chunk_size.flatten(),
-                "needs-credentials": profile.needs().is_some(),
+                "needs-credentials": profile.reach.needs().is_some(),
             },
-            "password-file": profile.password_file,
+            "password-file": profile.reach.password.file(),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
             "recipients": self.recipients(),
@@ -178,8 +179,8 @@ impl<'a> Kit<'a> {
 
     fn places(&self) -> String {
         let profile = self.profile;
-        let mut rows = vec![("repository", code(&profile.location.to_string()))];
-        if let Some((what, _)) = profile.needs() {
+        let mut rows = vec![("repository", code(&profile.reach.location.to_string()))];
+        if let Some((what, _)) = profile.reach.needs() {
             rows.push((what, format!("needed; kept at: {BLANK}")));
         }
         rows.push((
@@ -209,18 +210,18 @@ impl<'a> Kit<'a> {
         }
         rows.push((
             "password",
-            match &profile.password_command {
-                None => format!(
+            match &profile.reach.password {
+                Password::File(path) => format!(
                     "in {} on this machine, and lost with its disk; also kept at: {BLANK}",
-                    code(&profile.password_file.to_string_lossy())
+                    code(&path.to_string_lossy())
                 ),
-                Some(command) => format!(
+                Password::Command(command) => format!(
                     "what {} prints on this machine; also kept at: {BLANK}",
                     code(command)
                 ),
             },
         ));
-        if let Some(cacert) = profile.access().ok().and_then(|access| access.cacert) {
+        if let Some(cacert) = profile.reach.access().ok().and_then(|access| access.cacert) {
             rows.push((
                 "certificate authority",
                 format!(
@@ -229,7 +230,7 @@ impl<'a> Kit<'a> {
                 ),
             ));
         }
-        if let Some(account) = profile.location.sftp_account(&profile.home) {
+        if let Some(account) = profile.reach.location.sftp_account(&profile.reach.home) {
             rows.push(("which is", code(&account)));
         }
         rows.extend(self.recovery_keys());
@@ -404,13 +405,13 @@ fn proven(profile: &Profile, confirmed: &Confirmed) -> Output {
         "the recovery key {} opens the repository {} ({})\n",
         short(&confirmed.key_id),
         short(&confirmed.repository),
-        profile.location
+        profile.reach.location
     );
     let json = json!({
         "version": JSON_VERSION,
         "command": "recovery-kit",
         "key-id": confirmed.key_id,
-        "repository": { "location": profile.location.to_string(), "id": confirmed.repository },
+        "repository": { "location": profile.reach.location.to_string(), "id": confirmed.repository },
         "confirmed": confirmed.confirmed.to_rfc3339(),
     });
     Output::done(text, json)

@@ -15,7 +15,7 @@ use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::place::Place;
 use crate::policy::choice::Which;
-use crate::profile::Profile;
+use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::restorer::{Restorer, SourceReport};
@@ -60,7 +60,7 @@ pub struct Report {
 /// Those of the repository and of the target. Where a file is not what its manifest says, that is in
 /// the report, and the others are restored.
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
     context: &Context<'_>,
@@ -76,10 +76,10 @@ pub fn run(
             ),
         });
     }
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
-    let mut library = Library::open(&repository, profile, request.host.as_deref())?;
-    let chosen = library.choose(profile, &request.which, &request.sources, now)?;
+    let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
+    let chosen = library.choose(from.profile, &request.which, &request.sources, now)?;
     let mut warnings = library.unreadable.clone();
     warnings.extend(warnings_of(&chosen, &library.snapshots));
 

@@ -25,7 +25,7 @@ use crate::machine::place::Looks;
 use crate::machine::swap::{Ownership, Swap};
 use crate::policy::choice::{Choice, Which};
 use crate::policy::manifest::{EntryKind, SourceRecord};
-use crate::profile::Profile;
+use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::contents::is_plain;
 use crate::restore::library::{Library, warnings_of};
@@ -75,18 +75,18 @@ impl Report {
 /// [`Error::InUse`] while a process has a database of the profile open; whatever keeps a file from
 /// being fetched and proven, with nothing changed; [`Error::NotSwapped`], [`Error::HalfSwapped`].
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
     context: &Context<'_>,
 ) -> Result<Report, Error> {
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
-    let _lock = crate::state::run_lock::lock(profile, request.lock_wait, stop)?;
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let _lock = crate::state::run_lock::lock(from.reach, request.lock_wait, stop)?;
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
-    let mut library = Library::open(&repository, profile, request.host.as_deref())?;
-    let chosen = library.choose(profile, &request.which, &request.sources, now)?;
+    let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
+    let chosen = library.choose(from.profile, &request.which, &request.sources, now)?;
     let mut report = Report {
         dry_run: request.dry_run,
         files: Vec::new(),
@@ -108,8 +108,8 @@ pub fn run(
         items,
         folders,
         links,
-    } = coming(profile, request, &mut library, chosen.choices, identities)?;
-    let unseen = nobody_has_a_database_open(profile, &items, request.dry_run, &mut report)?;
+    } = coming(from, request, &mut library, chosen.choices, identities)?;
+    let unseen = nobody_has_a_database_open(from, &items, request.dry_run, &mut report)?;
     if unseen > 0 {
         report.warnings.push(format!(
             "{unseen} processes of other users could not be looked at; run as root to see them all"
@@ -277,7 +277,7 @@ struct Coming {
 
 /// What comes home, and where that is.
 fn coming(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     library: &mut Library,
     choices: Vec<Choice>,
@@ -292,7 +292,7 @@ fn coming(
         if request.sources.is_empty() && record.kind != Kind::Sqlite {
             continue;
         }
-        is_of_here(profile, request, &choice, &record)?;
+        is_of_here(from, request, &choice, &record)?;
         if record.kind == Kind::Secret && identities.is_none() && !record.entries.is_empty() {
             return Err(Error::Usage {
                 fact: format!("the secret `{}` is encrypted", choice.source),
@@ -310,7 +310,7 @@ fn coming(
             })
             .collect();
         for (path, target) in links {
-            let live = live_path(profile, &record, &home, &path);
+            let live = live_path(from, &record, &home, &path);
             if is_plain(&path) && fs::symlink_metadata(&live).is_err() {
                 coming.links.push((target, live));
             }
@@ -330,7 +330,7 @@ fn coming(
             if record.is_kept_side_file(entry) {
                 continue;
             }
-            let live = live_path(profile, &record, &home, &path);
+            let live = live_path(from, &record, &home, &path);
             if entry.kind == EntryKind::Dir {
                 coming.folders.push((choice.clone(), path, live));
                 continue;
@@ -354,13 +354,13 @@ fn coming(
 
 /// A database of another path may be another hub's: it comes here only if its snapshot is named.
 fn is_of_here(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     choice: &Choice,
     record: &SourceRecord,
 ) -> Result<(), Error> {
-    let now = profile
-        .sources
+    let now = from
+        .sources()
         .iter()
         .find(|s| s.source.name == record.name && s.source.kind == Kind::Sqlite);
     let then = record.path.to_path();
@@ -385,29 +385,29 @@ fn is_of_here(
 }
 
 /// Where a file of a snapshot lives here: a source's path may have changed since, and so may home.
-fn live_path(profile: &Profile, record: &SourceRecord, home: &Path, path: &Path) -> PathBuf {
-    let now = profile
-        .sources
+fn live_path(from: Reading<'_>, record: &SourceRecord, home: &Path, path: &Path) -> PathBuf {
+    let now = from
+        .sources()
         .iter()
         .find(|s| s.source.name == record.name && !s.source.is_pattern());
     let then = record.path.to_path();
     match (now, path.strip_prefix(&then), path.strip_prefix(home)) {
         (Some(now), Ok(rest), _) if rest.as_os_str().is_empty() => now.source.path.clone(),
         (Some(now), Ok(rest), _) => now.source.path.join(rest),
-        (_, _, Ok(rest)) => profile.home.join(rest),
+        (_, _, Ok(rest)) => from.reach.home.join(rest),
         _ => path.to_path_buf(),
     }
 }
 
 /// A running hub would go on with files that are no longer there, and write into what came back.
 fn nobody_has_a_database_open(
-    profile: &Profile,
+    from: Reading<'_>,
     items: &[Item],
     dry_run: bool,
     report: &mut Report,
 ) -> Result<usize, Error> {
-    let of_profile = profile
-        .sources
+    let of_profile = from
+        .sources()
         .iter()
         .filter(|s| s.source.kind == Kind::Sqlite && !s.source.is_pattern())
         .map(|s| s.source.path.clone());

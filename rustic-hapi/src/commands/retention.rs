@@ -82,7 +82,7 @@ pub fn apply_by_itself<Tz: TimeZone>(
     profile: &Profile,
     now: &DateTime<Tz>,
 ) -> Result<Applied, Error> {
-    let waiting = profile.state.join(WAITING);
+    let waiting = profile.reach.state.join(WAITING);
     let mut planned = apply(repository, profile, now, Asked::DryRun)?;
     if planned.plan.removals().is_empty() {
         forget_waiting(&waiting)?;
@@ -190,7 +190,7 @@ pub fn apply<Tz: TimeZone>(
     // Before: what a killed run removed is not missed by the next one.
     ledger::removing(profile, &repository.id(), &doomed)?;
     repository.delete_snapshots(&doomed)?;
-    forget_waiting(&profile.state.join(WAITING))?;
+    forget_waiting(&profile.reach.state.join(WAITING))?;
     let left = repository.snapshot_ids()?;
     if let Some(stayed) = doomed.iter().find(|id| left.contains(id)) {
         return Err(Error::Engine {

@@ -90,7 +90,7 @@ impl RunReport {
         Self {
             now,
             dry_run,
-            location: profile.location.to_string(),
+            location: profile.reach.location.to_string(),
             repository_id: repository.id(),
             series: Vec::new(),
             retention: None,

@@ -78,16 +78,16 @@ pub fn run(
     request.check(profile)?;
     profile.has_no_twin()?;
     let _lock = RunLock::take(
-        &lock_folder(profile),
-        &profile.location,
+        &lock_folder(&profile.reach),
+        &profile.reach.location,
         request.lock_wait,
         stop,
     )?;
     let now = context.now();
     let (staging, was_killed) = fresh_staging(profile, ui)?;
-    destination::presence::require_folder(&profile.location)?;
+    destination::presence::require_folder(&profile.reach.location)?;
     off_the_disk(profile)?;
-    let mut proven = Proven::load(&profile.state);
+    let mut proven = Proven::load(&profile.reach.state);
     let (opened, mut ahead) = at_once(
         stop,
         |give_up| {
@@ -163,7 +163,7 @@ pub fn run(
         }
     }
     if !request.dry_run
-        && let Err(error) = proven.store(&profile.state, &profile.series)
+        && let Err(error) = proven.store(&profile.reach.state, &profile.series)
     {
         ui.warn(format_args!(
             "what this run proved is not on record, and is proven anew by the next one: {error}"
@@ -187,7 +187,12 @@ pub fn run(
     }
     tell_once(profile, &mut report, ui);
     if profile.metrics.is_some() && !request.dry_run {
-        match status::of(&repository, profile, &status::Request::default(), now) {
+        match status::of(
+            &repository,
+            profile.reading(),
+            &status::Request::default(),
+            now,
+        ) {
             Ok(status) => report.status = Some(status),
             Err(error) => report.warnings.push(format!(
                 "the metrics say nothing new of the snapshots: {error}"
@@ -213,7 +218,7 @@ struct Opened {
 
 impl Opened {
     fn new(profile: &Profile, request: &Request, stop: &Stop, ui: &Ui) -> Result<Self, Error> {
-        let repository = Repository::open(profile, stop, ui.clone())?;
+        let repository = Repository::open(&profile.reach, stop, ui.clone())?;
         let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
         // One that is torn keeps nothing from being added; retention does not go on with half a list.
         let (files, unreadable) = repository.snapshots_or_readable()?;
@@ -274,7 +279,10 @@ fn take(
             captured
         }
     };
-    collisions::settle(&mut captured, &run.profile.home.join(manifest::FILE_NAME));
+    collisions::settle(
+        &mut captured,
+        &run.profile.reach.home.join(manifest::FILE_NAME),
+    );
     // What the last run could not presume, this one had better not.
     let last = run
         .history
@@ -387,7 +395,7 @@ fn take(
 fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
     Label {
         host: run.profile.host.clone(),
-        home: run.profile.home.clone(),
+        home: run.profile.reach.home.clone(),
         tags: taken.tags.clone(),
         description: serde_json::to_string(&taken.description).unwrap_or_default(),
         time: restic_time::zoned(&time),
@@ -428,7 +436,7 @@ fn compare_with_ledger(
 }
 
 fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
-    if let Err(error) = ledger.store(&profile.state) {
+    if let Err(error) = ledger.store(&profile.reach.state) {
         ui.warn(format_args!(
             "the record of this machine's snapshots could not be written: {error}"
         ));
@@ -437,7 +445,7 @@ fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
 
 /// Whether an upload may have left something behind.
 fn may_have_broken_off(profile: &Profile, history: &[Snapshot]) -> bool {
-    let runs = runs::last(&profile.state).unwrap_or_default();
+    let runs = runs::last(&profile.reach.state).unwrap_or_default();
     let failed = runs
         .iter()
         .rfind(|run| run.command == "snapshot")
@@ -497,8 +505,8 @@ impl Request {
 
 /// An empty folder to stage in, and whether a killed run left another.
 fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
-    private_folder(&profile.state)?;
-    for folder in [&profile.state, &profile.state.join("secrets")] {
+    private_folder(&profile.reach.state)?;
+    for folder in [&profile.reach.state, &profile.reach.state.join("secrets")] {
         sweep_unfinished(folder);
     }
     let left = Staging::sweep(&profile.staging)?;
@@ -544,7 +552,7 @@ fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
     if notes.is_empty() {
         return;
     }
-    let path = profile.state.join("quotes-told");
+    let path = profile.reach.state.join("quotes-told");
     let mut told = told_before(&path);
     let before = told.len();
     for (text, content) in notes {

@@ -4,7 +4,7 @@ use crate::commands::context::Context;
 use crate::error::Error;
 use crate::policy::choice;
 use crate::policy::history::Snapshot;
-use crate::profile::Profile;
+use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::origin;
 
@@ -26,20 +26,23 @@ pub struct Listing {
 /// # Errors
 /// Those of opening and reading the repository.
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     host: Option<&str>,
     all_hosts: bool,
     context: &Context<'_>,
 ) -> Result<Listing, Error> {
-    let repository = Repository::open(profile, context.stop, context.ui.clone())?;
+    let repository = Repository::open(from.reach, context.stop, context.ui.clone())?;
     let (files, unreadable) = repository.snapshots_or_readable()?;
     let snapshots = match all_hosts {
         true => choice::of_all_hosts(&files),
-        false => origin::readable(&repository, &files, profile, host)?,
+        false => origin::readable(&repository, &files, from.profile, host)?,
     };
-    let none_of = snapshots.is_empty() && !files.is_empty() && !profile.is_bare();
+    let none = snapshots.is_empty() && !files.is_empty();
     Ok(Listing {
-        none_of: none_of.then(|| profile.host.clone()),
+        none_of: from
+            .profile
+            .filter(|_| none)
+            .map(|profile| profile.host.clone()),
         files: files.len(),
         snapshots,
         unreadable,

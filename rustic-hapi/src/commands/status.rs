@@ -20,6 +20,8 @@ use crate::policy::retention::Plan;
 use crate::policy::slots::{self, Slot, State, Timetable, Visit};
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
+use crate::profile::reach::Reach;
+use crate::profile::reading::Reading;
 use crate::profile::sources::{Rhythm, Series};
 use crate::repository::Repository;
 use crate::repository::files::Sizes;
@@ -206,10 +208,10 @@ impl SeriesStatus {
 ///
 /// # Errors
 /// Those of opening and listing the repository; several hosts in it and none named.
-pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Result<Status, Error> {
+pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Result<Status, Error> {
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
-    let repository = Repository::open(profile, stop, ui.clone())?;
-    of(&repository, profile, request, now)
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
+    of(&repository, from, request, now)
 }
 
 /// Looks into an open repository.
@@ -218,7 +220,7 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
 /// As [`run`].
 pub fn of(
     repository: &Repository,
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     now: DateTime<Local>,
 ) -> Result<Status, Error> {
@@ -232,46 +234,51 @@ pub fn of(
             false => Ok(files),
         }
     })?;
-    let ours = origin::readable(repository, &files, profile, request.host.as_deref())?;
-    let known = !profile.is_bare()
-        && request
-            .host
-            .as_ref()
-            .is_none_or(|host| *host == profile.host);
+    let ours = origin::readable(repository, &files, from.profile, request.host.as_deref())?;
+    // Another host's slots are not in this machine's profile.
+    let asked = |profile: &&Profile| request.host.as_ref().is_none_or(|h| *h == profile.host);
+    let known = from.profile.filter(asked);
     let series = match known {
-        true => profile
+        Some(profile) => profile
             .series
             .iter()
             .map(|series| scheduled(profile, series, &ours, request, now))
             .collect::<Result<Vec<_>, _>>()?,
-        false => unscheduled(profile, &ours, request, now),
+        None => unscheduled(from, &ours, request, now),
     };
     let id = repository.id();
-    let (check, drills, run) = local_records(profile, &id, &mut warnings);
-    warnings.extend(oddities(profile, &series, drills.last()));
-    if known {
+    let (check, drills, run) = local_records(from.reach, &id, &mut warnings);
+    warnings.extend(oddities(from, &series, drills.last()));
+    if let Some(profile) = known {
         warnings.extend(origin::only_others(repository, &files, profile, &ours));
         warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
-    if !profile.is_bare() {
+    if let Some(profile) = from.profile {
         warnings.extend(crate::policy::survival::dies_with_this_machine(profile));
     }
     let host = files
         .iter()
         .find(|file| ours.first().is_some_and(|s| s.id == file.id))
-        .map_or_else(|| profile.host.clone(), |file| file.hostname.clone());
+        .map(|file| file.hostname.clone())
+        .or_else(|| from.profile.map(|profile| profile.host.clone()))
+        .unwrap_or_default();
     Ok(Status {
         time: now,
-        profile: known.then(|| profile.name.clone()),
+        profile: known.map(|profile| profile.name.clone()),
         host,
-        location: profile.location.to_string(),
+        location: from.reach.location.to_string(),
         repository: id,
-        at: profile.at.clone(),
+        at: from
+            .profile
+            .map(|profile| profile.at.clone())
+            .unwrap_or_default(),
         series,
         sizes: repository.sizes()?,
         snapshots: ours.len(),
         others: files.len().saturating_sub(ours.len()),
-        retention: known.then(|| retention(profile, &ours, now)).transpose()?,
+        retention: known
+            .map(|profile| retention(profile, &ours, now))
+            .transpose()?,
         oldest: ours.first().map(|s| s.time),
         check,
         proven: drills
@@ -280,24 +287,26 @@ pub fn of(
             .find(|record| record.outcome == DrillOutcome::Proven)
             .map(|record| record.time),
         drill: drills.into_iter().next_back(),
-        run: if known { run } else { None },
+        run: run.filter(|_| known.is_some()),
         warnings,
     })
 }
 
 type Records = (Option<check::Last>, Vec<drills::Record>, Option<LastRun>);
 
-/// What this machine wrote down. It is not what was asked about, so whatever is wrong with it is
-/// told and no more.
 /// What is fresh and all the same not well.
 fn oddities(
-    profile: &Profile,
+    from: Reading<'_>,
     series: &[SeriesStatus],
     drill: Option<&drills::Record>,
 ) -> Vec<String> {
     let newest = series.iter().filter_map(|s| s.newest.as_ref());
+    let known = |s: &Snapshot| {
+        from.profile
+            .is_some_and(|p| s.is_acknowledged(&p.retention))
+    };
     let shrunk = newest
-        .filter(|s| s.has(SHRUNK) && !s.is_acknowledged(&profile.retention))
+        .filter(|s| s.has(SHRUNK) && !known(s))
         .map(|s| {
             format!(
                 "the newest complete snapshot of `{}`, {s}, has far fewer rows than a sound one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
@@ -311,19 +320,21 @@ fn oddities(
     shrunk.chain(different).collect()
 }
 
-fn local_records(profile: &Profile, id: &str, warnings: &mut Vec<String>) -> Records {
+/// What this machine wrote down. It is not what was asked about, so whatever is wrong with it is
+/// told and no more.
+fn local_records(reach: &Reach, id: &str, warnings: &mut Vec<String>) -> Records {
     let mut told = |error: Error| {
         warnings.push(error.to_string());
     };
-    let check = check::last(profile).unwrap_or_else(|error| {
+    let check = check::last(reach).unwrap_or_else(|error| {
         told(error);
         None
     });
-    let drills = drills::all(profile).unwrap_or_else(|error| {
+    let drills = drills::all(reach).unwrap_or_else(|error| {
         told(error);
         Vec::new()
     });
-    let run = last_run::last(profile).unwrap_or_else(|error| {
+    let run = last_run::last(reach).unwrap_or_else(|error| {
         told(error);
         None
     });
@@ -415,7 +426,7 @@ fn scheduled(
 
 /// The series there are, where nobody says which there should be and how often.
 fn unscheduled(
-    profile: &Profile,
+    from: Reading<'_>,
     ours: &[Snapshot],
     request: &Request,
     now: DateTime<Local>,
@@ -442,7 +453,10 @@ fn unscheduled(
             (times.len(), times.last().copied())
         })
         .map_or_else(
-            || profile.series.first().map_or("", |s| s.name.as_str()),
+            || {
+                let first = from.profile.and_then(|profile| profile.series.first());
+                first.map_or("", |s| s.name.as_str())
+            },
             |name| *name,
         );
     let mut names: Vec<&str> = names.iter().copied().collect();

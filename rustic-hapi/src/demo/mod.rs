@@ -171,7 +171,7 @@ impl Demo {
         title("One more, and restore it");
         let line = self.snapshot(&profile, Local::now())?;
         say(format_args!("  {line}"));
-        let repository = Repository::open(&profile, &self.stop, Ui::silent())?;
+        let repository = Repository::open(&profile.reach, &self.stop, Ui::silent())?;
         let snapshots =
             crate::restore::origin::ours(&repository, &repository.snapshots()?, &profile);
         let restored = self.restore(&profile, &database)?;
@@ -272,7 +272,12 @@ impl Demo {
             ..restore::Request::default()
         };
         let ui = Ui::silent();
-        let report = restore::run(profile, &request, None, &self.context(&Local::now, &ui))?;
+        let report = restore::run(
+            profile.reading(),
+            &request,
+            None,
+            &self.context(&Local::now, &ui),
+        )?;
         self.must_be_complete(report.exit(), report.complaints())?;
         let below = database.strip_prefix("/").unwrap_or(database);
         Ok(request.target.join(below))
@@ -285,7 +290,7 @@ impl Demo {
             crate::recovery::identity::read(&self.folder.join("identity.txt"), &self.stop, &ui)?;
         let request = drill::Request::default();
         let context = self.context(&Local::now, &ui);
-        let report = drill::run(profile, &request, Some(&identities), &context)?;
+        let report = drill::run(profile.reading(), &request, Some(&identities), &context)?;
         for line in report.text(false).lines() {
             say(format_args!("{line}"));
         }

@@ -223,7 +223,7 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
         // Without git everything is taken: more, never less.
         findings.push(program(&git, Finding::warn));
     }
-    if profile.location.needs_rclone() {
+    if profile.reach.location.needs_rclone() {
         findings.push(program(&rclone, Finding::fail));
     }
     if findings.is_empty() {

@@ -112,12 +112,12 @@ fn of_profile(
     findings.push(keys::recipients(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));
     findings.push(machine::staging(profile, seen.staged));
-    findings.push(machine::private(&[&profile.state, &profile.staging]));
+    findings.push(machine::private(&[&profile.reach.state, &profile.staging]));
     findings.push(machine::schedule(profile, lookup, machine));
     findings.extend(machine::programs(profile));
-    findings.push(keys::identity(Some(profile), &profile.home));
+    findings.push(keys::identity(Some(profile), &profile.reach.home));
     findings.push(keys::drill(profile, now));
-    findings.push(machine::last_run(&profile.state));
+    findings.push(machine::last_run(&profile.reach.state));
     findings
 }
 

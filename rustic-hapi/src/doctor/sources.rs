@@ -174,10 +174,10 @@ pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
         }
     };
     let own: Vec<&Path> = [
-        profile.location.local(),
-        Some(profile.state.as_path()),
+        profile.reach.location.local(),
+        Some(profile.reach.state.as_path()),
         Some(profile.staging.as_path()),
-        Some(profile.password_file.as_path()),
+        profile.reach.password.file(),
         Some(profile.file.as_path()),
     ]
     .into_iter()

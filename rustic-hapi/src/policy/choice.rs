@@ -53,11 +53,11 @@ pub(crate) struct Chosen {
 /// Without a profile: several hosts, or hubs of one host, are in the repository, and none was named.
 pub(crate) fn readable(
     files: &[SnapshotFile],
-    profile: &Profile,
+    profile: Option<&Profile>,
     host: Option<&str>,
     origins: &Origins,
 ) -> Result<Vec<Snapshot>, Error> {
-    if !profile.is_bare() && host.is_none_or(|host| host == profile.host) {
+    if let Some(profile) = profile.filter(|profile| host.is_none_or(|host| host == profile.host)) {
         return Ok(history::ours_or_the_only(files, profile, origins));
     }
     let hub = |snapshot: &Snapshot| history::hub_of(snapshot, origins);
@@ -132,7 +132,7 @@ fn joined(names: &BTreeSet<&str>) -> String {
 /// not say what it holds: a restore of nothing is no success.
 pub(crate) fn choose(
     snapshots: &[Snapshot],
-    profile: &Profile,
+    profile: Option<&Profile>,
     which: &Which,
     now: DateTime<Local>,
     describe: &mut dyn FnMut(&Snapshot) -> Result<Description, String>,
@@ -198,7 +198,7 @@ type Looking = (String, Option<Choice>, Vec<(Snapshot, Outcome)>);
 
 fn newest(
     snapshots: &[Snapshot],
-    profile: &Profile,
+    profile: Option<&Profile>,
     now: DateTime<Local>,
     described: &mut dyn FnMut(&Snapshot) -> Result<Sources, String>,
 ) -> Chosen {
@@ -216,7 +216,10 @@ fn newest(
         snapshots.iter().rev().partition(|s| is_ahead(s, now));
     candidates.extend(late);
 
-    let wanted: Vec<String> = if profile.is_bare() {
+    let wanted: Vec<String> = if let Some(profile) = profile {
+        let sources = profile.sources.iter();
+        sources.map(|s| s.source.name.clone()).collect()
+    } else {
         // What the newest snapshot of each series holds, or names as failed.
         let mut series = BTreeSet::new();
         let newest = candidates
@@ -224,12 +227,6 @@ fn newest(
             .filter(|s| !s.has(ONLY) && series.insert(s.series.clone()));
         let names: BTreeSet<String> = newest.flat_map(|s| described(s).into_keys()).collect();
         names.into_iter().collect()
-    } else {
-        profile
-            .sources
-            .iter()
-            .map(|s| s.source.name.clone())
-            .collect()
     };
 
     let mut looking: Vec<Looking> = wanted
@@ -273,11 +270,12 @@ fn newest(
         match choice.or_else(anything) {
             Some(choice) => chosen.choices.push(choice),
             None => {
-                let required = profile
-                    .sources
-                    .iter()
-                    .any(|s| s.source.name == source && s.source.required);
-                chosen.nowhere.push((source, required || profile.is_bare()));
+                // Without a profile, what a snapshot names is wanted.
+                let required = profile.is_none_or(|profile| {
+                    let mut sources = profile.sources.iter();
+                    sources.any(|s| s.source.name == source && s.source.required)
+                });
+                chosen.nowhere.push((source, required));
             }
         }
     }
@@ -290,12 +288,14 @@ fn newest(
 /// There is none, or more than one.
 pub(crate) fn named<'a>(
     snapshots: &'a [Snapshot],
-    profile: &Profile,
+    profile: Option<&Profile>,
     name: &str,
     now: DateTime<Local>,
 ) -> Result<&'a Snapshot, Error> {
     if name == "latest" {
-        let main = profile.series.first().map(|s| &s.name);
+        let main = profile
+            .and_then(|profile| profile.series.first())
+            .map(|s| &s.name);
         let of_main = |s: &&Snapshot| main.is_none_or(|main| s.series == *main) && !s.has(ONLY);
         let latest = snapshots
             .iter()
@@ -360,11 +360,10 @@ fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
         })
 }
 
-fn in_order(profile: &Profile, names: Vec<String>) -> Vec<String> {
+fn in_order(profile: Option<&Profile>, names: Vec<String>) -> Vec<String> {
     let place = |name: &String| {
-        profile
-            .sources
-            .iter()
+        let mut sources = profile.iter().flat_map(|profile| &profile.sources);
+        sources
             .position(|s| s.source.name == *name)
             .unwrap_or(usize::MAX)
     };

@@ -168,7 +168,7 @@ impl Manifest {
             series: series.to_owned(),
             host: profile.host.clone(),
             hub: Some(profile.hub.id.to_string()),
-            home: profile.home.as_path().into(),
+            home: profile.reach.home.as_path().into(),
             sources: sources
                 .iter()
                 .zip(captured)

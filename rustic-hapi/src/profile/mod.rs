@@ -12,6 +12,8 @@ pub(crate) mod lookup;
 pub(crate) mod named;
 pub(crate) mod notify;
 pub(crate) mod policy;
+pub(crate) mod reach;
+pub(crate) mod reading;
 mod resolve;
 pub(crate) mod sources;
 mod twin;
@@ -23,13 +25,10 @@ use std::time::Duration;
 use chrono::{NaiveTime, TimeDelta};
 use hapi_sources::{Kind, Recipients, Source};
 
-use crate::destination::access::Access;
-use crate::destination::location::Location;
-use crate::destination::variables::Variables;
-use crate::error::ProfileError;
 use crate::profile::hub_id::HubOfProfile;
 use crate::profile::notify::Notify;
 use crate::profile::policy::Policy;
+use crate::profile::reach::Reach;
 use crate::profile::sources::{Series, SeriesSource};
 
 /// What a profile means, with everything resolved.
@@ -39,34 +38,20 @@ pub struct Profile {
     pub name: String,
     /// The file.
     pub file: PathBuf,
-    /// What `~` means; the one path that snapshots carry.
-    pub home: PathBuf,
     /// What `$HAPI_HOME` means.
     pub hapi_home: PathBuf,
     /// The host name that snapshots carry.
     pub host: String,
     /// Which hub's state it is.
     pub hub: HubOfProfile,
-    /// Where snapshots go.
-    pub location: Location,
-    /// The id that the repository there must have.
-    pub repository_id: Option<String>,
-    /// What restic's and rustic's variables say.
-    pub variables: Variables,
-    /// A file with what the destination's server wants to know beyond the location.
-    pub environment_file: Option<PathBuf>,
+    /// What opens the repository that snapshots go to.
+    pub reach: Reach,
     /// Whether the destination deletes nothing that we ask it to: retention is its own side's.
     pub append_only: bool,
     /// Whether runs prune, once a week.
     pub prune: bool,
     /// How long a run may take.
     pub limits: Limits,
-    /// Where the repository's password is.
-    pub password_file: PathBuf,
-    /// The program that prints it, where there is no such file.
-    pub password_command: Option<String>,
-    /// The variables of restic's or rustic's that this came from: a timer will not have them.
-    pub from_variables: Vec<&'static str>,
     /// Whether a repository on the sources' disk is accepted.
     pub allow_same_disk: bool,
     /// Other hosts that share the repository on purpose.
@@ -89,8 +74,6 @@ pub struct Profile {
     pub series: Vec<Series>,
     /// The sources, in the profile's order.
     pub sources: Vec<SeriesSource>,
-    /// Where this profile keeps its lock, caches and history (0700).
-    pub state: PathBuf,
     /// Where captures are staged.
     pub staging: PathBuf,
 }
@@ -133,55 +116,6 @@ impl Default for Alarms {
 }
 
 impl Profile {
-    /// Whether it stands in for a profile that is not there.
-    pub fn is_bare(&self) -> bool {
-        self.series.is_empty()
-    }
-
-    /// What the destination's server wants to know beyond the location.
-    ///
-    /// # Errors
-    /// The environment file cannot be used, or variables disagree.
-    pub fn access(&self) -> Result<Access, ProfileError> {
-        Access::of(&self.variables, self.environment_file.as_deref())
-    }
-
-    /// The variables of this process that reaching the repository takes from: no timer has them.
-    ///
-    /// # Errors
-    /// As [`Profile::access`].
-    pub fn only_in_this_shell(&self) -> Result<Vec<&'static str>, ProfileError> {
-        let access = self.access()?;
-        let mut names = self.from_variables.clone();
-        let scheme = self.location.scheme();
-        if scheme == "rest" {
-            names.extend(&access.from_process);
-        }
-        let keys: &[&'static str] = match scheme {
-            "s3" => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
-            "b2" => &["B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"],
-            _ => &[],
-        };
-        let here = |name: &&&str| {
-            let set = std::env::var_os(name).is_some_and(|value| !value.is_empty());
-            set && !access.environment.contains_key(**name)
-        };
-        names.extend(keys.iter().filter(here));
-        Ok(names)
-    }
-
-    /// What a server wants to know besides the location, and who opens a repository elsewhere has to
-    /// have: what it is, and how a shell gets it.
-    pub(crate) fn needs(&self) -> Option<(&'static str, &'static str)> {
-        let user = self
-            .access()
-            .is_ok_and(|access| access.rest_username.is_some());
-        match self.location.scheme() {
-            "rest" if user && !self.location.has_credentials() => Some(Location::REST_NEEDS),
-            _ => self.location.needs(),
-        }
-    }
-
     /// The databases that are one file.
     pub(crate) fn databases(&self) -> impl Iterator<Item = &Path> {
         let sources = self.sources.iter().map(|s| &s.source);

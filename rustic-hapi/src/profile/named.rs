@@ -8,6 +8,7 @@ use crate::destination::variables;
 use crate::error::ProfileError;
 use crate::profile::at::At;
 use crate::profile::lookup::Lookup;
+use crate::profile::reach::Password;
 
 impl Lookup {
     /// The password that a flag or a variable names.
@@ -26,13 +27,6 @@ pub(super) struct Named {
     pub(super) location: Option<Location>,
     pub(super) password: Option<Password>,
     pub(super) from_variables: Vec<&'static str>,
-}
-
-/// Where a password comes from.
-#[derive(Debug)]
-pub(crate) enum Password {
-    File(PathBuf),
-    Command(String),
 }
 
 impl Named {

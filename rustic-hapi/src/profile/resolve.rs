@@ -3,21 +3,22 @@
 
 mod sources;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta};
 use hapi_sources::{Kind, Recipients};
 
 use self::sources::{resolve_series, resolve_sources};
-use crate::destination::location::Location;
 use crate::error::{Error, ProfileError};
 use crate::profile::at::At;
 use crate::profile::hub_id::{HubId, HubOfProfile};
 use crate::profile::lookup::Lookup;
-use crate::profile::named::{Named, Password};
+use crate::profile::named::Named;
 use crate::profile::notify::Notify;
 use crate::profile::policy::Policy;
+use crate::profile::reach::{Password, Reach};
+use crate::profile::reading::Found;
 use crate::profile::sources::SeriesSource;
 use crate::profile::written::{RawAlarms, RawLimits, RawProfile, RawRetention, read_profile};
 use crate::profile::{Alarms, Limits, Profile};
@@ -45,62 +46,25 @@ impl Profile {
     ///
     /// # Errors
     /// As [`Profile::load`]; [`ProfileError::Missing`] unless repository and password file are named.
-    pub fn load_or_bare(lookup: &Lookup) -> Result<Self, Error> {
+    pub fn load_or_reach(lookup: &Lookup) -> Result<Found, Error> {
         if lookup.find()?.is_some() {
-            return Self::load(lookup);
+            return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
         }
         let said = Named::of(lookup, None, None, None, None)?;
-        match (said.location, said.password) {
-            (Some(location), Some(password)) => {
-                Ok(Self::bare(location, password, said.from_variables, lookup)?)
-            }
-            _ => Self::load(lookup),
-        }
-    }
-
-    fn bare(
-        location: Location,
-        password: Password,
-        from_variables: Vec<&'static str>,
-        lookup: &Lookup,
-    ) -> Result<Self, ProfileError> {
-        let home = lookup.home()?;
-        let (password_file, password_command) = match password {
-            Password::File(file) => (file, None),
-            Password::Command(command) => (PathBuf::new(), Some(command)),
+        let (Some(location), Some(password)) = (said.location, said.password) else {
+            return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
         };
-        let state = lookup.state_dir(&home).join("rustic-hapi").join("hapi");
-        Ok(Self {
-            name: "hapi".into(),
-            file: PathBuf::new(),
-            hapi_home: home.join(".hapi"),
-            host: String::new(),
-            hub: HubOfProfile::new(None, "", Vec::new(), &home),
+        let home = lookup.home()?;
+        Ok(Found::Reach(Reach {
             location,
-            repository_id: None,
+            id: None,
             variables: lookup.env.restic.clone(),
             environment_file: None,
-            append_only: false,
-            prune: false,
-            limits: Limits::default(),
-            password_file,
-            password_command,
-            from_variables,
-            allow_same_disk: true,
-            other_hosts: Vec::new(),
-            recipients: None,
-            skipped_secrets: Vec::new(),
-            at: Vec::new(),
-            retention: Policy::default(),
-            alarms: Alarms::default(),
-            notify: Notify::default(),
-            metrics: None,
-            series: Vec::new(),
-            sources: Vec::new(),
-            staging: state.join("staging"),
-            state,
+            from_variables: said.from_variables,
+            password,
+            state: lookup.state_dir(&home).join("rustic-hapi").join("hapi"),
             home,
-        })
+        }))
     }
 
     /// The merged profile as TOML, before paths are resolved.
@@ -111,7 +75,7 @@ impl Profile {
         let profile = Self::load(lookup)?;
         let text = read_profile(&profile.file)?;
         let mut merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
-        merged.repository.location = Some(profile.location.to_string());
+        merged.repository.location = Some(profile.reach.location.to_string());
         toml::to_string(&merged).map_err(|error| {
             Error::Profile(ProfileError::Syntax {
                 path: profile.file,
@@ -215,11 +179,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
             Some("a repository must not contain itself: choose another place".into()),
         ));
     }
-    let (password_file, password_command) = match said.password {
-        Some(Password::File(file)) => (file, None),
-        Some(Password::Command(command)) => (usual_file, Some(command)),
-        None => (usual_file, None),
-    };
+    let password = said.password.unwrap_or(Password::File(usual_file));
 
     let has_secrets = sources.iter().any(|s| s.source.kind == Kind::Secret);
     let recipients = match (has_secrets, raw.secrets.recipients.is_empty()) {
@@ -278,27 +238,28 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         alarms: resolve_alarms(&at, &raw.alarms)?,
         notify: resolve_notify(&at, raw.notify)?,
         metrics,
-        home,
+        reach: Reach {
+            location,
+            id: raw.repository.id,
+            variables: lookup.env.restic.clone(),
+            environment_file,
+            from_variables: said.from_variables,
+            password,
+            home,
+            state,
+        },
         hapi_home,
         host,
         hub,
-        location,
-        repository_id: raw.repository.id,
-        variables: lookup.env.restic.clone(),
-        environment_file,
         append_only: raw.repository.append_only,
         prune: raw.retention.prune.unwrap_or(true),
         limits: resolve_limits(&at, &raw.limits)?,
-        password_file,
-        password_command,
-        from_variables: said.from_variables,
         allow_same_disk: raw.repository.allow_same_disk,
         other_hosts: raw.repository.other_hosts,
         recipients,
         skipped_secrets,
         series,
         sources,
-        state,
         staging,
     })
 }

@@ -148,12 +148,12 @@ pub fn confirm(
     let (repository, password) = key.open(profile, stop)?;
     let id = repository.key_id().ok_or_else(unknown_key)?;
     // The text decides, rather than the key it opens: two keys may have one password.
-    match password::of(profile, stop) {
+    match password::of(&profile.reach.password, stop) {
         Ok(ordinary) if *ordinary == *password => {
             return Err(Error::NotARecoveryKey {
                 fact: format!(
                     "it is {}, and lost with this disk",
-                    password::origin(profile)
+                    password::origin(&profile.reach.password)
                 ),
             });
         }
@@ -172,7 +172,7 @@ pub fn confirm(
         repository: repository.id(),
         confirmed: now.fixed_offset(),
     };
-    private_folder(&profile.state)?;
+    private_folder(&profile.reach.state)?;
     let text = serde_json::to_vec_pretty(&confirmed).map_err(|error| Error::State {
         path: record(profile),
         error: error.into(),
@@ -200,7 +200,7 @@ pub fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
         Err(error) => return Err(wrong(error)),
     };
     let found: Confirmed = serde_json::from_slice(&bytes).map_err(|error| wrong(error.into()))?;
-    let named = profile.repository_id.as_ref();
+    let named = profile.reach.id.as_ref();
     Ok(Some(found).filter(|found| named.is_none_or(|id| *id == found.repository)))
 }
 
@@ -300,7 +300,7 @@ impl RecoveryKey {
         profile: &Profile,
         stop: &Stop,
     ) -> Result<(Repository, Zeroizing<String>), Error> {
-        let open = |text: &str| Repository::open_with(profile, text, stop, Ui::silent());
+        let open = |text: &str| Repository::open_with(&profile.reach, text, stop, Ui::silent());
         let tidied = tidied(self.reveal());
         let tidied = tidied.filter(|text| text.as_str() != self.reveal());
         match tidied.map(|text| (open(&text), text)) {
@@ -377,7 +377,8 @@ fn first_line(from: impl Read, path: &Path) -> Result<Zeroizing<String>, Error> 
 
 /// A second handle, opened with nothing but the key, must find the key that was added.
 fn prove(profile: &Profile, key: &RecoveryKey, id: &str) -> Result<(), Error> {
-    let again = Repository::open_with(profile, key.reveal(), &Stop::default(), Ui::silent())?;
+    let again =
+        Repository::open_with(&profile.reach, key.reveal(), &Stop::default(), Ui::silent())?;
     match again.key_id() {
         Some(found) if found == id => Ok(()),
         _ => Err(unknown_key()),
@@ -416,7 +417,7 @@ fn there_already(path: &Path) -> Error {
 fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
     let place = std::path::absolute(file).unwrap_or_else(|_| file.into());
     let sources = profile.sources.iter().map(|s| s.source.path.as_path());
-    let repository = profile.location.local().into_iter();
+    let repository = profile.reach.location.local().into_iter();
     sources
         .chain(repository)
         .find_map(|lost| match relation(&place, lost) {
@@ -435,7 +436,7 @@ fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
 }
 
 fn record(profile: &Profile) -> PathBuf {
-    profile.state.join("recovery-key.json")
+    profile.reach.state.join("recovery-key.json")
 }
 
 #[cfg(test)]

@@ -12,16 +12,16 @@ pub fn checked(profile: &Profile) -> Output {
         profile.file.display(),
         profile.sources.len(),
         profile.series.len(),
-        profile.location
+        profile.reach.location
     );
     let json = json!({
         "version": JSON_VERSION,
         "command": "profile check",
         "profile": profile.file,
-        "location": profile.location.to_string(),
-        "home": profile.home,
+        "location": profile.reach.location.to_string(),
+        "home": profile.reach.home,
         "hapi-home": profile.hapi_home,
-        "state": profile.state,
+        "state": profile.reach.state,
         "staging": profile.staging,
         "sources": profile.sources.iter().map(|s| json!({
             "name": s.source.name, "kind": s.source.kind, "path": s.source.path,

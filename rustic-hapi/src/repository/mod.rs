@@ -15,7 +15,7 @@ pub(crate) mod password;
 pub(crate) mod prune;
 pub(crate) mod readahead;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,11 @@ pub(crate) fn chunk_size_for(database_bytes: u64) -> u64 {
 }
 
 impl Repository {
+    /// Where this machine keeps what it knows of it.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// The repository's id, 64 hexadecimal digits.
     pub(crate) fn id(&self) -> String {
         self.inner.config().id.to_hex().to_string()

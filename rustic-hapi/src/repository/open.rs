@@ -17,7 +17,7 @@ use crate::destination::location::Location;
 use crate::destination::presence::Presence;
 use crate::destination::rest::Patience;
 use crate::error::Error;
-use crate::profile::Profile;
+use crate::profile::reach::Reach;
 use crate::repository::files::damaged_files;
 use crate::repository::gate::{Gate, GatedBackend};
 use crate::repository::readahead::Readahead;
@@ -30,46 +30,46 @@ use crate::terminal::ui::Ui;
 const PACK_SIZE: u64 = 8 << 20;
 
 impl Repository {
-    /// Opens the profile's repository with the password in its file.
+    /// Opens the repository with the password in its file.
     ///
     /// # Errors
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
-    pub(crate) fn open(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        let password = password::of(profile, stop)?;
-        Self::open_as(profile, &password, Patience::Usual, stop, ui).map_err(of_the_file(profile))
+    pub(crate) fn open(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+        let password = password::of(&reach.password, stop)?;
+        Self::open_as(reach, &password, Patience::Usual, stop, ui).map_err(of_the_file(reach))
     }
 
     /// The same where it answers at once: a server that does not is not asked again.
     ///
     /// # Errors
     /// As [`Repository::open`].
-    pub(crate) fn open_at_once(profile: &Profile, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        let password = password::of(profile, stop)?;
-        Self::open_as(profile, &password, Patience::Once, stop, ui).map_err(of_the_file(profile))
+    pub(crate) fn open_at_once(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+        let password = password::of(&reach.password, stop)?;
+        Self::open_as(reach, &password, Patience::Once, stop, ui).map_err(of_the_file(reach))
     }
 
-    /// Opens the profile's repository with another of its passwords.
+    /// Opens the repository with another of its passwords.
     ///
     /// # Errors
     /// As [`Repository::open`], with [`Error::WrongKey`] where no key opens with it.
     pub(crate) fn open_with(
-        profile: &Profile,
+        reach: &Reach,
         password: &str,
         stop: &Stop,
         ui: Ui,
     ) -> Result<Self, Error> {
-        Self::open_as(profile, password, Patience::Usual, stop, ui)
+        Self::open_as(reach, password, Patience::Usual, stop, ui)
     }
 
     fn open_as(
-        profile: &Profile,
+        reach: &Reach,
         password: &str,
         patience: Patience,
         stop: &Stop,
         ui: Ui,
     ) -> Result<Self, Error> {
-        let destination = reach(profile, patience, stop)?;
+        let destination = destination(reach, patience, stop)?;
         destination.require()?;
         let (backend, gate, inner) = match unlock(&destination, password, stop, &ui, &[]) {
             Ok(unlocked) => unlocked,
@@ -91,7 +91,7 @@ impl Repository {
                     }
                     Err(_) => {
                         return Err(Error::DamagedKeys {
-                            location: profile.location.to_string(),
+                            location: reach.location.to_string(),
                             keys: names,
                         });
                     }
@@ -102,13 +102,13 @@ impl Repository {
             inner,
             backend,
             destination,
-            state: profile.state.clone(),
+            state: reach.state.clone(),
             gate,
             ui,
         };
-        match &profile.repository_id {
+        match &reach.id {
             Some(wanted) if *wanted != repository.id() => Err(Error::OtherRepository {
-                location: profile.location.to_string(),
+                location: reach.location.to_string(),
                 found: repository.id(),
                 wanted: wanted.clone(),
             }),
@@ -121,16 +121,16 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::NotARepository`] where something else is there.
-    pub(crate) fn init(profile: &Profile, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
-        let password = password::of(profile, stop)?;
-        let destination = reach(profile, Patience::Usual, stop)?;
+    pub(crate) fn init(reach: &Reach, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
+        let password = password::of(&reach.password, stop)?;
+        let destination = destination(reach, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Absent(_) => destination.remove_orphaned_keys()?,
             Presence::Repository | Presence::Nothing => {}
-            other => other.require(&profile.location)?,
+            other => other.require(&reach.location)?,
         }
         let (backend, gate) = gated(&destination, stop, &[]);
-        let handle = engine(&backend, &profile.location, true, Ui::silent())?;
+        let handle = engine(&backend, &reach.location, true, Ui::silent())?;
         let config = ConfigOptions::default()
             .set_version(2u32)
             .set_chunker(Chunker::FixedSize)
@@ -150,23 +150,23 @@ impl Repository {
             inner,
             backend,
             destination,
-            state: profile.state.clone(),
+            state: reach.state.clone(),
             gate,
             ui: Ui::silent(),
         })
     }
 
-    /// Whether there is a repository at the profile's location, or room for one.
+    /// Whether there is a repository at the location, or room for one.
     ///
     /// # Errors
     /// [`Error::NotARepository`] where something else is there, or whatever keeps the answer from
     /// being certain.
-    pub(crate) fn exists(profile: &Profile, stop: &Stop) -> Result<bool, Error> {
-        let destination = reach(profile, Patience::Usual, stop)?;
+    pub(crate) fn exists(reach: &Reach, stop: &Stop) -> Result<bool, Error> {
+        let destination = destination(reach, Patience::Usual, stop)?;
         match destination.presence()? {
             Presence::Repository => Ok(true),
             Presence::Absent(_) | Presence::Nothing => Ok(false),
-            other => other.require(&profile.location).map(|()| false),
+            other => other.require(&reach.location).map(|()| false),
         }
     }
 
@@ -266,17 +266,17 @@ fn unlock(
 }
 
 /// The password that opens nothing is the one in the profile's file.
-fn of_the_file(profile: &Profile) -> impl FnOnce(Error) -> Error {
-    let origin = password::origin(profile);
+fn of_the_file(reach: &Reach) -> impl FnOnce(Error) -> Error {
+    let origin = password::origin(&reach.password);
     move |error| match error {
         Error::WrongKey { location } => Error::WrongPassword { origin, location },
         other => other,
     }
 }
 
-fn reach(profile: &Profile, patience: Patience, stop: &Stop) -> Result<Destination, Error> {
-    let access = || profile.access();
-    Destination::reach(&profile.location, access, &profile.home, patience, stop)
+fn destination(reach: &Reach, patience: Patience, stop: &Stop) -> Result<Destination, Error> {
+    let access = || reach.access();
+    Destination::reach(&reach.location, access, &reach.home, patience, stop)
 }
 
 /// The backend of a destination, behind a gate of its own.

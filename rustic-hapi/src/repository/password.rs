@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::machine::child;
 use crate::machine::private_files::read_private;
-use crate::profile::Profile;
+use crate::profile::reach::Password;
 
 /// How long a password program has: it may have to ask a person, or a server.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,22 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest password that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// The password of the profile's repository.
+/// The password that opens the repository.
 ///
 /// # Errors
 /// [`Error::PasswordFile`], [`Error::PasswordCommand`].
-pub(crate) fn of(profile: &Profile, stop: &Stop) -> Result<Zeroizing<String>, Error> {
-    match &profile.password_command {
-        Some(command) => printed_by(command, stop),
-        None => in_file(&profile.password_file),
+pub(crate) fn of(password: &Password, stop: &Stop) -> Result<Zeroizing<String>, Error> {
+    match password {
+        Password::Command(command) => printed_by(command, stop),
+        Password::File(path) => in_file(path),
     }
 }
 
-/// Where the profile's password comes from, for a message.
-pub(crate) fn origin(profile: &Profile) -> String {
-    match &profile.password_command {
-        Some(_) => "the password that the password command prints".to_owned(),
-        None => format!("the password in `{}`", profile.password_file.display()),
+/// Where the password comes from, for a message.
+pub(crate) fn origin(password: &Password) -> String {
+    match password {
+        Password::Command(_) => "the password that the password command prints".to_owned(),
+        Password::File(path) => format!("the password in `{}`", path.display()),
     }
 }
 

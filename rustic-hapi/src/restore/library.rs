@@ -30,7 +30,7 @@ pub(crate) struct Library {
 impl Library {
     pub(crate) fn open(
         repository: &Repository,
-        profile: &Profile,
+        profile: Option<&Profile>,
         host: Option<&str>,
     ) -> Result<Self, Error> {
         let (files, unreadable) = repository.readable_snapshots()?;
@@ -46,7 +46,7 @@ impl Library {
     /// Chooses, and keeps the wanted sources only.
     pub(crate) fn choose(
         &mut self,
-        profile: &Profile,
+        profile: Option<&Profile>,
         which: &Which,
         sources: &[String],
         now: DateTime<Local>,

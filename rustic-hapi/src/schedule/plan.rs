@@ -94,15 +94,12 @@ impl Plan {
             ..
         } = &self.text
         {
-            let password = self.profile.password_command.is_none();
             let files = [
-                Some(&self.profile.file),
-                self.profile.environment_file.as_ref(),
-            ]
-            .into_iter()
-            .flatten()
-            .chain(password.then_some(&self.profile.password_file));
-            for file in files {
+                Some(self.profile.file.as_path()),
+                self.profile.reach.environment_file.as_deref(),
+                self.profile.reach.password.file(),
+            ];
+            for file in files.into_iter().flatten() {
                 if !account.may_read(file) {
                     warnings.push(format!(
                         "warning: `{}` is not there, or the user `{}` may not read it",

@@ -89,7 +89,7 @@ pub(crate) fn units(
 
     let mut service = format!("{head}[Unit]\nDescription=Snapshot of {about}\n");
     if let Scope::System(_) = scope {
-        match profile.location.local() {
+        match profile.reach.location.local() {
             Some(folder) => {
                 service += &format!("RequiresMountsFor={}\n", quoted(&line(folder)?));
             }
@@ -166,28 +166,28 @@ impl Writable {
     fn of(profile: &Profile, rclone_config: Option<&Path>) -> Self {
         let mut folders = Vec::new();
         // The run locks lie beside the state folder.
-        folders.extend(profile.state.parent().map(Path::to_path_buf));
+        folders.extend(profile.reach.state.parent().map(Path::to_path_buf));
         folders.push(profile.staging.clone());
         // Written whole beside the old one, so the folder it is.
         let textfile = profile.metrics.as_deref().and_then(Path::parent);
         folders.extend(textfile.map(Path::to_path_buf));
         let mut paths = BTreeSet::new();
-        match profile.location.local() {
+        match profile.reach.location.local() {
             Some(folder) => _ = paths.insert(folder.to_path_buf()),
-            None => folders.push(profile.home.join(".cache/rustic")),
+            None => folders.push(profile.reach.home.join(".cache/rustic")),
         }
-        if profile.location.needs_rclone() {
+        if profile.reach.location.needs_rclone() {
             // It writes renewed tokens into its configuration.
-            let access = profile.access().ok();
+            let access = profile.reach.access().ok();
             let named = access
                 .as_ref()
                 .and_then(|access| access.environment.get("RCLONE_CONFIG"));
             let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
             folders.push(match rclone_config.and_then(Path::parent) {
                 Some(folder) => folder.to_path_buf(),
-                None => profile.home.join(".config/rclone"),
+                None => profile.reach.home.join(".config/rclone"),
             });
-            folders.push(profile.home.join(".cache/rclone"));
+            folders.push(profile.reach.home.join(".cache/rclone"));
         }
         for s in &profile.sources {
             if s.source.kind == Kind::Sqlite {
@@ -205,19 +205,19 @@ impl Writable {
 
     /// What a private /tmp would hide.
     fn needed_in_tmp(&self, profile: &Profile, job: &Job) -> Option<PathBuf> {
-        let access = profile.access().ok();
+        let access = profile.reach.access().ok();
         let own = [
             Path::new(&job.binary),
             &profile.file,
-            &profile.password_file,
-            &profile.home,
+            &profile.reach.home,
             &profile.hapi_home,
         ];
         self.paths
             .iter()
             .map(PathBuf::as_path)
             .chain(own)
-            .chain(profile.environment_file.as_deref())
+            .chain(profile.reach.password.file())
+            .chain(profile.reach.environment_file.as_deref())
             .chain(access.as_ref().and_then(|access| access.cacert.as_deref()))
             .chain(profile.sources.iter().map(|s| s.source.path.as_path()))
             .find(|path| path.starts_with("/tmp") || path.starts_with("/var/tmp"))

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::machine::boot::Boot;
 use crate::machine::private_files::is_absent;
 use crate::machine::private_files::{private_folder, write_private};
-use crate::profile::Profile;
+use crate::profile::reach::Reach;
 
 const FILE: &str = "drills.jsonl";
 
@@ -73,17 +73,17 @@ pub enum DrillOutcome {
     Failed,
 }
 
-fn file(profile: &Profile) -> PathBuf {
-    profile.state.join(FILE)
+fn file(reach: &Reach) -> PathBuf {
+    reach.state.join(FILE)
 }
 
 /// Writes a drill down, on the disk when this returns.
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn append(profile: &Profile, record: &Record) -> Result<(), Error> {
-    private_folder(&profile.state)?;
-    let path = file(profile);
+pub fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
+    private_folder(&reach.state)?;
+    let path = file(reach);
     let mut line = serde_json::to_vec(record).unwrap_or_default();
     line.push(b'\n');
     let add = || -> io::Result<()> {
@@ -113,8 +113,8 @@ pub fn append(profile: &Profile, record: &Record) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::State`] where the history cannot be read.
-pub fn last(profile: &Profile) -> Result<Option<Record>, Error> {
-    Ok(all(profile)?.pop())
+pub fn last(reach: &Reach) -> Result<Option<Record>, Error> {
+    Ok(all(reach)?.pop())
 }
 
 /// Whether a week has passed since a drill was last run to its end, by the record in a state folder.
@@ -137,12 +137,12 @@ pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
 ///
 /// # Errors
 /// As [`last`].
-pub fn all(profile: &Profile) -> Result<Vec<Record>, Error> {
-    let of_this_repository = |record: &Record| match (&record.repository, &profile.repository_id) {
+pub fn all(reach: &Reach) -> Result<Vec<Record>, Error> {
+    let of_this_repository = |record: &Record| match (&record.repository, &reach.id) {
         (Some(drilled), Some(ours)) => drilled == ours,
         _ => true,
     };
-    Ok(read(&file(profile))?
+    Ok(read(&file(reach))?
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .filter(of_this_repository)

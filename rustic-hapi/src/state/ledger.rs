@@ -106,7 +106,7 @@ impl Ledger {
 
     /// The ledger of a repository and the profile's hub; `None` where there is none, or it cannot be read.
     pub fn load(profile: &Profile, repository: &str) -> Option<Self> {
-        let text = fs::read(Self::file(&profile.state)).ok()?;
+        let text = fs::read(Self::file(&profile.reach.state)).ok()?;
         let ledger: Self = serde_json::from_slice(&text).ok()?;
         let hub = ledger.hub == profile.hub.id.as_str();
         (ledger.version == VERSION && ledger.repository == repository && hub).then_some(ledger)
@@ -251,7 +251,7 @@ pub(crate) fn removing(
         None => Ok(()),
         Some(mut ledger) => {
             ledger.removing(ids);
-            ledger.store(&profile.state)
+            ledger.store(&profile.reach.state)
         }
     }
 }

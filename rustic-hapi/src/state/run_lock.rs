@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::destination::location::Location;
 use crate::error::Error;
 use crate::machine::private_files::private_folder;
-use crate::profile::Profile;
+use crate::profile::reach::Reach;
 
 /// Held for as long as it lives.
 #[derive(Debug)]
@@ -89,17 +89,13 @@ impl RunLock {
 }
 
 /// Where the locks of this user's runs are.
-pub(crate) fn lock_folder(profile: &Profile) -> PathBuf {
-    profile
-        .state
-        .parent()
-        .unwrap_or(&profile.state)
-        .join("locks")
+pub(crate) fn lock_folder(reach: &Reach) -> PathBuf {
+    reach.state.parent().unwrap_or(&reach.state).join("locks")
 }
 
 /// Takes the lock that a run, or anything else that deletes, holds.
-pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
-    RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
+pub(crate) fn lock(reach: &Reach, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    RunLock::take(&lock_folder(reach), &reach.location, wait, stop)
 }
 
 fn holder(file: &mut File) -> String {

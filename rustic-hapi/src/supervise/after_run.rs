@@ -11,6 +11,7 @@ use crate::commands::{snapshot, status};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::profile::Profile;
+use crate::profile::reading::Reading;
 use crate::report::metrics;
 use crate::state::last_run::LastRun;
 
@@ -79,14 +80,20 @@ fn tell_metrics(
 /// # Errors
 /// Those of [`status::run`]; the file for the metrics cannot be written.
 pub fn status(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &status::Request,
     prometheus: Option<&Path>,
     context: &Context<'_>,
 ) -> Result<status::Status, Error> {
-    let status = status::run(profile, request, context)?;
+    let status = status::run(from, request, context)?;
     if let Some(path) = prometheus {
-        metrics::write(path, &metrics::text(&profile.name, &status))?;
+        metrics::write(
+            path,
+            &metrics::text(
+                from.profile.map_or("hapi", |profile| &profile.name),
+                &status,
+            ),
+        )?;
     }
     Ok(status)
 }

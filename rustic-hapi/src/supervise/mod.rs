@@ -20,9 +20,9 @@ use hapi_sources::Stop;
 use crate::destination::credentials::redacted;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::profile::notify::Notify;
+use crate::profile::{Limits, Profile};
 use crate::report::error_output;
 use crate::state::runs::{self, Run};
 use crate::supervise::notify::{Message, Outcome};
@@ -139,9 +139,13 @@ impl Ending<'_> {
     ) {
         let is_done = || done.load(Ordering::SeqCst);
         // A profile that cannot be read ends the work at once, too.
-        let mut limits = Profile::load_or_bare(self.task.lookup)
-            .ok()
-            .map(|profile| Watch::new(profile.limits, profile.location.to_string(), stop, verdict));
+        let mut limits = Profile::load_or_reach(self.task.lookup).ok().map(|found| {
+            let from = found.reading();
+            let limits = from
+                .profile
+                .map_or_else(Limits::default, |profile| profile.limits);
+            Watch::new(limits, from.reach.location.to_string(), stop, verdict)
+        });
         let mut asked: Option<Instant> = None;
         while !is_done() {
             thread::park_timeout(Duration::from_millis(250));

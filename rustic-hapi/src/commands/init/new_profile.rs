@@ -15,7 +15,7 @@ use crate::error::{Error, ProfileError};
 use crate::machine::private_files::private_folder;
 use crate::profile::hub_id::HubId;
 use crate::profile::lookup::Lookup;
-use crate::profile::named::Password;
+use crate::profile::reach::Password;
 
 pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {
     let text = fs::read_to_string(path).map_err(|error| ProfileError::Read {
