@@ -21,11 +21,13 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use crate::capture::{Capture, Capturer, Content, Entry, Metadata, Note, Sha256Hash};
+use crate::capture::{Capture, Content, Entry, Note};
 use crate::error::CaptureError;
+use crate::facts::{Metadata, Sha256Hash};
 use crate::guard::Protected;
 use crate::source::Source;
 use crate::staging::{Bytes, StagedFile};
+use crate::taking::Taking;
 
 /// Files up to this size stay in memory, as long as the capturer's budget lasts.
 const SMALL: u64 = 64 << 10;
@@ -36,9 +38,9 @@ const BUFFER: usize = 256 << 10;
 const RECENT: Duration = Duration::from_secs(2);
 
 /// Captures one file, symbolic links followed to its content.
-pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let mut capture = Capture::empty(source);
-    match take(c, &source.path, Links::Follow)? {
+    match take(taking, &source.path, Links::Follow)? {
         Taken::File(entry, notes) => {
             capture.entries.push(entry);
             capture.notes = notes;
@@ -61,29 +63,33 @@ pub(crate) enum Taken {
 }
 
 /// Takes one regular file, unless it is a live database or a secret.
-pub(crate) fn take(c: &mut Capturer<'_>, path: &Path, links: Links) -> Result<Taken, CaptureError> {
-    let gate = |c: &mut Capturer<'_>, pinned: &Pinned| match c.guard.check(pinned, path) {
+pub(crate) fn take(
+    taking: &mut Taking<'_>,
+    path: &Path,
+    links: Links,
+) -> Result<Taken, CaptureError> {
+    let gate = |taking: &mut Taking<'_>, pinned: &Pinned| match taking.guard.check(pinned, path) {
         Some(Protected::Database) => Err(CaptureError::LiveDatabase {
             path: path.to_owned(),
         }),
         Some(Protected::Secret(name)) => Ok(Some(name)),
         None => Ok(None),
     };
-    let read = match stable(c, path, links, gate, |c, file, size, first| {
-        pass(c, path, file, size, first)
+    let read = match stable(taking, path, links, gate, |taking, file, size, first| {
+        pass(taking, path, file, size, first)
     })? {
         Stable::Read(read) => read,
         Stable::Secret(name) => return Ok(Taken::Secret(name)),
     };
     let (mut body, sha256) = (read.body, read.sha256);
-    if let Some(secret) = c.guard.same_content(read.size, sha256) {
+    if let Some(secret) = taking.guard.same_content(read.size, sha256) {
         if let Body::Memory(v) = &mut body {
             v.zeroize();
         }
         return Ok(Taken::Secret(secret));
     }
     let notes = match &body {
-        Body::Memory(v) => c.guard.quoted(v),
+        Body::Memory(v) => taking.guard.quoted(v),
         Body::Staged(_) => Vec::new(),
     };
     let notes = notes
@@ -95,7 +101,7 @@ pub(crate) fn take(c: &mut Capturer<'_>, path: &Path, links: Links) -> Result<Ta
         })
         .collect();
     let content = Content::File {
-        bytes: keep(c, body)?,
+        bytes: keep(taking, body)?,
         sha256,
     };
     Ok(Taken::File(
@@ -115,29 +121,29 @@ enum Body {
 
 /// Reads a file once, never more than a byte beyond its size.
 fn pass(
-    c: &Capturer<'_>,
+    taking: &Taking<'_>,
     path: &Path,
     file: &mut File,
     size: u64,
     first: bool,
 ) -> Result<(Body, u64, Sha256Hash), CaptureError> {
     // A file as long as a secret may be one: it must not reach the disk before it is compared.
-    if size <= SEARCHED || c.guard.same_length(size) {
+    if size <= SEARCHED || taking.guard.same_length(size) {
         let mut v = Vec::new();
-        fill(file, &mut v, size).map_err(|e| read_error(path, e))?;
+        fill(file, &mut v, size).map_err(|e| CaptureError::read(path, e))?;
         if first {
-            c.advance(v.len() as u64);
+            taking.advance(v.len() as u64);
         }
-        let hash = sha256(&v);
-        return Ok((Body::Memory(v), hash.1, hash.0));
+        let (len, hash) = (v.len() as u64, Sha256Hash::of(&v));
+        return Ok((Body::Memory(v), len, hash));
     }
-    c.staging.require(size)?;
-    let (staged, mut out) = c.staging.file()?;
-    let (read, hash) = hash_up_to(c, path, file, size, |chunk| {
+    taking.staging.require(size)?;
+    let (staged, mut out) = taking.staging.file()?;
+    let (read, hash) = hash_up_to(taking, path, file, size, |chunk| {
         out.write_all(chunk)
-            .map_err(|e| c.staging.write_error(e, size))?;
+            .map_err(|e| taking.staging.write_error(e, size))?;
         if first {
-            c.advance(chunk.len() as u64);
+            taking.advance(chunk.len() as u64);
         }
         Ok(())
     })?;
@@ -146,43 +152,43 @@ fn pass(
 
 /// Copies what a descriptor shows to the staging folder, once: for a file that nothing is compared with.
 pub(crate) fn stage(
-    c: &Capturer<'_>,
+    taking: &Taking<'_>,
     path: &Path,
     file: &mut File,
     size: u64,
 ) -> Result<(Bytes, Sha256Hash), CaptureError> {
-    c.staging.require(size)?;
-    let (staged, mut out) = c.staging.file()?;
-    let (len, sha256) = hash_up_to(c, path, file, size, |chunk| {
+    taking.staging.require(size)?;
+    let (staged, mut out) = taking.staging.file()?;
+    let (len, sha256) = hash_up_to(taking, path, file, size, |chunk| {
         out.write_all(chunk)
-            .map_err(|e| c.staging.write_error(e, size))?;
-        c.advance(chunk.len() as u64);
+            .map_err(|e| taking.staging.write_error(e, size))?;
+        taking.advance(chunk.len() as u64);
         Ok(())
     })?;
     Ok((staged.into_bytes(len), sha256))
 }
 
 /// Moves content to where it stays: memory for the small, the staging folder for the rest.
-fn keep(c: &mut Capturer<'_>, body: Body) -> Result<Bytes, CaptureError> {
+fn keep(taking: &mut Taking<'_>, body: Body) -> Result<Bytes, CaptureError> {
     let v = match body {
         Body::Memory(v) => v,
         Body::Staged(staged) => {
             let len = staged
                 .path()
                 .metadata()
-                .map_err(|e| c.staging.write_error(e, 0))?
+                .map_err(|e| taking.staging.write_error(e, 0))?
                 .len();
             return Ok(staged.into_bytes(len));
         }
     };
     let len = v.len() as u64;
-    if len <= SMALL && len <= c.memory {
-        c.memory -= len;
+    if len <= SMALL && len <= taking.memory {
+        taking.memory -= len;
         return Ok(Bytes::from_vec(v));
     }
-    let (staged, mut out) = c.staging.file()?;
+    let (staged, mut out) = taking.staging.file()?;
     out.write_all(&v)
-        .map_err(|e| c.staging.write_error(e, len))?;
+        .map_err(|e| taking.staging.write_error(e, len))?;
     Ok(staged.into_bytes(len))
 }
 
@@ -205,7 +211,7 @@ pub(crate) fn fill(file: &mut File, v: &mut Vec<u8>, size: u64) -> io::Result<()
 
 /// Hashes at most `size + 1` bytes, handing out each chunk.
 fn hash_up_to(
-    c: &Capturer<'_>,
+    taking: &Taking<'_>,
     path: &Path,
     file: &mut File,
     size: u64,
@@ -215,12 +221,12 @@ fn hash_up_to(
     let mut buffer = vec![0; BUFFER.min(size as usize + 1)];
     let (mut hash, mut read) = (Sha256::new(), 0);
     loop {
-        c.check_stop()?;
+        taking.stop.check()?;
         let n = match input.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(read_error(path, e)),
+            Err(e) => return Err(CaptureError::read(path, e)),
         };
         hash.update(&buffer[..n]);
         each(&buffer[..n])?;
@@ -228,10 +234,6 @@ fn hash_up_to(
     }
     buffer.zeroize();
     Ok((read, Sha256Hash(hash.finalize().into())))
-}
-
-pub(crate) fn sha256(v: &[u8]) -> (Sha256Hash, u64) {
-    (Sha256Hash(Sha256::digest(v).into()), v.len() as u64)
 }
 
 /// What a stable read gave.
@@ -253,43 +255,43 @@ pub(crate) struct Reading<T> {
 /// `gate` sees the pinned file before it is opened, and may refuse it or know it for a secret.
 /// `pass` reads it once and returns what it read, how much, and the hash.
 pub(crate) fn stable<'a, T>(
-    c: &mut Capturer<'a>,
+    taking: &mut Taking<'a>,
     path: &Path,
     links: Links,
-    mut gate: impl FnMut(&mut Capturer<'a>, &Pinned) -> Result<Option<String>, CaptureError>,
+    mut gate: impl FnMut(&mut Taking<'a>, &Pinned) -> Result<Option<String>, CaptureError>,
     mut pass: impl FnMut(
-        &Capturer<'a>,
+        &Taking<'a>,
         &mut File,
         u64,
         bool,
     ) -> Result<(T, u64, Sha256Hash), CaptureError>,
 ) -> Result<Stable<T>, CaptureError> {
-    let attempts = c.limits.rereads.saturating_add(1);
+    let attempts = taking.limits.rereads.saturating_add(1);
     for attempt in 0..attempts {
-        c.check_stop()?;
+        taking.stop.check()?;
         if attempt > 0 {
             thread::sleep(Duration::from_millis((10 << attempt.min(5)).min(200)));
         }
         let pinned = Pinned::regular(path, links)?;
-        if let Some(secret) = gate(c, &pinned)? {
+        if let Some(secret) = gate(taking, &pinned)? {
             return Ok(Stable::Secret(secret));
         }
-        let err = |e| read_error(path, e);
+        let err = |e| CaptureError::read(path, e);
         let mut file = pinned.open().map_err(err)?;
         let before = file.metadata().map_err(err)?;
         let size = before.len();
-        let (body, read, sha256) = pass(c, &mut file, size, attempt == 0)?;
+        let (body, read, sha256) = pass(taking, &mut file, size, attempt == 0)?;
         if read != size || changed(&before, &file.metadata().map_err(err)?) {
             continue;
         }
         if recent(&before) {
             file.rewind().map_err(err)?;
-            let (_, again) = hash_up_to(c, path, &mut file, size, |_| Ok(()))?;
+            let (_, again) = hash_up_to(taking, path, &mut file, size, |_| Ok(()))?;
             if again != sha256 || changed(&before, &file.metadata().map_err(err)?) {
                 continue;
             }
         }
-        let metadata = metadata(&before).map_err(err)?;
+        let metadata = Metadata::of(&before).map_err(err)?;
         return Ok(Stable::Read(Reading {
             body,
             size,
@@ -318,22 +320,6 @@ fn recent(m: &StdMetadata) -> bool {
         .ok()
         .and_then(|t| SystemTime::now().duration_since(t).ok());
     age.is_none_or(|age| age <= RECENT)
-}
-
-pub(crate) fn metadata(m: &StdMetadata) -> io::Result<Metadata> {
-    Ok(Metadata {
-        mode: m.mode(),
-        uid: m.uid(),
-        gid: m.gid(),
-        mtime: m.modified()?,
-    })
-}
-
-pub(crate) fn read_error(path: &Path, error: io::Error) -> CaptureError {
-    CaptureError::Read {
-        path: path.to_owned(),
-        error,
-    }
 }
 
 /// Whether a symbolic link stands for its target.
@@ -403,14 +389,14 @@ impl Pinned {
 /// The error for a path that cannot be looked at: missing is not the same as a dangling link.
 pub(crate) fn look_error(path: &Path, error: io::Error) -> CaptureError {
     if error.kind() != io::ErrorKind::NotFound {
-        return read_error(path, error);
+        return CaptureError::read(path, error);
     }
     if path.is_symlink() {
         let error = io::Error::new(
             io::ErrorKind::NotFound,
             "the target of the symbolic link does not exist",
         );
-        return read_error(path, error);
+        return CaptureError::read(path, error);
     }
     CaptureError::Missing {
         path: path.to_owned(),

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use crate::capture::{Sha256Hash, Stop};
 use crate::error::CaptureError;
+use crate::facts::Sha256Hash;
 use crate::file::Pinned;
 use crate::source::{Kind, Source};
+use crate::stop::Stop;
 use crate::tree::Pattern;
 
 /// Side files come and go with the hub's connections: what was seen is this old at most.

@@ -14,36 +14,41 @@
 #![doc = include_str!("../EXAMPLE.md")]
 
 mod capture;
+mod capturer;
 mod checksum;
 mod error;
+mod facts;
 mod file;
-mod git;
 mod guard;
-mod identity;
+mod observer;
 mod probe;
 mod secret;
 mod source;
 mod sqlite;
 mod staging;
+mod stop;
+mod taking;
 mod tree;
 
 /// A passphrase, from [`age::secrecy`]: zeroed when it is dropped, and never printed.
 pub use age::secrecy::SecretString;
-pub use capture::{
-    Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
-    Observer, SecretFacts, Sha256Hash, Silent, SoundDatabase, Stop,
-};
+pub use capture::{Capture, Content, Entry, Failure, Note};
+pub use capturer::Capturer;
 pub use checksum::{Checksum, Checksummer};
 pub use error::{
     CaptureError, DecryptError, ExamineError, IdentityError, RecipientError, SourceError,
     StagingError,
 };
-pub use identity::{Identities, Passphrase, Plaintext};
+pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
+pub use observer::{Observer, Silent};
 pub use probe::{Probe, probe};
+pub use secret::identity::{Identities, Passphrase, Plaintext};
 pub use secret::{Recipients, SecretCache};
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
 pub use sqlite::{IntegrityVerdict, Unknown, examine, tables};
 pub use staging::{Bytes, BytesReader, Staging};
+pub use stop::Stop;
+pub use taking::Limits;
 
 /// The version of the SQLite within, `3.50.2`, say.
 pub fn sqlite_version() -> &'static str {

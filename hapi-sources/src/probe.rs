@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use walkdir::WalkDir;
 
-use crate::capture::{Failure, Note, Stop};
+use crate::capture::{Failure, Note};
 use crate::error::CaptureError;
 use crate::file::{self, Links, Pinned};
 use crate::source::{Kind, Source};
 use crate::sqlite;
+use crate::stop::Stop;
 use crate::tree::{self, Pattern};
 
 /// What a probe showed.
@@ -96,9 +97,7 @@ impl Probe {
             .into_iter()
             .filter_entry(|e| e.depth() == 0 || !tree::excluded(&exclude, root, e.path()));
         for item in walk {
-            if stop.is_set() {
-                return Err(CaptureError::Stopped);
-            }
+            stop.check()?;
             match item {
                 Ok(entry) if entry.file_type().is_file() => {
                     if let Err(error) = readable(entry.path()) {
@@ -124,7 +123,7 @@ fn readable(path: &Path) -> Result<(), CaptureError> {
             wanted: "a regular file",
         });
     }
-    access(path, Access::READ_OK).map_err(|error| file::read_error(path, error.into()))
+    access(path, Access::READ_OK).map_err(|error| CaptureError::read(path, error.into()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ciphertext each time, so the former one is used again while plaintext and recipients are the
 //! same and it is less than a week old: an unchanged state then makes an unchanged snapshot.
 
+pub(crate) mod identity;
 mod recipients;
 
 pub use recipients::Recipients;
@@ -22,12 +23,14 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::capture::{Capture, Capturer, Content, Entry, Metadata, Note, SecretFacts};
+use crate::capture::{Capture, Content, Entry, Note};
 use crate::error::{CaptureError, StagingError};
+use crate::facts::{Metadata, SecretFacts, Sha256Hash};
 use crate::file::{self, Links, Pinned, Stable};
 use crate::guard::{Protected, with_suffix};
 use crate::source::Source;
-use crate::staging::{Bytes, io_at};
+use crate::staging::Bytes;
+use crate::taking::Taking;
 
 /// A secret is a small file; what is larger has the wrong kind.
 const LARGEST: u64 = 16 << 20;
@@ -37,26 +40,26 @@ const LONG: usize = 16;
 const OLDEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Captures one file as ciphertext.
-pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let path = source.path.as_path();
     // Known from here on, even if the encryption fails.
     let Known {
         plaintext,
         metadata,
         entries,
-    } = read(c, source)?;
+    } = read(taking, source)?;
     let no_one = || CaptureError::NoRecipients {
         path: path.to_owned(),
     };
-    let recipients = c.recipients.ok_or_else(no_one)?;
+    let recipients = taking.recipients.ok_or_else(no_one)?;
     let mut capture = Capture::empty(source);
     let item = Item {
         path,
         recipients,
         plaintext: &plaintext,
-        now: c.now,
+        now: taking.now,
     };
-    let former = match c.secret_cache.map(|cache| cache.load(&item)) {
+    let former = match taking.secret_cache.map(|cache| cache.load(&item)) {
         Some(Ok(former)) => former,
         Some(Err((path, reason))) => {
             capture.notes.push(Note::SecretCache { path, reason });
@@ -73,7 +76,7 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
                 reason: e,
             };
             let fresh = recipients.encrypt(&plaintext).map_err(reason)?;
-            if let Some(cache) = c.secret_cache
+            if let Some(cache) = taking.secret_cache
                 && let Err(e) = cache.store(&item, &fresh)
             {
                 let reason = format!("it could not be stored: {e}");
@@ -85,7 +88,7 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
             fresh
         }
     };
-    let (sha256, _) = file::sha256(&ciphertext);
+    let sha256 = Sha256Hash::of(&ciphertext);
     let facts = SecretFacts { entries, reused };
     capture.entries.push(Entry {
         path: with_suffix(path, ".age"),
@@ -107,13 +110,13 @@ struct Known {
 }
 
 /// Reads a secret and remembers it, so that no other source carries it, without taking it.
-pub(crate) fn learn(c: &mut Capturer<'_>, source: &Source) -> Result<(), CaptureError> {
-    read(c, source).map(drop)
+pub(crate) fn learn(taking: &mut Taking<'_>, source: &Source) -> Result<(), CaptureError> {
+    read(taking, source).map(drop)
 }
 
-fn read(c: &mut Capturer<'_>, source: &Source) -> Result<Known, CaptureError> {
+fn read(taking: &mut Taking<'_>, source: &Source) -> Result<Known, CaptureError> {
     let path = source.path.as_path();
-    let gate = |c: &mut Capturer<'_>, pinned: &Pinned| match c.guard.check(pinned, path) {
+    let gate = |taking: &mut Taking<'_>, pinned: &Pinned| match taking.guard.check(pinned, path) {
         Some(Protected::Database) => Err(CaptureError::LiveDatabase {
             path: path.to_owned(),
         }),
@@ -124,22 +127,30 @@ fn read(c: &mut Capturer<'_>, source: &Source) -> Result<Known, CaptureError> {
         }),
         _ => Ok(None),
     };
-    let read = file::stable(c, path, Links::Follow, gate, |c, file, size, first| {
-        let mut plaintext = Zeroizing::new(Vec::new());
-        file::fill(file, &mut plaintext, size).map_err(|e| file::read_error(path, e))?;
-        let (hash, len) = file::sha256(&plaintext);
-        if first {
-            c.advance(len);
-        }
-        Ok((plaintext, len, hash))
-    })?;
+    let read = file::stable(
+        taking,
+        path,
+        Links::Follow,
+        gate,
+        |taking, file, size, first| {
+            let mut plaintext = Zeroizing::new(Vec::new());
+            file::fill(file, &mut plaintext, size).map_err(|e| CaptureError::read(path, e))?;
+            let (len, hash) = (plaintext.len() as u64, Sha256Hash::of(&plaintext));
+            if first {
+                taking.advance(len);
+            }
+            Ok((plaintext, len, hash))
+        },
+    )?;
     let Stable::Read(read) = read else {
         return Err(CaptureError::Missing {
             path: path.to_owned(),
         });
     };
     let (entries, values) = contents(&read.body);
-    c.guard.remember(path, (read.size, read.sha256), values);
+    taking
+        .guard
+        .remember(path, (read.size, read.sha256), values);
     Ok(Known {
         plaintext: read.body,
         metadata: read.metadata,
@@ -180,7 +191,7 @@ impl SecretCache {
     /// Opens the folder (made with mode 0700) and its key (made with mode 0600). A key of another
     /// length is replaced, and with it all that it vouched for.
     pub fn open(dir: &Path) -> Result<Self, StagingError> {
-        let at = |error| io_at(dir, error);
+        let at = |error| StagingError::at(dir, error);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -198,9 +209,9 @@ impl SecretCache {
                     key,
                 });
             }
-            Ok(None) => fs::remove_file(&path).map_err(|e| io_at(&path, e))?,
+            Ok(None) => fs::remove_file(&path).map_err(|e| StagingError::at(&path, e))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(io_at(&path, e)),
+            Err(e) => return Err(StagingError::at(&path, e)),
         }
         let mut key = Zeroizing::new([0; 32]);
         let random =
@@ -212,10 +223,11 @@ impl SecretCache {
             Ok(()) => {}
             // Another run was quicker: its key is as good.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let theirs = read_key(&path).map_err(|e| io_at(&path, e))?;
-                key = theirs.ok_or_else(|| io_at(&path, io::ErrorKind::InvalidData.into()))?;
+                let theirs = read_key(&path).map_err(|e| StagingError::at(&path, e))?;
+                key = theirs
+                    .ok_or_else(|| StagingError::at(&path, io::ErrorKind::InvalidData.into()))?;
             }
-            Err(e) => return Err(io_at(&path, e)),
+            Err(e) => return Err(StagingError::at(&path, e)),
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -225,7 +237,7 @@ impl SecretCache {
 
     fn entry(&self, path: &Path) -> PathBuf {
         self.dir
-            .join(file::sha256(path.as_os_str().as_bytes()).0.to_string())
+            .join(Sha256Hash::of(path.as_os_str().as_bytes()).to_string())
     }
 
     /// The former ciphertext, if it is the item's; an error is something that should not be.

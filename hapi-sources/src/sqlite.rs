@@ -33,12 +33,15 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::capture::{Capture, Capturer, Content, Entry, Failure, Note, Stop};
+use crate::capture::{Capture, Content, Entry, Failure, Note};
 use crate::error::{CaptureError, StagingError};
+use crate::facts::Metadata;
 use crate::file;
 use crate::guard::{SIDE_FILES, real, with_suffix};
 use crate::source::Source;
 use crate::staging::{Bytes, StagedFile};
+use crate::stop::Stop;
+use crate::taking::Taking;
 use crate::tree::{self, Found, Pattern};
 use check::{Failed, Wanted};
 use hash::{Behind, Hashed};
@@ -50,10 +53,10 @@ const STEP: u32 = 8 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Captures one database, or all that match a pattern.
-pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
-    let captured = all(c, source);
+pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
+    let captured = all(taking, source);
     if captured.is_err()
-        && let Some(checking) = c.checking.take()
+        && let Some(checking) = taking.checking.take()
     {
         // The copy that it keeps is in the way of the next source's.
         checking.give_up();
@@ -61,9 +64,9 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
     captured
 }
 
-fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+fn all(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let mut capture = Capture::empty(source);
-    let found = databases_of(source, &c.stop)?;
+    let found = databases_of(source, &taking.stop)?;
     capture.failures = found.failures;
     if found.paths.is_empty() && capture.failures.is_empty() {
         return Err(CaptureError::NoMatch {
@@ -71,7 +74,7 @@ fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
         });
     }
     for path in found.paths {
-        match one(c, source, &path) {
+        match one(taking, source, &path) {
             Ok((entry, note)) => {
                 capture.entries.push(entry);
                 capture.notes.extend(note);
@@ -81,7 +84,7 @@ fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
                 ..
             }) => return Err(error),
             Err(Refused { error, left }) => {
-                let kept = left.map(|left| keep(c, &path, left)).transpose()?;
+                let kept = left.map(|left| keep(taking, &path, left)).transpose()?;
                 capture.entries.extend(kept.flatten());
                 capture.failures.push(Failure { path, error });
             }
@@ -121,18 +124,18 @@ pub(crate) fn databases_of(source: &Source, stop: &Stop) -> Result<Found, Captur
 
 /// Keeps what is left of a database that SQLite must not open: the bytes of its WAL or journal, under a
 /// name that SQLite never takes for one.
-fn keep(c: &Capturer<'_>, path: &Path, left: SideFile) -> Result<Option<Entry>, CaptureError> {
+fn keep(taking: &Taking<'_>, path: &Path, left: SideFile) -> Result<Option<Entry>, CaptureError> {
     let Some(mut file) = left.file else {
         return Ok(None);
     };
-    let err = |e| file::read_error(&left.path, e);
+    let err = |e| CaptureError::read(&left.path, e);
     let stat = file.metadata().map_err(err)?;
-    let (bytes, sha256) = file::stage(c, &left.path, &mut file, stat.len())?;
+    let (bytes, sha256) = file::stage(taking, &left.path, &mut file, stat.len())?;
     let is_wal = left.path.as_os_str().as_bytes().ends_with(b"-wal");
     let suffix = if is_wal { "-wal.kept" } else { "-journal.kept" };
     Ok(Some(Entry {
         path: with_suffix(path, suffix),
-        metadata: file::metadata(&stat).map_err(err)?,
+        metadata: Metadata::of(&stat).map_err(err)?,
         content: Content::File { bytes, sha256 },
     }))
 }
@@ -172,20 +175,20 @@ pub(crate) fn size(path: &Path) -> u64 {
 }
 
 fn one(
-    c: &mut Capturer<'_>,
+    taking: &mut Taking<'_>,
     source: &Source,
     path: &Path,
 ) -> Result<(Entry, Option<Note>), Refused> {
-    let (live, mut cleared) = preflight::clear(path, &c.stop)?;
+    let (live, mut cleared) = preflight::clear(path, &taking.stop)?;
     let note = cleared.note.take();
     let Copied {
         staged,
         len,
         hashed,
         cut,
-    } = copy(c, &live, cleared)?;
+    } = copy(taking, &live, cleared)?;
     let staged = Arc::new(staged);
-    let sound = c.sound.get(path).copied();
+    let sound = taking.sound.get(path).copied();
     let sound = sound.filter(|sound| sound.check.covers(source.integrity));
     // The bytes in which it found nothing before.
     let known = |hashed: &Hashed| sound.is_some_and(|sound| sound.sha256 == hashed.sha256);
@@ -194,19 +197,19 @@ fn one(
         // It is likely to be: then the check waits for the hash, and goes on beside it otherwise.
         None => sound.is_some_and(|sound| sound.mtime == live.metadata.mtime),
     };
-    let mut verdict = (!for_nothing).then(|| begin_check(c, source, &staged));
+    let mut verdict = (!for_nothing).then(|| begin_check(taking, source, &staged));
     let wanted = Wanted {
         count: &source.count,
         newest: &source.newest,
     };
-    let (hashed, mut facts) =
-        check::presumed(staged.path(), hashed, &wanted, &c.stop).map_err(|e| {
+    let (hashed, mut facts) = check::presumed(staged.path(), hashed, &wanted, &taking.stop)
+        .map_err(|e| {
             // Nothing is left to be checked.
             verdict.iter().for_each(IntegrityVerdict::give_up);
             match e {
                 Failed::Stopped => CaptureError::Stopped,
-                Failed::Read(e) => c.staging.write_error(e, 0).into(),
-                Failed::Sqlite(e) => of_the_copy(path, &e.to_string()),
+                Failed::Read(e) => taking.staging.write_error(e, 0).into(),
+                Failed::Sqlite(e) => CaptureError::of_the_copy(path, &e.to_string()),
             }
         })?;
     if let Some(finding) = cut {
@@ -215,10 +218,10 @@ fn one(
     if known(&hashed) {
         if let Some(verdict) = verdict.take() {
             verdict.give_up();
-            c.checking = None;
+            taking.checking = None;
         }
     } else if verdict.is_none() {
-        verdict = Some(begin_check(c, source, &staged));
+        verdict = Some(begin_check(taking, source, &staged));
     }
     let mut entry = Entry {
         path: path.to_owned(),
@@ -230,7 +233,7 @@ fn one(
             verdict,
         },
     };
-    if !c.presume {
+    if !taking.presume {
         entry.conclude()?;
     }
     Ok((entry, note))
@@ -238,43 +241,18 @@ fn one(
 
 /// Begins to check a copy.
 fn begin_check(
-    c: &mut Capturer<'_>,
+    taking: &mut Taking<'_>,
     source: &Source,
     staged: &Arc<StagedFile>,
 ) -> IntegrityVerdict {
-    c.observer.step("checking integrity");
+    taking.observer.step("checking integrity");
     // One check at a time: each has a large cache.
-    if let Some(before) = c.checking.take() {
+    if let Some(before) = taking.checking.take() {
         _ = before.wait();
     }
-    let verdict = IntegrityVerdict::begin(Arc::clone(staged), source.integrity, &c.stop);
-    c.checking = Some(verdict.clone());
+    let verdict = IntegrityVerdict::begin(Arc::clone(staged), source.integrity, &taking.stop);
+    taking.checking = Some(verdict.clone());
     verdict
-}
-
-impl Entry {
-    /// Waits for SQLite's verdict, where one is still to come, and puts it into the facts.
-    pub(crate) fn conclude(&mut self) -> Result<(), CaptureError> {
-        let Content::Database { facts, verdict, .. } = &mut self.content else {
-            return Ok(());
-        };
-        match verdict.take().map(|verdict| verdict.wait()) {
-            None => Ok(()),
-            Some(Ok(integrity)) => {
-                facts.judge(integrity);
-                Ok(())
-            }
-            Some(Err(Unknown::Stopped)) => Err(CaptureError::Stopped),
-            Some(Err(Unknown::Failed { reason })) => Err(of_the_copy(&self.path, &reason)),
-        }
-    }
-}
-
-fn of_the_copy(path: &Path, reason: &str) -> CaptureError {
-    CaptureError::Sqlite {
-        path: path.to_owned(),
-        reason: format!("checking the copy: {reason}"),
-    }
 }
 
 /// One state of a database.
@@ -287,11 +265,11 @@ struct Copied {
     cut: Option<String>,
 }
 
-fn copy(c: &mut Capturer<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied, Refused> {
+fn copy(taking: &mut Taking<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied, Refused> {
     let start = Instant::now();
     let mut live = db.open()?;
     let mut cut = None;
-    let pinned = db.pin(c, &live);
+    let pinned = db.pin(taking, &live);
     cleared.confirm(db)?;
     if !pinned? {
         // A file shorter than its header says is refused as malformed. With this switch SQLite
@@ -299,7 +277,7 @@ fn copy(c: &mut Capturer<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied,
         live = db.open()?;
         live.execute_batch("PRAGMA writable_schema = ON")
             .map_err(|e| db.error(&e))?;
-        if !db.pin(c, &live)? {
+        if !db.pin(taking, &live)? {
             let reason = "the database disk image is malformed".into();
             return Err(CaptureError::Sqlite {
                 path: db.path.to_owned(),
@@ -309,32 +287,34 @@ fn copy(c: &mut Capturer<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied,
         }
         cut = Some("the file is shorter than its header says".to_owned());
     }
-    let (staged, file) = c.staging.file()?;
+    let (staged, file) = taking.staging.file()?;
     // Closed before SQLite opens it, for the same reason that the live file is never opened here.
     drop(file);
     let mut target = Connection::open_with_flags(
         staged.path(),
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
-    .map_err(|e| staging_error(c, &e, 0))?;
+    .map_err(|e| staging_error(taking, &e, 0))?;
     let cache = hash::CACHE >> 10;
     target
         .execute_batch(&format!(
             "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY;
              PRAGMA cache_size = -{cache}"
         ))
-        .map_err(|e| staging_error(c, &e, 0))?;
-    let behind = pages(c, db, &live, &mut target, staged.path(), start)?;
+        .map_err(|e| staging_error(taking, &e, 0))?;
+    let behind = pages(taking, db, &live, &mut target, staged.path(), start)?;
     // The pin ends here: nothing below needs the live database.
     drop(live);
-    target.close().map_err(|(_, e)| staging_error(c, &e, 0))?;
+    target
+        .close()
+        .map_err(|(_, e)| staging_error(taking, &e, 0))?;
     let finish = || -> io::Result<_> {
         let len = opens_anywhere(staged.path())?;
         let hashed = behind.map_or(Ok(None), |behind| behind.finish(len))?;
         Ok((len, hashed))
     };
-    let (len, hashed) = finish().map_err(|e| c.staging.write_error(e, 0))?;
-    c.check_stop()?;
+    let (len, hashed) = finish().map_err(|e| taking.staging.write_error(e, 0))?;
+    taking.stop.check()?;
     Ok(Copied {
         staged,
         len,
@@ -345,7 +325,7 @@ fn copy(c: &mut Capturer<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied,
 
 /// Copies all pages, and begins to hash them where it can.
 fn pages(
-    c: &Capturer<'_>,
+    taking: &Taking<'_>,
     db: &Live<'_>,
     live: &Connection,
     target: &mut Connection,
@@ -361,13 +341,14 @@ fn pages(
     let mut outcome = backup.step(0);
     let pages = backup.progress().pagecount.max(0) as u32;
     let needed = u64::from(page_size) * u64::from(pages);
-    c.staging.require(needed)?;
-    let behind = hash::foresee(live, pages).and_then(|first| Behind::begin(copy, first, &c.stop));
+    taking.staging.require(needed)?;
+    let behind =
+        hash::foresee(live, pages).and_then(|first| Behind::begin(copy, first, &taking.stop));
     let mut left = backup.progress().remaining;
     loop {
-        c.check_stop()?;
-        if start.elapsed() > c.limits.copy {
-            let seconds = c.limits.copy.as_secs();
+        taking.stop.check()?;
+        if start.elapsed() > taking.limits.copy {
+            let seconds = taking.limits.copy.as_secs();
             return Err(CaptureError::Deadline {
                 path: db.path.to_owned(),
                 seconds,
@@ -377,7 +358,7 @@ fn pages(
             Ok(StepResult::Done) => return Ok(behind),
             Ok(StepResult::More) => {}
             Ok(_) => thread::sleep(PAUSE),
-            Err(e) if writes(&e) => return Err(staging_error(c, &e, needed).into()),
+            Err(e) if writes(&e) => return Err(staging_error(taking, &e, needed).into()),
             Err(e) => return Err(db.error(&e)),
         }
         outcome = backup.step(step);
@@ -386,7 +367,7 @@ fn pages(
             let copied = pages.saturating_sub(now.max(0) as u32);
             behind.copied(u64::from(page_size) * u64::from(copied));
         }
-        c.advance(u64::from(page_size) * (left - now).max(0) as u64);
+        taking.advance(u64::from(page_size) * (left - now).max(0) as u64);
         left = now;
     }
 }
@@ -403,10 +384,10 @@ fn writes(e: &rusqlite::Error) -> bool {
         .contains(&extended)
 }
 
-fn staging_error(c: &Capturer<'_>, e: &rusqlite::Error, needed: u64) -> StagingError {
+fn staging_error(taking: &Taking<'_>, e: &rusqlite::Error, needed: u64) -> StagingError {
     match e.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => c.staging.no_space(needed),
-        _ => c
+        Some(ErrorCode::DiskFull) => taking.staging.no_space(needed),
+        _ => taking
             .staging
             .write_error(io::Error::other(e.to_string()), needed),
     }

@@ -32,10 +32,7 @@ pub struct Staging {
 impl Staging {
     /// Makes the run's folder under `base`, and `base` (mode 0700) where it is missing.
     pub fn create(base: &Path) -> Result<Self, StagingError> {
-        let at = |error| StagingError::Io {
-            path: base.to_owned(),
-            error,
-        };
+        let at = |error| StagingError::at(base, error);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -55,9 +52,9 @@ impl Staging {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(|e| io_at(&path, e))?;
-        let lock = open_folder(&path).map_err(|e| io_at(&path, e))?;
-        lock.lock().map_err(|e| io_at(&path, e))?;
+            .map_err(|e| StagingError::at(&path, e))?;
+        let lock = open_folder(&path).map_err(|e| StagingError::at(&path, e))?;
+        lock.lock().map_err(|e| StagingError::at(&path, e))?;
         Ok(Self {
             path,
             next: AtomicU64::new(0),
@@ -69,13 +66,13 @@ impl Staging {
     /// symbolic links are left alone; a missing `base` holds nothing.
     pub fn sweep(base: &Path) -> Result<Vec<PathBuf>, StagingError> {
         use io::ErrorKind::{NotFound, PermissionDenied};
-        if !base.try_exists().map_err(|e| io_at(base, e))? {
+        if !base.try_exists().map_err(|e| StagingError::at(base, e))? {
             return Ok(Vec::new());
         }
         let _base_lock = lock_base(base)?;
         let mut removed = Vec::new();
-        for entry in fs::read_dir(base).map_err(|e| io_at(base, e))? {
-            let entry = entry.map_err(|e| io_at(base, e))?;
+        for entry in fs::read_dir(base).map_err(|e| StagingError::at(base, e))? {
+            let entry = entry.map_err(|e| StagingError::at(base, e))?;
             let path = entry.path();
             let ours = is_a_runs(entry.file_name().as_encoded_bytes())
                 && entry.file_type().is_ok_and(|t| t.is_dir());
@@ -85,17 +82,17 @@ impl Staging {
             let lock = match open_folder(&path) {
                 // Gone this moment, or another user's in a shared base.
                 Err(e) if matches!(e.kind(), NotFound | PermissionDenied) => continue,
-                other => other.map_err(|e| io_at(&path, e))?,
+                other => other.map_err(|e| StagingError::at(&path, e))?,
             };
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(e)) => return Err(io_at(&path, e)),
+                Err(TryLockError::Error(e)) => return Err(StagingError::at(&path, e)),
             }
             match fs::remove_dir_all(&path) {
                 // A run that ends right now removes its own folder.
                 Err(e) if e.kind() == NotFound => continue,
-                other => other.map_err(|e| io_at(&path, e))?,
+                other => other.map_err(|e| StagingError::at(&path, e))?,
             }
             removed.push(path);
         }
@@ -119,7 +116,7 @@ impl Staging {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|e| io_at(&path, e))?;
+            .map_err(|e| StagingError::at(&path, e))?;
         Ok((StagedFile { path }, file))
     }
 
@@ -142,7 +139,7 @@ impl Staging {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         match error.kind() {
             StorageFull | QuotaExceeded => self.no_space(needed),
-            _ => io_at(&self.path, error),
+            _ => StagingError::at(&self.path, error),
         }
     }
 
@@ -156,7 +153,8 @@ impl Staging {
     }
 
     fn free(&self) -> Result<u64, StagingError> {
-        let fs = rustix::fs::statvfs(&self.path).map_err(|e| io_at(&self.path, e.into()))?;
+        let fs =
+            rustix::fs::statvfs(&self.path).map_err(|e| StagingError::at(&self.path, e.into()))?;
         Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 }
@@ -165,13 +163,6 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now, the next run's sweep removes.
         let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-pub(crate) fn io_at(path: &Path, error: io::Error) -> StagingError {
-    StagingError::Io {
-        path: path.to_owned(),
-        error,
     }
 }
 
@@ -196,8 +187,8 @@ fn open_folder(path: &Path) -> io::Result<File> {
 }
 
 fn lock_base(base: &Path) -> Result<File, StagingError> {
-    let lock = File::open(base).map_err(|e| io_at(base, e))?;
-    lock.lock().map_err(|e| io_at(base, e))?;
+    let lock = File::open(base).map_err(|e| StagingError::at(base, e))?;
+    lock.lock().map_err(|e| StagingError::at(base, e))?;
     Ok(lock)
 }
 

@@ -3,6 +3,8 @@
 //! One bad file is a failure of that file: the walk goes on. Live databases and secrets are left
 //! alone with a note.
 
+mod git;
+
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -10,25 +12,27 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
-use crate::capture::{Capture, Capturer, Content, Entry, Failure, Note, Stop};
+use crate::capture::{Capture, Content, Entry, Failure, Note};
 use crate::error::{CaptureError, SourceError};
+use crate::facts::Metadata;
 use crate::file::{self, Links, Pinned, Taken};
-use crate::git;
 use crate::source::{Filter, Source};
+use crate::stop::Stop;
+use crate::taking::Taking;
 
 /// Captures all files that match a pattern, symbolic links followed to their content.
-pub(crate) fn glob(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+pub(crate) fn glob(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let pattern = Pattern::parse(&source.path)?;
     let exclude = exclusions(source)?;
-    let found = pattern.find(&exclude, &c.stop)?;
+    let found = pattern.find(&exclude, &taking.stop)?;
     let mut capture = Capture {
         failures: found.failures,
         ..Capture::empty(source)
     };
     let mut paths = found.paths;
     if source.filter == Some(Filter::GitUntracked) {
-        c.observer.step("asking git");
-        let (in_head, notes) = git::in_head("git".as_ref(), &paths, &c.stop)?;
+        taking.observer.step("asking git");
+        let (in_head, notes) = git::in_head("git".as_ref(), &paths, &taking.stop)?;
         paths.retain(|p| !in_head.contains(p));
         capture.notes = notes;
     }
@@ -36,13 +40,13 @@ pub(crate) fn glob(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Cap
     capture
         .notes
         .extend(dangling.map(|path| Note::DanglingLink { path }));
-    let private = c.guard.private();
+    let private = taking.guard.private();
     for path in paths {
         if private.iter().any(|p| path.starts_with(p)) {
             capture.notes.push(Note::KeptOut { path });
             continue;
         }
-        take_into(&mut capture, c, &path, Links::Follow)?;
+        take_into(&mut capture, taking, &path, Links::Follow)?;
     }
     capture.sort();
     Ok(capture)
@@ -50,12 +54,12 @@ pub(crate) fn glob(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Cap
 
 /// Captures a folder with everything below it. The folder itself may be a symbolic link; those
 /// inside are kept as links.
-pub(crate) fn dir(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+pub(crate) fn dir(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let (root, exclude) = (source.path.as_path(), exclusions(source)?);
     let began = folder(root)?;
     let mut capture = Capture::empty(source);
     let mut kept_out = Vec::new();
-    let private = c.guard.private();
+    let private = taking.guard.private();
     let kept = |e: &DirEntry| {
         let out = private.iter().any(|p| p == e.path());
         if out {
@@ -70,7 +74,7 @@ pub(crate) fn dir(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Capt
         .into_iter()
         .filter_entry(kept);
     for item in walk {
-        c.check_stop()?;
+        taking.stop.check()?;
         let entry = match item {
             Ok(entry) => entry,
             Err(e) => {
@@ -93,7 +97,7 @@ pub(crate) fn dir(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, Capt
                 })
             });
         } else if kind.is_file() {
-            take_into(&mut capture, c, path, Links::Keep)?;
+            take_into(&mut capture, taking, path, Links::Keep)?;
         } else {
             capture.notes.push(Note::SpecialFile {
                 path: path.to_owned(),
@@ -121,7 +125,7 @@ fn simple(
     content: impl FnOnce(&Pinned) -> std::io::Result<Content>,
 ) {
     let entry = Pinned::new(path, links).and_then(|pinned| {
-        let metadata = file::metadata(&pinned.stat)?;
+        let metadata = Metadata::of(&pinned.stat)?;
         Ok(Entry {
             path: path.to_owned(),
             metadata,
@@ -133,18 +137,18 @@ fn simple(
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => capture
             .failures
-            .push(failure(path, file::read_error(path, e))),
+            .push(failure(path, CaptureError::read(path, e))),
     }
 }
 
 /// Adds one file, or the failure or note that it comes to. Only what ends the whole run is an error.
 fn take_into(
     capture: &mut Capture,
-    c: &mut Capturer<'_>,
+    taking: &mut Taking<'_>,
     path: &Path,
     links: Links,
 ) -> Result<(), CaptureError> {
-    match file::take(c, path, links) {
+    match file::take(taking, path, links) {
         Ok(Taken::File(entry, notes)) => {
             capture.entries.push(entry);
             capture.notes.extend(notes);
@@ -181,7 +185,7 @@ pub(crate) fn walk_failure(e: walkdir::Error, root: &Path) -> Option<Failure> {
     let path = e.path().unwrap_or(root).to_owned();
     let error = e.into_io_error()?;
     (error.kind() != std::io::ErrorKind::NotFound).then(|| Failure {
-        error: file::read_error(&path, error),
+        error: CaptureError::read(&path, error),
         path,
     })
 }
@@ -306,9 +310,7 @@ impl Pattern {
             .max_depth(self.depth.unwrap_or(usize::MAX))
             .follow_links(self.depth.is_some());
         for item in walk.into_iter().filter_entry(entered) {
-            if stop.is_set() {
-                return Err(CaptureError::Stopped);
-            }
+            stop.check()?;
             match item {
                 Ok(e) if e.file_type().is_dir() || !self.whole.is_match(below(e.path())) => {}
                 Ok(e) => self.add(&mut found, e),
@@ -347,7 +349,7 @@ impl Pattern {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => found
                 .failures
-                .push(failure(&path, file::read_error(&path, e))),
+                .push(failure(&path, CaptureError::read(&path, e))),
         }
     }
 }

@@ -19,8 +19,9 @@ use rusqlite::{Connection, OpenFlags, Statement};
 use sha2::{Digest, Sha256};
 
 use super::hash::Hashed;
-use crate::capture::{DatabaseFacts, Integrity, Sha256Hash, Stop};
+use crate::facts::{DatabaseFacts, Integrity, Sha256Hash};
 use crate::source::{Column, IntegrityCheck};
+use crate::stop::Stop;
 
 /// Findings that are kept; the first ones tell.
 const FINDINGS: usize = 20;
@@ -391,31 +392,5 @@ impl Tally {
             ) => Err(e),
             _ => Ok(true),
         }
-    }
-}
-
-impl DatabaseFacts {
-    /// Adds a finding of our own, before SQLite's.
-    pub(super) fn add_damage(&mut self, finding: String) {
-        let mut all = vec![finding];
-        if let Integrity::Damaged { findings } = &mut self.integrity {
-            all.append(findings);
-        }
-        self.integrity = Integrity::Damaged { findings: all };
-    }
-
-    /// Takes SQLite's verdict into account, beside findings of our own.
-    pub(crate) fn judge(&mut self, verdict: Integrity) {
-        self.integrity = match (
-            std::mem::replace(&mut self.integrity, Integrity::Ok),
-            verdict,
-        ) {
-            (Integrity::Damaged { findings: mut ours }, Integrity::Damaged { findings }) => {
-                ours.extend(findings);
-                Integrity::Damaged { findings: ours }
-            }
-            (ours @ Integrity::Damaged { .. }, _) => ours,
-            (_, verdict) => verdict,
-        };
     }
 }

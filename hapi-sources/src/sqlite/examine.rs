@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::check::{self, Wanted};
-use crate::capture::{DatabaseFacts, Sha256Hash, Stop};
 use crate::error::ExamineError;
+use crate::facts::{DatabaseFacts, Sha256Hash};
 use crate::file;
 use crate::guard::{real, with_suffix};
 use crate::source::{Column, IntegrityCheck};
+use crate::stop::Stop;
 
 /// How every database begins (<https://sqlite.org/fileformat2.html>).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

@@ -18,8 +18,9 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use crate::capture::{Sha256Hash, Stop};
 use crate::checksum::{Checksum, Checksummer};
+use crate::facts::Sha256Hash;
+use crate::stop::Stop;
 
 /// Bytes that SQLite may keep of the copy before it writes them. It writes the oldest first.
 pub(super) const CACHE: u64 = 1 << 20;
@@ -214,9 +215,10 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::capture::Capturer;
+    use crate::guard::Guard;
     use crate::sqlite::{Copied, copy, preflight};
     use crate::staging::Staging;
+    use crate::taking::Taking;
 
     /// A live database that is made by these statements, and its copy.
     fn copied(folder: &Path, sql: &str) -> (Connection, Staging, Copied) {
@@ -224,9 +226,9 @@ mod tests {
         let live = Connection::open(&path).unwrap();
         live.execute_batch(sql).unwrap();
         let staging = Staging::create(&folder.join("staging")).unwrap();
-        let mut capturer = Capturer::new(&staging, &[]).unwrap();
+        let mut taking = Taking::new(&staging, Guard::new(&[]).unwrap());
         let (database, cleared) = preflight::clear(&path, &Stop::default()).unwrap();
-        let copied = copy(&mut capturer, &database, cleared).unwrap();
+        let copied = copy(&mut taking, &database, cleared).unwrap();
         (live, staging, copied)
     }
 

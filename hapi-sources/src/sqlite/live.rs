@@ -11,10 +11,11 @@ use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, OpenFlags};
 
 use super::PAUSE;
-use crate::capture::{Capturer, Metadata};
 use crate::error::CaptureError;
+use crate::facts::Metadata;
 use crate::file::{self, Links, Pinned};
 use crate::guard::{real, with_suffix};
+use crate::taking::Taking;
 
 /// A database as the file system shows it.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ impl<'a> Live<'a> {
                 wanted: "a database",
             });
         }
-        let err = |e| file::read_error(path, e);
-        let mut metadata = file::metadata(&pinned.stat).map_err(err)?;
+        let err = |e| CaptureError::read(path, e);
+        let mut metadata = Metadata::of(&pinned.stat).map_err(err)?;
         let real = real(path);
         // An empty WAL holds nothing; a reader makes one where the hub closed cleanly.
         if let Ok(wal) = with_suffix(&real, "-wal").metadata()
@@ -68,12 +69,12 @@ impl<'a> Live<'a> {
     /// Starts a read transaction, waiting for locks until the limit is reached. `user_version`
     /// stands in the header, so a damaged schema does not keep a database from being pinned and
     /// copied. Returns false where SQLite calls the file malformed even so.
-    pub(super) fn pin(&self, c: &Capturer<'_>, live: &Connection) -> Result<bool, CaptureError> {
-        live.busy_timeout(Duration::from_millis(100).min(c.limits.busy))
+    pub(super) fn pin(&self, taking: &Taking<'_>, live: &Connection) -> Result<bool, CaptureError> {
+        live.busy_timeout(Duration::from_millis(100).min(taking.limits.busy))
             .map_err(|e| self.error(&e))?;
         let start = Instant::now();
         loop {
-            c.check_stop()?;
+            taking.stop.check()?;
             let pinned = live
                 .execute_batch("BEGIN")
                 .and_then(|()| live.query_row("PRAGMA user_version", [], |_| Ok(())));
@@ -82,7 +83,7 @@ impl<'a> Live<'a> {
             if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
                 return Ok(false);
             }
-            if !is_busy(&e) || start.elapsed() >= c.limits.busy {
+            if !is_busy(&e) || start.elapsed() >= taking.limits.busy {
                 return Err(self.error(&e));
             }
             thread::sleep(PAUSE);

@@ -20,10 +20,10 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use super::live::Live;
-use super::preflight::pause;
-use crate::capture::{Note, Stop};
+use crate::capture::Note;
 use crate::error::CaptureError;
 use crate::guard::with_suffix;
+use crate::stop::Stop;
 
 /// A connection that is being opened or closed looks the same for a moment.
 const LOOKS: u32 = 3;
@@ -55,7 +55,7 @@ pub(super) fn look(live: &Live<'_>, stop: &Stop) -> Result<Option<Note>, Capture
         if user.is_none() {
             break;
         }
-        pause(BETWEEN, stop)?;
+        stop.pause(BETWEEN)?;
         user = find(live);
     }
     if let Some(User { pid, wal }) = user {

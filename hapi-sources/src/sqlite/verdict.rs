@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::check::{self, Failed};
-use crate::capture::{Integrity, Stop};
+use crate::facts::Integrity;
 use crate::source::IntegrityCheck;
 use crate::staging::StagedFile;
+use crate::stop::Stop;
 
 /// The verdict on a copy, perhaps still to come. Clones share it; with the last of them the check ends,
 /// too.
