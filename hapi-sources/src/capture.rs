@@ -3,6 +3,7 @@
 //! Once a [`Capture`] exists, the live path it came from is never touched again.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,15 @@ pub struct Failure {
     pub path: PathBuf,
     /// Why.
     pub error: CaptureError,
+}
+
+impl Failure {
+    pub(crate) fn read(path: &Path, error: io::Error) -> Self {
+        Self {
+            path: path.to_owned(),
+            error: CaptureError::read(path, error),
+        }
+    }
 }
 
 /// Something the operator should know about a capture that is nevertheless whole.

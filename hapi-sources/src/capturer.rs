@@ -18,8 +18,8 @@ use crate::source::{Kind, Source};
 use crate::staging::Staging;
 use crate::stop::Stop;
 use crate::taking::{Limits, Taking};
-use crate::tree::{self, Pattern};
-use crate::{file, sqlite};
+use crate::tree::pattern::{Pattern, exclusions};
+use crate::{file, sqlite, tree};
 
 /// Takes sources, one after the other, into one staging folder.
 ///
@@ -35,7 +35,7 @@ impl<'a> Capturer<'a> {
     /// databases and secrets are what the others must not read. An error is a pattern that is none.
     pub fn new(staging: &'a Staging, sources: &[Source]) -> Result<Self, CaptureError> {
         for source in sources {
-            tree::exclusions(source)?;
+            exclusions(source)?;
             if source.is_pattern() {
                 Pattern::parse(&source.path)?;
             }
@@ -109,7 +109,7 @@ impl<'a> Capturer<'a> {
         self.0.guard.renew();
         let total = match source.kind {
             Kind::Sqlite if !source.is_pattern() => sqlite::size(&source.path),
-            Kind::Secret | Kind::File => tree::size(&source.path),
+            Kind::Secret | Kind::File => file::size(&source.path),
             Kind::Sqlite | Kind::Glob | Kind::Dir => 0,
         };
         self.0.observer.begin(source, total);

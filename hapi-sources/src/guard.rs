@@ -5,8 +5,6 @@
 //! past age. Both are told by device and inode, databases by path too, secrets by content too.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,16 +15,14 @@ use zeroize::Zeroizing;
 
 use crate::error::CaptureError;
 use crate::facts::Sha256Hash;
-use crate::file::Pinned;
+use crate::file::pinned::Pinned;
 use crate::source::{Kind, Source};
+use crate::sqlite::names::{SIDE_FILES, real, with_suffix};
 use crate::stop::Stop;
-use crate::tree::Pattern;
+use crate::tree::pattern::Pattern;
 
 /// Side files come and go with the hub's connections: what was seen is this old at most.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// The names of SQLite's side files, appended to the database's.
-pub(crate) const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why a file must not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +52,6 @@ struct Seen {
     databases: Vec<PathBuf>,
     inodes: HashMap<(u64, u64), Protected>,
     paths: HashMap<PathBuf, Protected>,
-}
-
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guard")
-    }
 }
 
 impl Guard {
@@ -172,10 +162,7 @@ impl Guard {
         if named.is_some() {
             return named;
         }
-        self.seen
-            .inodes
-            .get(&(pinned.stat.dev(), pinned.stat.ino()))
-            .cloned()
+        self.seen.inodes.get(&pinned.identity()).cloned()
     }
 
     /// Remembers a secret's content, in memory only.
@@ -217,36 +204,10 @@ impl Guard {
     }
 }
 
-/// The path with all links resolved, as far as it exists.
-pub(crate) fn real(path: &Path) -> PathBuf {
-    // A link whose target is gone leads there all the same.
-    let mut path = path.to_owned();
-    for _ in 0..40 {
-        let Ok(target) = fs::read_link(&path) else {
-            break;
-        };
-        path = path.parent().unwrap_or(Path::new("/")).join(target);
-    }
-    path.canonicalize()
-        .unwrap_or_else(|_| match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => parent
-                .canonicalize()
-                .unwrap_or_else(|_| parent.to_owned())
-                .join(name),
-            _ => path.clone(),
-        })
-}
-
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::Links;
+    use crate::file::pinned::Links;
 
     fn check(guard: &mut Guard, path: &Path) -> Option<Protected> {
         guard.check(&Pinned::new(path, Links::Follow).unwrap(), path)

@@ -26,8 +26,9 @@ use zeroize::Zeroizing;
 use crate::capture::{Capture, Content, Entry, Note};
 use crate::error::{CaptureError, StagingError};
 use crate::facts::{Metadata, SecretFacts, Sha256Hash};
-use crate::file::{self, Links, Pinned, Stable};
-use crate::guard::{Protected, with_suffix};
+use crate::file::pinned::{Links, Pinned};
+use crate::file::stable::{Stable, fill, stable};
+use crate::guard::Protected;
 use crate::source::Source;
 use crate::staging::Bytes;
 use crate::taking::Taking;
@@ -91,7 +92,7 @@ pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Captur
     let sha256 = Sha256Hash::of(&ciphertext);
     let facts = SecretFacts { entries, reused };
     capture.entries.push(Entry {
-        path: with_suffix(path, ".age"),
+        path: path.with_added_extension("age"),
         metadata,
         content: Content::Secret {
             bytes: Bytes::from_vec(ciphertext),
@@ -127,14 +128,14 @@ fn read(taking: &mut Taking<'_>, source: &Source) -> Result<Known, CaptureError>
         }),
         _ => Ok(None),
     };
-    let read = file::stable(
+    let read = stable(
         taking,
         path,
         Links::Follow,
         gate,
         |taking, file, size, first| {
             let mut plaintext = Zeroizing::new(Vec::new());
-            file::fill(file, &mut plaintext, size).map_err(|e| CaptureError::read(path, e))?;
+            fill(file, &mut plaintext, size).map_err(|e| CaptureError::read(path, e))?;
             let (len, hash) = (plaintext.len() as u64, Sha256Hash::of(&plaintext));
             if first {
                 taking.advance(len);

@@ -11,6 +11,7 @@ mod check;
 mod examine;
 mod hash;
 mod live;
+pub(crate) mod names;
 mod other_name;
 mod preflight;
 mod side_files;
@@ -37,15 +38,16 @@ use crate::capture::{Capture, Content, Entry, Failure, Note};
 use crate::error::{CaptureError, StagingError};
 use crate::facts::Metadata;
 use crate::file;
-use crate::guard::{SIDE_FILES, real, with_suffix};
+
 use crate::source::Source;
 use crate::staging::{Bytes, StagedFile};
 use crate::stop::Stop;
 use crate::taking::Taking;
-use crate::tree::{self, Found, Pattern};
+use crate::tree::pattern::{Found, Pattern, exclusions};
 use check::{Failed, Wanted};
 use hash::{Behind, Hashed};
 use live::Live;
+use names::{is_side_file, real, with_suffix};
 use preflight::{Cleared, Refused, SideFile};
 
 /// Bytes to copy between two looks at the clock.
@@ -106,7 +108,7 @@ pub(crate) fn databases_of(source: &Source, stop: &Stop) -> Result<Found, Captur
             dangling: Vec::new(),
         });
     }
-    let exclude = tree::exclusions(source)?;
+    let exclude = exclusions(source)?;
     let mut found = Pattern::parse(&source.path)?.find(&exclude, stop)?;
     found.paths.retain(|path| !is_side_file(path));
     let wals = Pattern::parse(&with_suffix(&source.path, "-wal"))?.find(&exclude, stop)?;
@@ -140,12 +142,6 @@ fn keep(taking: &Taking<'_>, path: &Path, left: SideFile) -> Result<Option<Entry
     }))
 }
 
-/// Whether SQLite would call a file of a database's so.
-pub(crate) fn is_side_file(path: &Path) -> bool {
-    let name = path.as_os_str().as_encoded_bytes();
-    SIDE_FILES.iter().any(|s| name.ends_with(s.as_bytes()))
-}
-
 /// Opens a database, reads one value and closes it: what a capture begins with. Tells whether it is
 /// in WAL mode.
 pub(crate) fn probe(path: &Path, stop: &Stop) -> Result<(bool, Option<Note>), CaptureError> {
@@ -171,7 +167,7 @@ pub(crate) fn probe(path: &Path, stop: &Stop) -> Result<(bool, Option<Note>), Ca
 /// The bytes to copy, about: the database's and its WAL's.
 pub(crate) fn size(path: &Path) -> u64 {
     let path = real(path);
-    tree::size(&path) + tree::size(&with_suffix(&path, "-wal"))
+    file::size(&path) + file::size(&with_suffix(&path, "-wal"))
 }
 
 fn one(
@@ -269,7 +265,7 @@ fn copy(taking: &mut Taking<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copi
     let start = Instant::now();
     let mut live = db.open()?;
     let mut cut = None;
-    let pinned = db.pin(taking, &live);
+    let pinned = db.pin(&live, taking.limits.busy, &taking.stop);
     cleared.confirm(db)?;
     if !pinned? {
         // A file shorter than its header says is refused as malformed. With this switch SQLite
@@ -277,7 +273,7 @@ fn copy(taking: &mut Taking<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copi
         live = db.open()?;
         live.execute_batch("PRAGMA writable_schema = ON")
             .map_err(|e| db.error(&e))?;
-        if !db.pin(taking, &live)? {
+        if !db.pin(&live, taking.limits.busy, &taking.stop)? {
             let reason = "the database disk image is malformed".into();
             return Err(CaptureError::Sqlite {
                 path: db.path.to_owned(),

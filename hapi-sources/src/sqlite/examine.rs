@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::check::{self, Wanted};
+use super::names::{real, with_suffix};
 use crate::error::ExamineError;
 use crate::facts::{DatabaseFacts, Sha256Hash};
-use crate::file;
-use crate::guard::{real, with_suffix};
+use crate::file::pinned::found;
 use crate::source::{Column, IntegrityCheck};
 use crate::stop::Stop;
 
@@ -61,7 +61,7 @@ fn at_rest(path: &Path) -> Result<PathBuf, ExamineError> {
     if !stat.is_file() {
         return Err(ExamineError::WrongType {
             path: path.to_owned(),
-            found: file::found(&stat),
+            found: found(&stat),
         });
     }
     let mut magic = [0; MAGIC.len()];

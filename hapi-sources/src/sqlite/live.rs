@@ -11,11 +11,11 @@ use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, OpenFlags};
 
 use super::PAUSE;
+use super::names::{real, with_suffix};
 use crate::error::CaptureError;
 use crate::facts::Metadata;
-use crate::file::{self, Links, Pinned};
-use crate::guard::{real, with_suffix};
-use crate::taking::Taking;
+use crate::file::pinned::{Links, Pinned};
+use crate::stop::Stop;
 
 /// A database as the file system shows it.
 #[derive(Debug)]
@@ -29,15 +29,7 @@ pub(super) struct Live<'a> {
 
 impl<'a> Live<'a> {
     pub(super) fn look(path: &'a Path) -> Result<Self, CaptureError> {
-        let pinned = Pinned::new(path, Links::Follow).map_err(|e| file::look_error(path, e))?;
-        if !pinned.stat.is_file() {
-            let found = file::found(&pinned.stat);
-            return Err(CaptureError::WrongType {
-                path: path.to_owned(),
-                found,
-                wanted: "a database",
-            });
-        }
+        let pinned = Pinned::regular(path, Links::Follow, "a database")?;
         let err = |e| CaptureError::read(path, e);
         let mut metadata = Metadata::of(&pinned.stat).map_err(err)?;
         let real = real(path);
@@ -69,12 +61,17 @@ impl<'a> Live<'a> {
     /// Starts a read transaction, waiting for locks until the limit is reached. `user_version`
     /// stands in the header, so a damaged schema does not keep a database from being pinned and
     /// copied. Returns false where SQLite calls the file malformed even so.
-    pub(super) fn pin(&self, taking: &Taking<'_>, live: &Connection) -> Result<bool, CaptureError> {
-        live.busy_timeout(Duration::from_millis(100).min(taking.limits.busy))
+    pub(super) fn pin(
+        &self,
+        live: &Connection,
+        limit: Duration,
+        stop: &Stop,
+    ) -> Result<bool, CaptureError> {
+        live.busy_timeout(Duration::from_millis(100).min(limit))
             .map_err(|e| self.error(&e))?;
         let start = Instant::now();
         loop {
-            taking.stop.check()?;
+            stop.check()?;
             let pinned = live
                 .execute_batch("BEGIN")
                 .and_then(|()| live.query_row("PRAGMA user_version", [], |_| Ok(())));
@@ -83,7 +80,7 @@ impl<'a> Live<'a> {
             if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
                 return Ok(false);
             }
-            if !is_busy(&e) || start.elapsed() >= taking.limits.busy {
+            if !is_busy(&e) || start.elapsed() >= limit {
                 return Err(self.error(&e));
             }
             thread::sleep(PAUSE);

@@ -20,9 +20,9 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use super::live::Live;
+use super::names::with_suffix;
 use crate::capture::Note;
 use crate::error::CaptureError;
-use crate::guard::with_suffix;
 use crate::stop::Stop;
 
 /// A connection that is being opened or closed looks the same for a moment.

@@ -21,10 +21,10 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::live::{self, Live};
+use super::names::with_suffix;
 use super::{other_name, side_files};
 use crate::capture::Note;
 use crate::error::{CaptureError, StagingError};
-use crate::guard::with_suffix;
 use crate::stop::Stop;
 
 /// A state that a hub passes through in a moment must still be there after this time.
@@ -118,7 +118,7 @@ type Looked<'a> = (Result<Live<'a>, CaptureError>, Option<SideFile>);
 /// Side files first, then the database: a hub makes the database first, so one that is alive is never
 /// seen with a WAL and without a database.
 fn look(path: &Path) -> Result<Looked<'_>, CaptureError> {
-    let real = crate::guard::real(path);
+    let real = super::names::real(path);
     let side = match SideFile::open(&real, "-wal")? {
         Some(wal) => Some(wal),
         None => SideFile::open(&real, "-journal")?,

@@ -14,9 +14,9 @@ use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
 use super::live::Live;
+use super::names::with_suffix;
 use super::other_name::is_wal;
 use crate::error::CaptureError;
-use crate::guard::with_suffix;
 
 /// Decides before SQLite opens the database, and looks once more after its first read: the hub may have
 /// stopped, and removed its side files, in between.
