@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::error::CaptureError;
 use crate::facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash};
 use crate::source::{Kind, Source};
-use crate::sqlite::{IntegrityVerdict, Unknown};
-use crate::staging::Bytes;
+use crate::sqlite::verdict::{IntegrityVerdict, Unknown};
+use crate::staging::bytes::Bytes;
 
 /// One source's bytes, whole, with its facts.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::error::CaptureError;
 use crate::facts::Sha256Hash;
 use crate::guard::Protected;
 use crate::source::Source;
-use crate::staging::{Bytes, StagedFile};
+use crate::staging::bytes::{Bytes, StagedFile};
 use crate::taking::Taking;
 use pinned::{Links, Pinned};
 use stable::{Stable, fill, hash_up_to, stable};

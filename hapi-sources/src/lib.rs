@@ -42,11 +42,14 @@ pub use error::{
 pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
 pub use observer::{Observer, Silent};
 pub use probe::{Probe, probe};
+pub use secret::cache::SecretCache;
 pub use secret::identity::{Identities, Passphrase, Plaintext};
-pub use secret::{Recipients, SecretCache};
+pub use secret::recipients::Recipients;
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
-pub use sqlite::{IntegrityVerdict, Unknown, examine, tables};
-pub use staging::{Bytes, BytesReader, Staging};
+pub use sqlite::examine::{examine, tables};
+pub use sqlite::verdict::{IntegrityVerdict, Unknown};
+pub use staging::Staging;
+pub use staging::bytes::{Bytes, BytesReader};
 pub use stop::Stop;
 pub use taking::Limits;
 

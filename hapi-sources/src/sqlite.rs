@@ -8,17 +8,14 @@
 //! them drops the locks that SQLite holds in this process.
 
 mod check;
-mod examine;
+pub(crate) mod examine;
 mod hash;
 mod live;
 pub(crate) mod names;
 mod other_name;
 mod preflight;
 mod side_files;
-mod verdict;
-
-pub use examine::{examine, tables};
-pub use verdict::{IntegrityVerdict, Unknown};
+pub(crate) mod verdict;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -40,7 +37,7 @@ use crate::facts::Metadata;
 use crate::file;
 
 use crate::source::Source;
-use crate::staging::{Bytes, StagedFile};
+use crate::staging::bytes::{Bytes, StagedFile};
 use crate::stop::Stop;
 use crate::taking::Taking;
 use crate::tree::pattern::{Found, Pattern, exclusions};
@@ -49,6 +46,7 @@ use hash::{Behind, Hashed};
 use live::Live;
 use names::{is_side_file, real, with_suffix};
 use preflight::{Cleared, Refused, SideFile};
+use verdict::IntegrityVerdict;
 
 /// Bytes to copy between two looks at the clock.
 const STEP: u32 = 8 << 20;

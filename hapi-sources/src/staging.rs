@@ -1,22 +1,23 @@
-//! Staging is the run's own folder for copies too large for memory; [`Bytes`] is content we own.
+//! Staging is the run's own folder for copies too large for memory. A program may use it for other
+//! things that a killed run must not leave behind.
 //!
 //! The folder is `run-<pid>-<random>`, mode 0700, and holds files of mode 0600. Its run keeps an
 //! advisory lock (flock) on it, so [`Staging::sweep`] can tell a killed run's folder from a live
 //! one. Creating and sweeping exclude each other by a lock on the base folder: no folder is ever
 //! seen between its creation and its lock.
 
-use std::fmt;
+pub(crate) mod bytes;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Cursor, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::checksum::Checksum;
 use crate::error::StagingError;
+use bytes::StagedFile;
 
 /// What stays free on the staging file system, in bytes.
 const MARGIN: u64 = 4 << 20;
@@ -192,151 +193,10 @@ fn lock_base(base: &Path) -> Result<File, StagingError> {
     Ok(lock)
 }
 
-/// A file in the staging folder that is removed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct StagedFile {
-    path: PathBuf,
-}
-
-impl StagedFile {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn into_bytes(self, len: u64) -> Bytes {
-        Bytes::staged(Arc::new(self), len, None)
-    }
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Content we own: in memory, or in a staged file that is removed with the last clone.
-///
-/// A staged file does not outlive its [`Staging`]. `Debug` shows the length only.
-#[derive(Clone)]
-pub struct Bytes(Inner);
-
-#[derive(Clone)]
-enum Inner {
-    Memory(Arc<Vec<u8>>),
-    Staged(Arc<StagedFile>, u64, Option<Checksum>),
-    Outline(u64),
-}
-
-impl Bytes {
-    /// Content held in memory.
-    pub fn from_vec(v: Vec<u8>) -> Self {
-        Self(Inner::Memory(Arc::new(v)))
-    }
-
-    /// Content of a staged file that others use, too.
-    pub(crate) fn staged(file: Arc<StagedFile>, len: u64, checksum: Option<Checksum>) -> Self {
-        Self(Inner::Staged(file, len, checksum))
-    }
-
-    /// The checksum, where one was taken with the SHA-256.
-    pub fn checksum(&self) -> Option<Checksum> {
-        match &self.0 {
-            Inner::Memory(_) | Inner::Outline(_) => None,
-            Inner::Staged(_, _, checksum) => *checksum,
-        }
-    }
-
-    /// Bytes in all.
-    pub fn len(&self) -> u64 {
-        match &self.0 {
-            Inner::Memory(v) => v.len() as u64,
-            Inner::Staged(_, len, _) | Inner::Outline(len) => *len,
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A reader from the first byte on, independent of this value's life.
-    pub fn open(&self) -> io::Result<BytesReader> {
-        Ok(BytesReader(match &self.0 {
-            Inner::Memory(v) => Reader::Memory(Cursor::new(Shared(Arc::clone(v)))),
-            Inner::Staged(file, ..) => Reader::Staged(File::open(&file.path)?, Arc::clone(file)),
-            Inner::Outline(_) => return Err(io::ErrorKind::NotFound.into()),
-        }))
-    }
-
-    /// The content, where it is in memory.
-    pub fn in_memory(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Inner::Memory(v) => Some(v),
-            Inner::Staged(..) | Inner::Outline(_) => None,
-        }
-    }
-
-    /// Something as long that keeps no file: for what only wants to know how much it was. It cannot be
-    /// opened.
-    #[must_use]
-    pub fn outline(&self) -> Self {
-        Self(Inner::Outline(self.len()))
-    }
-
-    /// The file, where it is staged.
-    pub fn staged_path(&self) -> Option<&Path> {
-        match &self.0 {
-            Inner::Memory(_) | Inner::Outline(_) => None,
-            Inner::Staged(file, ..) => Some(&file.path),
-        }
-    }
-}
-
-impl fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bytes({})", self.len())
-    }
-}
-
-/// Reads a [`Bytes`] from the beginning, and keeps it alive meanwhile.
-pub struct BytesReader(Reader);
-
-enum Reader {
-    Memory(Cursor<Shared>),
-    // The file is kept so that its name stays as long as someone reads it.
-    Staged(
-        File,
-        #[allow(dead_code, reason = "held for its Drop")] Arc<StagedFile>,
-    ),
-}
-
-struct Shared(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Read for BytesReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Reader::Memory(c) => c.read(buf),
-            Reader::Staged(f, _) => f.read(buf),
-        }
-    }
-}
-
-impl fmt::Debug for BytesReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BytesReader")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::fs::{MetadataExt, symlink};
 
     #[test]
@@ -404,14 +264,6 @@ mod tests {
         assert!(live.path().exists() && other.join("kept").exists());
         assert!(
             base.join("run-2-0123456789abcdef").is_symlink() && base.join("unrelated").exists()
-        );
-    }
-
-    #[test]
-    fn debug_shows_no_content() {
-        assert_eq!(
-            format!("{:?}", Bytes::from_vec(b"hush".to_vec())),
-            "Bytes(4)"
         );
     }
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use crate::facts::SoundDatabase;
 use crate::guard::Guard;
 use crate::observer::{Observer, Silent};
-use crate::secret::{Recipients, SecretCache};
-use crate::sqlite::IntegrityVerdict;
+use crate::secret::cache::SecretCache;
+use crate::secret::recipients::Recipients;
+use crate::sqlite::verdict::IntegrityVerdict;
 use crate::staging::Staging;
 use crate::stop::Stop;
 

@@ -19,10 +19,10 @@ use age::{Decryptor, Identity, scrypt, ssh, x25519};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::entries::contents;
 use crate::error::{DecryptError, IdentityError};
 use crate::file::pinned::found;
 use crate::file::stable::fill;
-use crate::secret;
 
 /// A file of identities is a page or two.
 const LARGEST: u64 = 1 << 20;
@@ -122,7 +122,7 @@ impl Plaintext {
 
     /// The count that a capture notes in [`SecretFacts::entries`](crate::SecretFacts::entries).
     pub fn entries(&self) -> u64 {
-        secret::contents(&self.0).0
+        contents(&self.0).0
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use super::check::{self, Failed};
 use crate::facts::Integrity;
 use crate::source::IntegrityCheck;
-use crate::staging::StagedFile;
+use crate::staging::bytes::StagedFile;
 use crate::stop::Stop;
 
 /// The verdict on a copy, perhaps still to come. Clones share it; with the last of them the check ends,
