@@ -1,15 +1,13 @@
-//! A live SQLite database is copied by SQLite's online backup API (<https://sqlite.org/backup.html>).
-//!
-//! A read transaction pins one state first. Without it every commit of another process would start
-//! the copy over, and a busy hub's would never end. The pin keeps the WAL from being reset, so it
-//! is released as soon as the local copy is done; all checks run on the copy.
+//! A SQLite database is captured while the hub uses it: a preflight, a copy, its facts, a verdict.
 //!
 //! Nothing here opens the database or its side files but SQLite itself: closing another handle on
-//! them drops the locks that SQLite holds in this process.
+//! them drops the locks that SQLite holds in this process. All checks run on the copy.
 
 mod check;
+mod copy;
 pub(crate) mod examine;
 mod hash;
+mod header;
 mod live;
 pub(crate) mod names;
 mod other_name;
@@ -18,39 +16,28 @@ mod side_files;
 pub(crate) mod verdict;
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::backup::{Backup, StepResult};
-use rusqlite::ffi::{self, ErrorCode};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::ffi::ErrorCode;
 
 use crate::capture::{Capture, Content, Entry, Failure, Note};
-use crate::error::{CaptureError, StagingError};
+use crate::error::CaptureError;
 use crate::facts::Metadata;
 use crate::file;
-
 use crate::source::Source;
 use crate::staging::bytes::{Bytes, StagedFile};
 use crate::stop::Stop;
 use crate::taking::Taking;
 use crate::tree::pattern::{Found, Pattern, exclusions};
 use check::{Failed, Wanted};
-use hash::{Behind, Hashed};
-use live::Live;
+use copy::{Copied, copy};
+use hash::Hashed;
 use names::{is_side_file, real, with_suffix};
-use preflight::{Cleared, Refused, SideFile};
+use preflight::{Refused, SideFile};
 use verdict::IntegrityVerdict;
-
-/// Bytes to copy between two looks at the clock.
-const STEP: u32 = 8 << 20;
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Captures one database, or all that match a pattern.
 pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
@@ -247,169 +234,4 @@ fn begin_check(
     let verdict = IntegrityVerdict::begin(Arc::clone(staged), source.integrity, &taking.stop);
     taking.checking = Some(verdict.clone());
     verdict
-}
-
-/// One state of a database.
-struct Copied {
-    staged: StagedFile,
-    len: u64,
-    /// Where the hash could be taken on the way.
-    hashed: Option<Hashed>,
-    /// A finding: the file was shorter than it says.
-    cut: Option<String>,
-}
-
-fn copy(taking: &mut Taking<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied, Refused> {
-    let start = Instant::now();
-    let mut live = db.open()?;
-    let mut cut = None;
-    let pinned = db.pin(&live, taking.limits.busy, &taking.stop);
-    cleared.confirm(db)?;
-    if !pinned? {
-        // A file shorter than its header says is refused as malformed. With this switch SQLite
-        // goes by the file's real size instead; on this connection nothing can be written anyway.
-        live = db.open()?;
-        live.execute_batch("PRAGMA writable_schema = ON")
-            .map_err(|e| db.error(&e))?;
-        if !db.pin(&live, taking.limits.busy, &taking.stop)? {
-            let reason = "the database disk image is malformed".into();
-            return Err(CaptureError::Sqlite {
-                path: db.path.to_owned(),
-                reason,
-            }
-            .into());
-        }
-        cut = Some("the file is shorter than its header says".to_owned());
-    }
-    let (staged, file) = taking.staging.file()?;
-    // Closed before SQLite opens it, for the same reason that the live file is never opened here.
-    drop(file);
-    let mut target = Connection::open_with_flags(
-        staged.path(),
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(|e| staging_error(taking, &e, 0))?;
-    let cache = hash::CACHE >> 10;
-    target
-        .execute_batch(&format!(
-            "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -{cache}"
-        ))
-        .map_err(|e| staging_error(taking, &e, 0))?;
-    let behind = pages(taking, db, &live, &mut target, staged.path(), start)?;
-    // The pin ends here: nothing below needs the live database.
-    drop(live);
-    target
-        .close()
-        .map_err(|(_, e)| staging_error(taking, &e, 0))?;
-    let finish = || -> io::Result<_> {
-        let len = opens_anywhere(staged.path())?;
-        let hashed = behind.map_or(Ok(None), |behind| behind.finish(len))?;
-        Ok((len, hashed))
-    };
-    let (len, hashed) = finish().map_err(|e| taking.staging.write_error(e, 0))?;
-    taking.stop.check()?;
-    Ok(Copied {
-        staged,
-        len,
-        hashed,
-        cut,
-    })
-}
-
-/// Copies all pages, and begins to hash them where it can.
-fn pages(
-    taking: &Taking<'_>,
-    db: &Live<'_>,
-    live: &Connection,
-    target: &mut Connection,
-    copy: &Path,
-    start: Instant,
-) -> Result<Option<Behind>, CaptureError> {
-    let page_size: u32 = live
-        .query_row("PRAGMA page_size", [], |r| r.get(0))
-        .map_err(|e| db.error(&e))?;
-    let step = i32::try_from(STEP / page_size.max(512)).unwrap_or(1).max(1);
-    let backup = Backup::new(live, target).map_err(|e| db.error(&e))?;
-    // Copies nothing, and tells how many pages there are.
-    let mut outcome = backup.step(0);
-    let pages = backup.progress().pagecount.max(0) as u32;
-    let needed = u64::from(page_size) * u64::from(pages);
-    taking.staging.require(needed)?;
-    let behind =
-        hash::foresee(live, pages).and_then(|first| Behind::begin(copy, first, &taking.stop));
-    let mut left = backup.progress().remaining;
-    loop {
-        taking.stop.check()?;
-        if start.elapsed() > taking.limits.copy {
-            let seconds = taking.limits.copy.as_secs();
-            return Err(CaptureError::Deadline {
-                path: db.path.to_owned(),
-                seconds,
-            });
-        }
-        match outcome {
-            Ok(StepResult::Done) => return Ok(behind),
-            Ok(StepResult::More) => {}
-            Ok(_) => thread::sleep(PAUSE),
-            Err(e) if writes(&e) => return Err(staging_error(taking, &e, needed).into()),
-            Err(e) => return Err(db.error(&e)),
-        }
-        outcome = backup.step(step);
-        let now = backup.progress().remaining;
-        if let Some(behind) = &behind {
-            let copied = pages.saturating_sub(now.max(0) as u32);
-            behind.copied(u64::from(page_size) * u64::from(copied));
-        }
-        taking.advance(u64::from(page_size) * (left - now).max(0) as u64);
-        left = now;
-    }
-}
-
-/// Whether an error of the copy comes from the writing side.
-fn writes(e: &rusqlite::Error) -> bool {
-    let extended = e.sqlite_error().map_or(0, |e| e.extended_code);
-    e.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        || [
-            ffi::SQLITE_IOERR_WRITE,
-            ffi::SQLITE_IOERR_TRUNCATE,
-            ffi::SQLITE_IOERR_FSYNC,
-        ]
-        .contains(&extended)
-}
-
-fn staging_error(taking: &Taking<'_>, e: &rusqlite::Error, needed: u64) -> StagingError {
-    match e.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => taking.staging.no_space(needed),
-        _ => taking
-            .staging
-            .write_error(io::Error::other(e.to_string()), needed),
-    }
-}
-
-/// Sets the header's versions, so that the copy opens anywhere, also where nothing can be written beside
-/// it. `PRAGMA journal_mode = DELETE` does the same, but wants a schema without damage.
-fn opens_anywhere(copy: &Path) -> io::Result<u64> {
-    let file = File::options().read(true).write(true).open(copy)?;
-    let len = file.metadata()?.len();
-    let mut header = [0; 100];
-    if len >= 100 {
-        file.read_exact_at(&mut header, 0)?;
-        if rollback_journal(&mut header) {
-            file.write_all_at(&header, 0)?;
-        }
-    }
-    Ok(len)
-}
-
-/// From WAL to rollback journal (bytes 18 and 19, <https://sqlite.org/fileformat2.html>). Returns whether
-/// that changed anything.
-fn rollback_journal(header: &mut [u8]) -> bool {
-    match header.get_mut(18..20) {
-        Some(versions) if *versions == [2, 2] => {
-            versions.fill(1);
-            true
-        }
-        _ => false,
-    }
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +18,7 @@ use rusqlite::{Connection, OpenFlags, Statement};
 use sha2::{Digest, Sha256};
 
 use super::hash::Hashed;
+use super::header;
 use crate::facts::{DatabaseFacts, Integrity, Sha256Hash};
 use crate::source::{Column, IntegrityCheck};
 use crate::stop::Stop;
@@ -133,19 +133,9 @@ fn immutable(copy: &Path) -> String {
 /// Everything but the verdict. Fields of the header come from the file itself (offsets after
 /// <https://sqlite.org/fileformat2.html>): they are there however damaged the rest is.
 fn facts(copy: &Path, wanted: &Wanted<'_>, stop: &Stop) -> Result<DatabaseFacts, Failed> {
-    let (header, len) = header(copy).map_err(Failed::Read)?;
+    let header = File::open(copy).and_then(|file| header::read(&file));
+    let (header, len) = header.map_err(Failed::Read)?;
     facts_by(copy, wanted, stop, &header, len).map_err(Failed::Sqlite)
-}
-
-/// The header of the copy, zeros where it is shorter, and its length.
-fn header(copy: &Path) -> io::Result<([u8; 100], u64)> {
-    let file = File::open(copy)?;
-    let len = file.metadata()?.len();
-    let mut header = [0; 100];
-    if len >= header.len() as u64 {
-        file.read_exact_at(&mut header, 0)?;
-    }
-    Ok((header, len))
 }
 
 fn facts_by(

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, OpenFlags};
 
-use super::PAUSE;
 use super::names::{real, with_suffix};
 use crate::error::CaptureError;
 use crate::facts::Metadata;
 use crate::file::pinned::{Links, Pinned};
 use crate::stop::Stop;
+
+/// Between two tries for a lock, and two steps of a copy that had none.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// A database as the file system shows it.
 #[derive(Debug)]

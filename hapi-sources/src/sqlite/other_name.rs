@@ -12,13 +12,14 @@
 
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
+use super::header::is_wal;
 use super::live::Live;
 use super::names::with_suffix;
 use crate::capture::Note;
@@ -192,12 +193,6 @@ fn locked(file: &File, (start, length): (u64, u64)) -> Option<Flock> {
         offset_type: FlockOffsetType::Set,
     };
     fcntl_getlk(file, &question).ok().flatten()
-}
-
-/// Whether a database's header says WAL (bytes 18 and 19, <https://sqlite.org/fileformat2.html>).
-pub(super) fn is_wal(database: &File) -> bool {
-    let mut versions = [0; 2];
-    database.read_exact_at(&mut versions, 18).is_ok() && versions == [2, 2]
 }
 
 #[cfg(test)]

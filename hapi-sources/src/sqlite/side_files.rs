@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
+use super::header::is_wal;
 use super::live::Live;
 use super::names::with_suffix;
-use super::other_name::is_wal;
 use crate::error::CaptureError;
 
 /// Decides before SQLite opens the database, and looks once more after its first read: the hub may have
