@@ -97,26 +97,25 @@ pub struct DatabaseFacts {
 impl DatabaseFacts {
     /// Adds a finding of our own, before SQLite's.
     pub(crate) fn add_damage(&mut self, finding: String) {
-        let mut all = vec![finding];
-        if let Integrity::Damaged { findings } = &mut self.integrity {
-            all.append(findings);
+        match &mut self.integrity {
+            Integrity::Damaged { findings } => findings.insert(0, finding),
+            other => {
+                *other = Integrity::Damaged {
+                    findings: vec![finding],
+                }
+            }
         }
-        self.integrity = Integrity::Damaged { findings: all };
     }
 
     /// Takes SQLite's verdict into account, beside findings of our own.
     pub(crate) fn judge(&mut self, verdict: Integrity) {
-        self.integrity = match (
-            std::mem::replace(&mut self.integrity, Integrity::Ok),
-            verdict,
-        ) {
-            (Integrity::Damaged { findings: mut ours }, Integrity::Damaged { findings }) => {
+        match (&mut self.integrity, verdict) {
+            (Integrity::Damaged { findings: ours }, Integrity::Damaged { findings }) => {
                 ours.extend(findings);
-                Integrity::Damaged { findings: ours }
             }
-            (ours @ Integrity::Damaged { .. }, _) => ours,
-            (_, verdict) => verdict,
-        };
+            (Integrity::Damaged { .. }, _) => {}
+            (ours, verdict) => *ours = verdict,
+        }
     }
 }
 

@@ -83,16 +83,14 @@ pub(crate) fn take(
         Body::Memory(v) => taking.guard.quoted(v),
         Body::Staged(_) => Vec::new(),
     };
-    let notes = notes
-        .into_iter()
-        .map(|secret| Note::QuotesSecret {
-            path: path.to_owned(),
-            secret,
-            sha256,
-        })
-        .collect();
+    let quotes = |secret| Note::QuotesSecret {
+        path: path.to_owned(),
+        secret,
+        sha256,
+    };
+    let notes = notes.into_iter().map(quotes).collect();
     let content = Content::File {
-        bytes: keep(taking, body)?,
+        bytes: keep(taking, body, read.size)?,
         sha256,
     };
     Ok(Taken::File(
@@ -128,16 +126,7 @@ fn pass(
         let (len, hash) = (v.len() as u64, Sha256Hash::of(&v));
         return Ok((Body::Memory(v), len, hash));
     }
-    taking.staging.require(size)?;
-    let (staged, mut out) = taking.staging.file()?;
-    let (read, hash) = hash_up_to(&taking.stop, path, file, size, |chunk| {
-        out.write_all(chunk)
-            .map_err(|e| taking.staging.write_error(e, size))?;
-        if first {
-            taking.advance(chunk.len() as u64);
-        }
-        Ok(())
-    })?;
+    let (staged, read, hash) = to_staging(taking, path, file, size, first)?;
     Ok((Body::Staged(staged), read, hash))
 }
 
@@ -148,31 +137,36 @@ pub(crate) fn stage(
     file: &mut File,
     size: u64,
 ) -> Result<(Bytes, Sha256Hash), CaptureError> {
+    let (staged, len, sha256) = to_staging(taking, path, file, size, true)?;
+    Ok((staged.into_bytes(len), sha256))
+}
+
+fn to_staging(
+    taking: &Taking<'_>,
+    path: &Path,
+    file: &mut File,
+    size: u64,
+    is_progress: bool,
+) -> Result<(StagedFile, u64, Sha256Hash), CaptureError> {
     taking.staging.require(size)?;
     let (staged, mut out) = taking.staging.file()?;
     let (len, sha256) = hash_up_to(&taking.stop, path, file, size, |chunk| {
         out.write_all(chunk)
             .map_err(|e| taking.staging.write_error(e, size))?;
-        taking.advance(chunk.len() as u64);
+        if is_progress {
+            taking.advance(chunk.len() as u64);
+        }
         Ok(())
     })?;
-    Ok((staged.into_bytes(len), sha256))
+    Ok((staged, len, sha256))
 }
 
 /// Moves content to where it stays: memory for the small, the staging folder for the rest.
-fn keep(taking: &mut Taking<'_>, body: Body) -> Result<Bytes, CaptureError> {
+fn keep(taking: &mut Taking<'_>, body: Body, len: u64) -> Result<Bytes, CaptureError> {
     let v = match body {
         Body::Memory(v) => v,
-        Body::Staged(staged) => {
-            let len = staged
-                .path()
-                .metadata()
-                .map_err(|e| taking.staging.write_error(e, 0))?
-                .len();
-            return Ok(staged.into_bytes(len));
-        }
+        Body::Staged(staged) => return Ok(staged.into_bytes(len)),
     };
-    let len = v.len() as u64;
     if len <= SMALL && len <= taking.memory {
         taking.memory -= len;
         return Ok(Bytes::from_vec(v));

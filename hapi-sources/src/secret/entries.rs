@@ -29,23 +29,12 @@ pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
     };
     let assignments = lines().filter_map(assigned).count() as u64;
     for line in lines() {
-        add(
-            &mut values,
-            if assignments > 0 {
-                assigned(line).unwrap_or(line)
-            } else {
-                line
-            },
-        );
+        add(&mut values, assigned(line).unwrap_or(line));
     }
-    (
-        if assignments > 0 {
-            assignments
-        } else {
-            lines().count() as u64
-        },
-        values,
-    )
+    match assignments {
+        0 => (lines().count() as u64, values),
+        n => (n, values),
+    }
 }
 
 /// The value of `[export ]KEY=value`, without quotes around it.

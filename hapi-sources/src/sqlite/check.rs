@@ -38,10 +38,14 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Why a look came to nothing.
+#[derive(thiserror::Error, Debug)]
 pub(super) enum Failed {
+    #[error("stopped")]
     Stopped,
-    Read(io::Error),
-    Sqlite(rusqlite::Error),
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
 }
 
 /// Hash, length and facts of a database that no one changes meanwhile, SQLite's check among them.
@@ -55,8 +59,8 @@ pub(super) fn look(
         let facts = scope.spawn(|| presumed(copy, None, wanted, stop));
         (integrity(copy, check, stop), facts.join())
     });
-    let broken = || Failed::Read(io::Error::other("the thread that hashes it panicked"));
-    let (hashed, mut facts) = facts.unwrap_or_else(|_| Err(broken()))?;
+    let broken = |_| io::Error::other("the thread that hashes it panicked");
+    let (hashed, mut facts) = facts.map_err(broken)??;
     facts.judge(verdict?);
     Ok((hashed.sha256, hashed.len, facts))
 }
@@ -73,19 +77,12 @@ pub(super) fn presumed(
         let hashed = hashed.map_or_else(|| Hashed::of(copy, stop), Ok);
         (hashed, facts.join())
     });
-    let broken = || {
-        Err(Failed::Read(io::Error::other(
-            "the thread that counts panicked",
-        )))
-    };
-    let (hashed, facts) = (
-        hashed.map_err(Failed::Read)?,
-        facts.unwrap_or_else(|_| broken()),
-    );
+    let hashed = hashed?;
     if stop.is_set() {
         return Err(Failed::Stopped);
     }
-    let mut facts = facts?;
+    let broken = |_| io::Error::other("the thread that counts panicked");
+    let mut facts = facts.map_err(broken)??;
     let len = hashed.len;
     // SQLite reads what is missing of the last page as zeros, and may find nothing wrong.
     if len.checked_rem(u64::from(facts.page_size)).unwrap_or(0) != 0 {
@@ -133,18 +130,7 @@ fn immutable(copy: &Path) -> String {
 /// Everything but the verdict. Fields of the header come from the file itself (offsets after
 /// <https://sqlite.org/fileformat2.html>): they are there however damaged the rest is.
 fn facts(copy: &Path, wanted: &Wanted<'_>, stop: &Stop) -> Result<DatabaseFacts, Failed> {
-    let header = File::open(copy).and_then(|file| header::read(&file));
-    let (header, len) = header.map_err(Failed::Read)?;
-    facts_by(copy, wanted, stop, &header, len).map_err(Failed::Sqlite)
-}
-
-fn facts_by(
-    copy: &Path,
-    wanted: &Wanted<'_>,
-    stop: &Stop,
-    header: &[u8; 100],
-    len: u64,
-) -> rusqlite::Result<DatabaseFacts> {
+    let (header, len) = header::read(&File::open(copy)?)?;
     let page_size = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 65_536,
         n => u32::from(n),
@@ -246,7 +232,7 @@ pub(super) fn integrity(
     let verdict = checked(copy, check, stop);
     match stop.is_set() {
         true => Err(Failed::Stopped),
-        false => verdict.map_err(Failed::Sqlite),
+        false => Ok(verdict?),
     }
 }
 

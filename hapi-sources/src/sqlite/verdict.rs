@@ -98,11 +98,8 @@ fn outcome(joined: thread::Result<Result<Integrity, Failed>>) -> Result<Integrit
     match joined {
         Ok(Ok(integrity)) => Ok(integrity),
         Ok(Err(Failed::Stopped)) => Err(Unknown::Stopped),
-        Ok(Err(Failed::Read(error))) => Err(Unknown::Failed {
-            reason: error.to_string(),
-        }),
-        Ok(Err(Failed::Sqlite(error))) => Err(Unknown::Failed {
-            reason: error.to_string(),
+        Ok(Err(failed)) => Err(Unknown::Failed {
+            reason: failed.to_string(),
         }),
         Err(_) => Err(Unknown::Failed {
             reason: "the thread that checks it panicked".to_owned(),
