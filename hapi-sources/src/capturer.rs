@@ -1,7 +1,7 @@
 //! A capturer turns sources into captures: it hands each to its kind.
 //!
-//! It knows all sources of a profile before it takes the first, so no order of sources and no part of them
-//! reads a live database or a secret as a plain file.
+//! It knows all sources of a profile before it takes the first, so it never reads a live database or a
+//! secret as a plain file, in whatever order it takes them.
 
 use std::collections::BTreeMap;
 use std::io;

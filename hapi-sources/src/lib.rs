@@ -13,22 +13,34 @@
 //!
 #![doc = include_str!("../EXAMPLE.md")]
 
-mod capture;
+// From top to bottom: a file uses only files below it, so there is no circle. A folder's lowest files are
+// ground for others, too: the guard asks `file/pinned.rs`, `tree/pattern.rs` and `sqlite/names.rs`; a capture
+// holds `sqlite/verdict.rs` (above check, hash and header); taking holds `secret/{cache,recipients}.rs`.
+
 mod capturer;
-mod checksum;
-mod error;
-mod facts;
-mod file;
-mod guard;
-mod observer;
 mod probe;
+
 mod secret;
-mod source;
 mod sqlite;
+mod tree;
+
+mod file;
+
+mod taking;
+
+mod guard;
+
+mod capture;
+
+mod checksum;
+mod facts;
+mod observer;
 mod staging;
 mod stop;
-mod taking;
-mod tree;
+
+mod source;
+
+mod error;
 
 /// A passphrase, from [`age::secrecy`]: zeroed when it is dropped, and never printed.
 pub use age::secrecy::SecretString;
@@ -40,7 +52,7 @@ pub use error::{
     StagingError,
 };
 pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
-pub use observer::{Observer, Silent};
+pub use observer::Observer;
 pub use probe::{Probe, probe};
 pub use secret::cache::SecretCache;
 pub use secret::identity::{Identities, Passphrase, Plaintext};

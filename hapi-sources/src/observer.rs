@@ -1,4 +1,4 @@
-//! An observer hears how far a capture is. It cannot change anything about it.
+//! An observer hears how far a capture is; it cannot change anything about it.
 
 use crate::source::Source;
 
@@ -14,8 +14,7 @@ pub trait Observer: Sync {
     fn end(&self) {}
 }
 
-/// An observer that says nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+/// Where nobody listens.
+pub(crate) struct Silent;
 
 impl Observer for Silent {}

@@ -1,7 +1,7 @@
 //! A stop is the request to end early, from whoever runs a capture to all that works for it.
 //!
-//! It is never taken back, and only asks: what works looks at it every few milliseconds and ends with
-//! [`CaptureError::Stopped`]. A whole program may share one, also for work that captures nothing.
+//! It is never taken back. It only asks: who works looks at it often, and ends with
+//! [`CaptureError::Stopped`]. A program may share one with all its work, also with what captures nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,8 +1,8 @@
 //! Taking is what every kind of source needs while it takes: the staging folder, the guard, the recipients,
 //! the limits, and the request to end early.
 //!
-//! One [`Taking`] serves all sources of a run, one after the other, so that what one of them teaches (a
-//! secret's content, memory that is used up, a check that still runs) holds for the next.
+//! One [`Taking`] serves all sources of a run, one after the other: the secrets that are known, the memory
+//! that is used up and the check that still runs count for the next one, too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

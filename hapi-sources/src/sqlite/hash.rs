@@ -1,9 +1,9 @@
-//! The hash of a database's copy, taken while SQLite still writes it where that can be.
+//! Hashes a database's copy while SQLite writes it.
 //!
-//! The backup API writes page after page and the first one last, with a header of its own. So the first
-//! page is foreseen, and the rest is read at a distance behind the copy. SQLite appends, so what is not
-//! written yet is beyond the end of the file; the distance is there should it ever not. What was foreseen is
-//! compared with what stands there in the end; where it is something else, the hash is taken anew.
+//! The backup API writes page 1 last, with a header of its own. So we predict that page, hash the rest
+//! 4 MiB behind the writer, and compare page 1 at the end; on a mismatch the file is hashed again. SQLite
+//! appends, so what it has not written yet is beyond the end of the file; the distance is for the case that
+//! it ever does not.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,6 @@
 //! The header is the first 100 bytes of a database (<https://sqlite.org/fileformat2.html>).
 //!
-//! It is there however damaged the rest is. Of a live database it is only read, and only by a descriptor
-//! that may be closed again.
+//! It can be read however damaged the rest is. It is changed in copies only.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,6 @@
 //! The names of a database: the one that all links lead to, and those of its side files beside that one.
 //!
-//! SQLite goes by these names alone (<https://sqlite.org/fileformat2.html>, "Hot Journals" and "The
-//! Write-Ahead Log"), and so do we.
+//! SQLite finds a WAL or a journal by these names alone (<https://sqlite.org/fileformat2.html>).
 
 use std::ffi::OsString;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Whether somebody uses a database through another name than ours.
+//! Whether another process uses a database through another name than ours.
 //!
 //! SQLite finds the WAL and the `-shm` by the name through which a database was opened. A hard link, a
 //! file that is mounted into a container, or a rename under a running hub puts them elsewhere: we see
