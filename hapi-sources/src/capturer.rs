@@ -13,7 +13,6 @@ use crate::error::{CaptureError, StagingError};
 use crate::facts::SoundDatabase;
 use crate::guard::Guard;
 use crate::observer::Observer;
-use crate::secret;
 use crate::secret::cache::SecretCache;
 use crate::secret::recipients::Recipients;
 use crate::source::{Kind, Source};
@@ -21,7 +20,7 @@ use crate::staging::Staging;
 use crate::stop::Stop;
 use crate::taking::{Limits, Taking};
 use crate::tree::pattern::{Pattern, exclusions};
-use crate::{file, sqlite, tree};
+use crate::{file, secret, sqlite, tree};
 
 /// Takes sources, one after the other, into one staging folder.
 ///
@@ -195,11 +194,7 @@ fn again(e: &CaptureError) -> CaptureError {
     match e {
         CaptureError::Staging(StagingError::Io { path, error }) => {
             let error = io::Error::new(error.kind(), error.to_string());
-            StagingError::Io {
-                path: path.clone(),
-                error,
-            }
-            .into()
+            StagingError::at(path, error).into()
         }
         _ => CaptureError::Stopped,
     }

@@ -1,8 +1,8 @@
 //! Facts are what is known of captured bytes: their hash, their file's mode, owner and time, and what a
 //! database or a secret holds.
 //!
-//! They are plain values that say nothing of a secret's content. The manifest keeps them, and a restored
-//! file has to have the same ones.
+//! They are plain values that may be stored and shown: of a secret they hold a count, and none of its
+//! content.
 
 use std::collections::BTreeMap;
 use std::fmt;

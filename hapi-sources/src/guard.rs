@@ -57,12 +57,23 @@ struct Seen {
 impl Guard {
     /// Protects the databases and secrets among the sources.
     pub(crate) fn new(sources: &[Source]) -> Result<Self, CaptureError> {
-        let (mut patterns, mut plain, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+        let mut guard = Self {
+            patterns: Vec::new(),
+            plain: Vec::new(),
+            secrets: Vec::new(),
+            private: Vec::new(),
+            seen: Seen {
+                at: Instant::now(),
+                databases: Vec::new(),
+                inodes: HashMap::new(),
+                paths: HashMap::new(),
+            },
+        };
         for s in sources {
             match s.kind {
-                Kind::Sqlite if s.is_pattern() => patterns.push(Pattern::parse(&s.path)?),
-                Kind::Sqlite => plain.push(s.path.clone()),
-                Kind::Secret => secrets.push(Secret {
+                Kind::Sqlite if s.is_pattern() => guard.patterns.push(Pattern::parse(&s.path)?),
+                Kind::Sqlite => guard.plain.push(s.path.clone()),
+                Kind::Secret => guard.secrets.push(Secret {
                     name: s.name.clone(),
                     path: s.path.clone(),
                     content: None,
@@ -71,19 +82,6 @@ impl Guard {
                 Kind::File | Kind::Glob | Kind::Dir => {}
             }
         }
-        let seen = Seen {
-            at: Instant::now(),
-            databases: Vec::new(),
-            inodes: HashMap::new(),
-            paths: HashMap::new(),
-        };
-        let mut guard = Self {
-            patterns,
-            plain,
-            secrets,
-            private: Vec::new(),
-            seen,
-        };
         guard.renew();
         Ok(guard)
     }

@@ -19,6 +19,7 @@ use super::header::opens_anywhere;
 use super::live::{Live, PAUSE};
 use super::preflight::{Cleared, Refused};
 use crate::error::{CaptureError, StagingError};
+use crate::staging::Staging;
 use crate::staging::bytes::StagedFile;
 use crate::taking::Taking;
 
@@ -68,20 +69,20 @@ pub(super) fn copy(
         staged.path(),
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
-    .map_err(|e| staging_error(taking, &e, 0))?;
+    .map_err(|e| staging_error(taking.staging, &e, 0))?;
     let cache = hash::CACHE >> 10;
     target
         .execute_batch(&format!(
             "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY;
              PRAGMA cache_size = -{cache}"
         ))
-        .map_err(|e| staging_error(taking, &e, 0))?;
+        .map_err(|e| staging_error(taking.staging, &e, 0))?;
     let behind = pages(taking, db, &live, &mut target, staged.path(), start)?;
     // The pin ends here: nothing below needs the live database.
     drop(live);
     target
         .close()
-        .map_err(|(_, e)| staging_error(taking, &e, 0))?;
+        .map_err(|(_, e)| staging_error(taking.staging, &e, 0))?;
     let finish = || -> io::Result<_> {
         let len = opens_anywhere(staged.path())?;
         let hashed = behind.map_or(Ok(None), |behind| behind.finish(len))?;
@@ -132,7 +133,7 @@ fn pages(
             Ok(StepResult::Done) => return Ok(behind),
             Ok(StepResult::More) => {}
             Ok(_) => thread::sleep(PAUSE),
-            Err(e) if writes(&e) => return Err(staging_error(taking, &e, needed).into()),
+            Err(e) if writes(&e) => return Err(staging_error(taking.staging, &e, needed).into()),
             Err(e) => return Err(db.error(&e)),
         }
         outcome = backup.step(step);
@@ -158,12 +159,10 @@ fn writes(e: &rusqlite::Error) -> bool {
         .contains(&extended)
 }
 
-fn staging_error(taking: &Taking<'_>, e: &rusqlite::Error, needed: u64) -> StagingError {
+fn staging_error(staging: &Staging, e: &rusqlite::Error, needed: u64) -> StagingError {
     match e.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => taking.staging.no_space(needed),
-        _ => taking
-            .staging
-            .write_error(io::Error::other(e.to_string()), needed),
+        Some(ErrorCode::DiskFull) => staging.no_space(needed),
+        _ => staging.write_error(io::Error::other(e.to_string()), needed),
     }
 }
 
@@ -172,7 +171,6 @@ mod tests {
     use super::*;
     use crate::guard::Guard;
     use crate::sqlite::preflight;
-    use crate::staging::Staging;
     use crate::stop::Stop;
 
     /// A live database that is made by these statements, and its copy.
