@@ -13,9 +13,10 @@
 //!
 #![doc = include_str!("../EXAMPLE.md")]
 
-// From top to bottom: a file uses only files below it, so there is no circle. A folder's lowest files are
-// ground for others, too: the guard asks `file/pinned.rs`, `tree/pattern.rs` and `sqlite/names.rs`; a capture
-// holds `sqlite/verdict.rs` (above check, hash and header); taking holds `secret/{cache,recipients}.rs`.
+// From top to bottom: a file uses only files below it, so there is no circle. Some files of the kinds' folders
+// stand below their kind, since others need them: the guard asks `file/pinned.rs`, `sqlite/names.rs` and (as
+// sqlite does) `tree/pattern.rs`; a capture holds a `sqlite/verdict.rs`, with check, hash and header below it;
+// taking holds `secret/cache.rs` and `secret/recipients.rs`.
 
 mod capturer;
 mod probe;
@@ -32,12 +33,12 @@ mod guard;
 
 mod capture;
 
-mod checksum;
 mod facts;
 mod observer;
 mod staging;
 mod stop;
 
+mod checksum;
 mod source;
 
 mod error;
