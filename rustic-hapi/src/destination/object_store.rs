@@ -14,9 +14,7 @@ pub(crate) enum ObjectStore {
         path: String,
     },
     /// Backblaze B2.
-    B2 {
-        path: String,
-    },
+    B2 { path: String },
 }
 
 impl ObjectStore {
