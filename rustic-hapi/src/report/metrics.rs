@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, Local};
 
-use crate::commands::status::{Status, Verdict};
+use crate::commands::status::Status;
 use crate::error::Error;
 use crate::machine::private_files::is_absent;
+use crate::policy::freshness::Verdict;
 use crate::policy::slots::State;
 use crate::state::drills::DrillOutcome;
 use crate::state::last_run::LastRun;

@@ -4,8 +4,9 @@ use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
 use super::status_picture::age;
-use crate::commands::status::{SeriesStatus, Status, Verdict};
+use crate::commands::status::Status;
 use crate::exit::Exit;
+use crate::policy::freshness::{SeriesStatus, Verdict};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::plural;

@@ -7,8 +7,9 @@ use hapi_sources::Kind;
 
 use super::counts::counts;
 use crate::commands::check::{SHARES, Share};
-use crate::commands::status::{Database, SeriesStatus, Status, Verdict};
+use crate::commands::status::Status;
 use crate::policy::description::{Outcome, SourceSummary};
+use crate::policy::freshness::{Database, SeriesStatus, Verdict};
 use crate::policy::slots::{Slot, State, Visit};
 use crate::profile::policy::Policy;
 use crate::state::drills::DrillOutcome;
