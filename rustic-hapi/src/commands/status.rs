@@ -11,7 +11,7 @@ use crate::commands::check;
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::policy::freshness::{self, SeriesStatus, Verdict};
+use crate::policy::freshness::{self, Freshness, SeriesStatus};
 use crate::policy::history::{SHRUNK, Snapshot};
 use crate::policy::retention::Plan;
 use crate::profile::Profile;
@@ -87,7 +87,7 @@ pub struct Retention {
 impl Status {
     /// The exit code: [`Exit::Stale`] where any series is.
     pub fn exit(&self) -> Exit {
-        match self.series.iter().any(|s| s.verdict == Verdict::Stale) {
+        match self.series.iter().any(|s| s.verdict == Freshness::Stale) {
             true => Exit::Stale,
             false => Exit::Complete,
         }

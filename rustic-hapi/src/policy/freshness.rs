@@ -28,7 +28,7 @@ const WEEKLY: TimeDelta = TimeDelta::days(8);
 pub struct SeriesStatus {
     pub name: String,
     /// Whether it is as young as it should be.
-    pub verdict: Verdict,
+    pub verdict: Freshness,
     /// How old its newest complete snapshot may be.
     pub max_age: TimeDelta,
     /// The newest complete snapshot.
@@ -77,7 +77,7 @@ pub struct Point {
 /// Whether a series is as young as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Freshness {
     /// Its last slot has a complete snapshot.
     Fresh,
     /// It has none; the newest complete snapshot is young enough all the same.
@@ -88,7 +88,7 @@ pub enum Verdict {
     Empty,
 }
 
-impl Verdict {
+impl Freshness {
     /// In a word.
     pub fn in_words(self) -> &'static str {
         match self {
@@ -122,7 +122,7 @@ impl SeriesStatus {
         let described = newest.as_ref().and_then(|s| s.description.clone());
         let mut status = Self {
             name: name.to_owned(),
-            verdict: Verdict::Stale,
+            verdict: Freshness::Stale,
             max_age,
             newest,
             partial,
@@ -137,7 +137,7 @@ impl SeriesStatus {
             database: None,
         };
         if status.age(now).is_some_and(|age| age <= max_age) {
-            status.verdict = Verdict::Fresh;
+            status.verdict = Freshness::Fresh;
         }
         status
     }
@@ -225,10 +225,10 @@ pub(crate) fn scheduled(
         .iter()
         .rev()
         .find(|visit| visit.state != State::Pending);
-    if status.verdict == Verdict::Fresh
+    if status.verdict == Freshness::Fresh
         && last.is_some_and(|visit| matches!(visit.state, State::Missed | State::Partial))
     {
-        status.verdict = Verdict::Late;
+        status.verdict = Freshness::Late;
     }
     // A run leaves such a series out where nothing of it exists, and it is no less fresh for that.
     let optional = profile
@@ -238,7 +238,7 @@ pub(crate) fn scheduled(
         .all(|s| !s.source.required);
     let first = profile.series.first().map(|s| &s.name);
     if optional && status.counts == (0, 0) && first != Some(&series.name) {
-        status.verdict = Verdict::Empty;
+        status.verdict = Freshness::Empty;
     }
     Ok(status)
 }
