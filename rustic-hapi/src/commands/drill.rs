@@ -19,7 +19,7 @@ use crate::commands::drill::scratch::Scratch;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::boot::{self, Boot};
-use crate::machine::place::Place;
+use crate::machine::target::Target;
 use crate::policy::choice::Which;
 use crate::policy::manifest::SourceRecord;
 use crate::profile::reading::Reading;
@@ -223,12 +223,12 @@ fn drill(
     }
     let chosen = chosen?;
     let scratch = Scratch::make(request.scratch.as_deref(), &from.staging(), request.keep)?;
-    let place = Place::open(&scratch.path().join("restored"))?;
+    let target = Target::open(&scratch.path().join("restored"))?;
     // The live hub may write to the same file system: a drill must not be what fills it.
     let needed = chosen.choices.iter().fold(0u64, |sum, choice| {
         sum.saturating_add(library.bytes(choice))
     });
-    let free = place.free()?;
+    let free = target.free()?;
     let needed = needed.saturating_add(MARGIN);
     if free < needed {
         return Err(Error::NoRoom {
@@ -239,7 +239,7 @@ fn drill(
     }
     // Secrets are opened in memory, and lie in the scratch folder as ciphertext.
     let restorer = Restorer {
-        place: &place,
+        target: &target,
         identities: None,
         overwrite: false,
         ui,
@@ -293,7 +293,7 @@ fn drill(
         let came = restorer.bring(&repository, &mut library, choice)?;
         restored.push((SourceDrill::of(came, summary), record));
     }
-    place.sync()?;
+    target.sync()?;
     report.restored_after = started.elapsed();
 
     for (mut source, record) in restored {
@@ -302,7 +302,7 @@ fn drill(
         }
         ui.start(&format!("comparing {}", source.name), 0);
         let findings = match record.kind {
-            Kind::Sqlite => databases_differ(&place, &record, stop)?,
+            Kind::Sqlite => databases_differ(&target, &record, stop)?,
             Kind::Secret => match (identities, &source.choice) {
                 (Some(identities), Some(choice)) => {
                     let fetch = library.fetch(&choice.snapshot, ui, stop)?;
@@ -324,20 +324,20 @@ fn drill(
         report.sources.push(SourceDrill::nowhere(name, required));
     }
     if let Some((command, wait)) = &request.boot {
-        report.boot = Some(start_hub(from, &place, &report, command, *wait, stop)?);
+        report.boot = Some(start_hub(from, &target, &report, command, *wait, stop)?);
         // A hub that was given no time has proven nothing, either way.
         if stop.is_set() {
             return Err(CaptureError::Stopped.into());
         }
     }
     report.took = started.elapsed();
-    report.kept = scratch.end(place)?;
+    report.kept = scratch.end(target)?;
     Ok(report)
 }
 
 fn start_hub(
     from: Reading<'_>,
-    place: &Place,
+    target: &Target,
     report: &Report,
     command: &str,
     wait: Duration,
@@ -350,8 +350,8 @@ fn start_hub(
         .filter(|s| s.kind == Some(Kind::Sqlite))
         .find_map(|s| s.summary.as_ref().and(s.restored_to.first().cloned()));
     let home = match &database {
-        Some(database) => database.parent().unwrap_or(place.path()).to_path_buf(),
-        None => place.of(&from.hapi_home()),
+        Some(database) => database.parent().unwrap_or(target.path()).to_path_buf(),
+        None => target.of(&from.hapi_home()),
     };
     boot::boot(command, &home, database.as_deref(), wait, stop)
         .map_err(|error| Error::State { path: home, error })

@@ -13,7 +13,7 @@ use hapi_sources::Identities;
 
 use crate::commands::context::Context;
 use crate::error::Error;
-use crate::machine::place::Place;
+use crate::machine::target::Target;
 use crate::policy::choice::Which;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
@@ -108,10 +108,10 @@ pub fn run(
         return Ok(report);
     }
 
-    let place = Place::open(&request.target)?;
-    report.target = place.path().to_path_buf();
+    let target = Target::open(&request.target)?;
+    report.target = target.path().to_path_buf();
     let restorer = Restorer {
-        place: &place,
+        target: &target,
         identities,
         overwrite: request.overwrite,
         ui,
@@ -123,7 +123,7 @@ pub fn run(
         report.sources.push(came);
     }
     restorer.dress_folders(&report.sources, &library)?;
-    place.sync()?;
+    target.sync()?;
     report.took = started.elapsed();
     Ok(report)
 }

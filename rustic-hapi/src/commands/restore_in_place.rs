@@ -21,8 +21,8 @@ use crate::commands::restore_in_place::item::{
 };
 use crate::error::Error;
 use crate::machine::holders;
-use crate::machine::place::Looks;
 use crate::machine::swap::{Ownership, Swap};
+use crate::machine::target::Looks;
 use crate::policy::choice::{Choice, Which};
 use crate::policy::manifest::{EntryKind, SourceRecord};
 use crate::profile::reading::Reading;

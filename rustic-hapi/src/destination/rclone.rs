@@ -109,13 +109,13 @@ impl Rclone {
                     (Arc::new(Mutex::new(child)), stderr)
                 });
                 match started {
-                    Err(error) => _ = sender.send(Said::NotStarted(error)),
+                    Err(error) => _ = sender.send(Event::NotStarted(error)),
                     Ok((child, stderr)) => {
-                        _ = sender.send(Said::Started(Arc::clone(&child)));
+                        _ = sender.send(Event::Started(Arc::clone(&child)));
                         if let Some(stderr) = stderr {
                             follow(stderr, &log, &sender);
                         }
-                        _ = sender.send(Said::Ended(ended(&child)));
+                        _ = sender.send(Event::Ended(ended(&child)));
                     }
                 }
             })
@@ -124,13 +124,13 @@ impl Rclone {
         let deadline = Instant::now() + START;
         loop {
             match receiver.recv_timeout(Duration::from_millis(100)) {
-                Ok(Said::NotStarted(error)) => {
+                Ok(Event::NotStarted(error)) => {
                     return Err(failed(
                         format!("needs the program `rclone`, which cannot be started: {error}"),
                         INSTALL,
                     ));
                 }
-                Ok(Said::Started(child)) => {
+                Ok(Event::Started(child)) => {
                     rclone = Some(Self {
                         call: call.clone(),
                         child,
@@ -141,7 +141,7 @@ impl Rclone {
                         reader: None,
                     });
                 }
-                Ok(Said::Serving(url)) => {
+                Ok(Event::Serving(url)) => {
                     stop.progressed();
                     if let Some(mut rclone) = rclone {
                         rclone.url = url;
@@ -149,7 +149,7 @@ impl Rclone {
                         return Ok(rclone);
                     }
                 }
-                Ok(Said::Ended(status)) => {
+                Ok(Event::Ended(status)) => {
                     let said = log.last_error().unwrap_or_else(|| match status {
                         Some(status) => format!("it ended with {status}"),
                         None => "it ended".to_owned(),
@@ -280,19 +280,19 @@ impl Drop for Rclone {
     }
 }
 
-enum Said {
+enum Event {
     NotStarted(std::io::Error),
     Started(Arc<Mutex<Child>>),
     Serving(String),
     Ended(Option<ExitStatus>),
 }
 
-fn follow(stderr: ChildStderr, log: &Log, sender: &mpsc::Sender<Said>) {
+fn follow(stderr: ChildStderr, log: &Log, sender: &mpsc::Sender<Event>) {
     read_lines(stderr, |line| match line.split_once(SERVING) {
         // From 1.61 on the address stands in brackets.
         Some((_, url)) => {
             let url = url.trim().trim_matches(['[', ']']).to_owned();
-            _ = sender.send(Said::Serving(url));
+            _ = sender.send(Event::Serving(url));
         }
         None => log.add(line),
     });

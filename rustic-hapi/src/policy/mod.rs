@@ -4,6 +4,7 @@
 
 pub(crate) mod choice;
 pub mod description;
+pub(crate) mod freshness;
 pub mod history;
 pub mod manifest;
 pub(crate) mod notes;

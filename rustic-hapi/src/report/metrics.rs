@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, Local};
 
-use crate::commands::status::{Status, Verdict};
+use crate::commands::status::Status;
 use crate::error::Error;
 use crate::machine::private_files::is_absent;
+use crate::policy::freshness::Freshness;
 use crate::policy::slots::State;
 use crate::state::drills::DrillOutcome;
 use crate::state::last_run::LastRun;
@@ -127,7 +128,7 @@ fn of_status(profile: &str, status: &Status) -> String {
             STALE,
             "1 where the newest complete snapshot is older than it may be, or there is none.",
             &labels,
-            i64::from(series.verdict == Verdict::Stale),
+            i64::from(series.verdict == Freshness::Stale),
         );
         let (complete, partial) = series.counts;
         families.add("snapshots", "Complete snapshots.", &labels, complete);

@@ -4,8 +4,9 @@ use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
 use super::status_picture::age;
-use crate::commands::status::{SeriesStatus, Status, Verdict};
+use crate::commands::status::Status;
 use crate::exit::Exit;
+use crate::policy::freshness::{Freshness, SeriesStatus};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::plural;
@@ -67,7 +68,7 @@ impl Status {
     fn said(&self, ui: &Ui, markdown: bool) -> Output {
         let mut complaints = Vec::new();
         for series in &self.series {
-            if series.verdict == Verdict::Stale {
+            if series.verdict == Freshness::Stale {
                 let fact = match series.age(self.time) {
                     Some(old) => format!(
                         "the newest complete snapshot of `{}` is {} old, and may be {}",

@@ -7,8 +7,9 @@ use hapi_sources::Kind;
 
 use super::counts::counts;
 use crate::commands::check::{SHARES, Share};
-use crate::commands::status::{Database, SeriesStatus, Status, Verdict};
+use crate::commands::status::Status;
 use crate::policy::description::{Outcome, SourceSummary};
+use crate::policy::freshness::{Database, Freshness, SeriesStatus};
 use crate::policy::slots::{Slot, State, Visit};
 use crate::profile::policy::Policy;
 use crate::state::drills::DrillOutcome;
@@ -226,15 +227,15 @@ fn series_text(series: &SeriesStatus, now: DateTime<Local>, pen: Pen) -> String 
     let paint = pen.paint;
     let word = series.verdict.in_words();
     let verdict = match series.verdict {
-        Verdict::Fresh => paint.green(word),
-        Verdict::Late => paint.yellow(word),
-        Verdict::Stale => paint.red(word),
-        Verdict::Empty => word.to_owned(),
+        Freshness::Fresh => paint.green(word),
+        Freshness::Late => paint.yellow(word),
+        Freshness::Stale => paint.red(word),
+        Freshness::Empty => word.to_owned(),
     };
     let mut text = format!("{}  {verdict}: ", paint.bold(&series.name));
     text += &match (series.age(now), series.verdict) {
         (Some(old), _) => format!("newest complete snapshot {} old", age(old)),
-        (None, Verdict::Empty) => "none of its sources is here, and none has to be".to_owned(),
+        (None, Freshness::Empty) => "none of its sources is here, and none has to be".to_owned(),
         (None, _) => "there is no complete snapshot".to_owned(),
     };
     match &series.next {

@@ -8,7 +8,7 @@ use hapi_sources::{
 };
 
 use crate::error::Error;
-use crate::machine::place::Place;
+use crate::machine::target::Target;
 use crate::policy::manifest::{EntryRecord, SourceRecord};
 use crate::restore::difference::{Difference, What};
 use crate::restore::fetch::{Failure, Fetch};
@@ -16,7 +16,7 @@ use crate::restore::secret::open_secret;
 
 /// Compares restored databases with what was known of them when they were captured.
 pub(crate) fn databases_differ(
-    place: &Place,
+    target: &Target,
     record: &SourceRecord,
     stop: &Stop,
 ) -> Result<Vec<Difference>, Error> {
@@ -25,7 +25,7 @@ pub(crate) fn databases_differ(
         let Some(known) = &entry.database else {
             continue;
         };
-        let path = place.of(&entry.path.to_path());
+        let path = target.of(&entry.path.to_path());
         if !path.exists() {
             continue; // told when it did not come
         }

@@ -12,7 +12,7 @@ use rustic_core::repofile::Node;
 
 use crate::error::Error;
 use crate::machine::holders::nobody_has_it_open;
-use crate::machine::place::{Found, Looks, Place, dress};
+use crate::machine::target::{Found, Looks, Target, dress};
 use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryKind, EntryRecord, SourceRecord};
 use crate::repository::Repository;
@@ -48,7 +48,7 @@ pub struct SourceReport {
 
 /// Restores sources into one place.
 pub(crate) struct Restorer<'a> {
-    pub place: &'a Place,
+    pub target: &'a Target,
     pub identities: Option<&'a Identities>,
     pub overwrite: bool,
     pub ui: &'a Ui,
@@ -89,7 +89,7 @@ impl Restorer<'_> {
                     needed = entry.size.unwrap_or(0).saturating_add(needed);
                 }
                 if there == There::Different && !self.overwrite {
-                    in_the_way.push(self.place.of(&path));
+                    in_the_way.push(self.target.of(&path));
                 }
                 if entry.database.is_some() {
                     self.no_leftovers(&path)?;
@@ -98,14 +98,14 @@ impl Restorer<'_> {
         }
         if !in_the_way.is_empty() {
             return Err(Error::InTheWay {
-                target: self.place.path().to_path_buf(),
+                target: self.target.path().to_path_buf(),
                 files: in_the_way,
             });
         }
-        let free = self.place.free()?;
+        let free = self.target.free()?;
         if free < needed {
             return Err(Error::NoRoom {
-                path: self.place.path().to_path_buf(),
+                path: self.target.path().to_path_buf(),
                 free,
                 needed,
             });
@@ -120,17 +120,17 @@ impl Restorer<'_> {
             let mut side = database.as_os_str().to_owned();
             side.push(suffix);
             let side = PathBuf::from(side);
-            if self.place.look(&side)? != Found::Nothing {
+            if self.target.look(&side)? != Found::Nothing {
                 return Err(Error::Usage {
                     fact: format!(
                         "`{}` belongs to another database, and SQLite would mix the two",
-                        self.place.of(&side).display()
+                        self.target.of(&side).display()
                     ),
                     hint: Some("restore into an empty folder; for the hub's own database there is `rustic-hapi restore --in-place`".into()),
                 });
             }
         }
-        let path = self.place.of(database);
+        let path = self.target.of(database);
         if self.overwrite && path.exists() {
             nobody_has_it_open(&path)?;
         }
@@ -144,7 +144,7 @@ impl Restorer<'_> {
 
     /// What is where an entry goes.
     fn there(&self, fetch: &Fetch<'_>, entry: &EntryRecord, path: &Path) -> Result<There, Error> {
-        Ok(match (self.place.look(path)?, entry.kind) {
+        Ok(match (self.target.look(path)?, entry.kind) {
             (Found::Nothing, _) => There::Nothing,
             (Found::Dir, EntryKind::Dir) => There::Same,
             (Found::Symlink(there), EntryKind::Symlink) => There::of(
@@ -161,14 +161,14 @@ impl Restorer<'_> {
                         Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
                         Err(Failure::Local(error)) => {
                             return Err(Error::State {
-                                path: self.place.of(path),
+                                path: self.target.of(path),
                                 error,
                             });
                         }
                     }
                 }
                 _ => There::of(
-                    entry.size == Some(size) && entry.sha256 == Some(self.place.hash(path)?),
+                    entry.size == Some(size) && entry.sha256 == Some(self.target.hash(path)?),
                 ),
             },
             _ => There::Different,
@@ -178,7 +178,7 @@ impl Restorer<'_> {
     fn is_plaintext(&self, plaintext: &Plaintext, size: u64, path: &Path) -> Result<There, Error> {
         let bytes = plaintext.as_bytes();
         Ok(There::of(
-            size == bytes.len() as u64 && self.place.hash(path)? == sha256_hex(bytes),
+            size == bytes.len() as u64 && self.target.hash(path)? == sha256_hex(bytes),
         ))
     }
 
@@ -254,7 +254,7 @@ impl Restorer<'_> {
             }
             match brought {
                 Ok(Brought::Incoming(incoming, size)) => {
-                    report.files.push(self.place.of(&path));
+                    report.files.push(self.target.of(&path));
                     report.bytes += size;
                     waiting.push(Waiting {
                         incoming,
@@ -263,7 +263,7 @@ impl Restorer<'_> {
                     });
                 }
                 Ok(Brought::Already(size)) => {
-                    report.files.push(self.place.of(&path));
+                    report.files.push(self.target.of(&path));
                     report.bytes += size;
                     report.already += 1;
                 }
@@ -296,15 +296,15 @@ impl Restorer<'_> {
         let node = fetch.node(entry).map_err(Lost::of(self, path))?;
         match entry.kind {
             EntryKind::Dir => {
-                self.place.folder(path)?;
+                self.target.folder(path)?;
                 Ok(Brought::Other)
             }
             EntryKind::Symlink => {
-                let target = node.node_type.to_link().to_path_buf();
-                match self.place.look(path)? {
-                    Found::Symlink(there) if there == target => {}
-                    Found::Nothing => self.place.link(path, &target, false)?,
-                    _ if self.overwrite => self.place.link(path, &target, true)?,
+                let leads_to = node.node_type.to_link().to_path_buf();
+                match self.target.look(path)? {
+                    Found::Symlink(there) if there == leads_to => {}
+                    Found::Nothing => self.target.link(path, &leads_to, false)?,
+                    _ if self.overwrite => self.target.link(path, &leads_to, true)?,
                     _ => return Err(self.in_the_way(path).into()),
                 }
                 Ok(Brought::Other)
@@ -341,10 +341,10 @@ impl Restorer<'_> {
         path: &Path,
     ) -> Result<Brought, Lost> {
         let node = fetch.node(entry).map_err(Lost::of(self, path))?;
-        match self.place.look(path)? {
+        match self.target.look(path)? {
             Found::Nothing => {}
             Found::File(size)
-                if entry.size == Some(size) && entry.sha256 == Some(self.place.hash(path)?) =>
+                if entry.size == Some(size) && entry.sha256 == Some(self.target.hash(path)?) =>
             {
                 return Ok(Brought::Already(size));
             }
@@ -362,7 +362,7 @@ impl Restorer<'_> {
         node: &Node,
     ) -> Result<Brought, Lost> {
         let size = entry.size.unwrap_or(0);
-        let (incoming, mut file) = self.place.incoming()?;
+        let (incoming, mut file) = self.target.incoming()?;
         fetch
             .into_file(entry, &mut file)
             .map_err(Lost::of(self, path))?;
@@ -384,20 +384,20 @@ impl Restorer<'_> {
     ) -> Result<Brought, Lost> {
         let plaintext = open_secret(fetch, entry, identities).map_err(Lost::of(self, path))?;
         let size = plaintext.as_bytes().len() as u64;
-        let there = match self.place.look(path)? {
+        let there = match self.target.look(path)? {
             Found::Nothing => There::Nothing,
             Found::File(size) => self.is_plaintext(&plaintext, size, path)?,
             _ => There::Different,
         };
         match there {
             There::Same => {
-                self.place.set_mode(path, 0o600)?;
+                self.target.set_mode(path, 0o600)?;
                 return Ok(Brought::Already(size));
             }
             There::Different if !self.overwrite => return Err(self.in_the_way(path).into()),
             _ => {}
         }
-        let (incoming, mut file) = self.place.incoming()?;
+        let (incoming, mut file) = self.target.incoming()?;
         let local = |error| Lost::of(self, path)(Failure::Local(error));
         file.write_all(plaintext.as_bytes()).map_err(local)?;
         // Whatever the mode was: a secret is its owner's alone.
@@ -420,10 +420,10 @@ impl Restorer<'_> {
                     path: one.incoming.clone(),
                     error,
                 })?,
-            _ => self.place.sync()?,
+            _ => self.target.sync()?,
         }
         for file in waiting.drain(..) {
-            self.place
+            self.target
                 .settle(&file.incoming, &file.path, self.overwrite)?;
         }
         Ok(())
@@ -452,15 +452,15 @@ impl Restorer<'_> {
             }
         }
         for (folder, looks) in folders.iter().rev() {
-            self.place.dress_folder(folder, *looks)?;
+            self.target.dress_folder(folder, *looks)?;
         }
         Ok(())
     }
 
     fn in_the_way(&self, path: &Path) -> Error {
         Error::InTheWay {
-            target: self.place.path().to_path_buf(),
-            files: vec![self.place.of(path)],
+            target: self.target.path().to_path_buf(),
+            files: vec![self.target.of(path)],
         }
     }
 }
@@ -514,7 +514,7 @@ impl Lost {
             Failure::Difference(what) => Self::Difference(what),
             Failure::Stopped => Self::Error(CaptureError::Stopped.into()),
             Failure::Local(error) => Self::Error(Error::State {
-                path: restorer.place.of(path),
+                path: restorer.target.of(path),
                 error,
             }),
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use hapi_sources::Staging;
 
 use crate::error::Error;
-use crate::machine::place::Place;
 use crate::machine::private_files::private_folder;
+use crate::machine::target::Target;
 
 /// The folder of one drill, 0700. It is locked while the drill runs and removed in the end, by a later
 /// run's sweep if need be; what is to be kept is moved out of it.
@@ -53,9 +53,9 @@ impl Scratch {
     }
 
     /// Where it was left, if it is to be.
-    pub(super) fn end(self, place: Place) -> Result<Option<PathBuf>, Error> {
-        let from = place.path().to_path_buf();
-        drop(place);
+    pub(super) fn end(self, target: Target) -> Result<Option<PathBuf>, Error> {
+        let from = target.path().to_path_buf();
+        drop(target);
         if !self.keep {
             return Ok(None);
         }

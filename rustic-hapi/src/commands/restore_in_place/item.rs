@@ -10,7 +10,7 @@ use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Observer, Sto
 
 use crate::error::Error;
 use crate::machine::holders;
-use crate::machine::place::{Looks, dress};
+use crate::machine::target::{Looks, dress};
 use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryRecord, SourceRecord};
 use crate::restore::difference::What;
