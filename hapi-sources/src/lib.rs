@@ -18,6 +18,8 @@
 // sqlite does) `tree/pattern.rs`; a capture holds a `sqlite/verdict.rs`, with check, hash and header below it;
 // taking holds `secret/cache.rs` and `secret/recipients.rs`.
 
+#![warn(unreachable_pub)]
+
 mod capturer;
 mod probe;
 

@@ -8,7 +8,6 @@ use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::meant::Restoring;
 use rustic_hapi::cli::{Cli, Command, ProfileCommand};
-use rustic_hapi::commands::context::Context;
 use rustic_hapi::commands::{
     check, drill, env, forget, init, prune, recovery_kit, restore, restore_in_place, snapshots,
 };
@@ -17,7 +16,7 @@ use rustic_hapi::schedule::{self, Machine};
 use rustic_hapi::signals::Signals;
 use rustic_hapi::supervise::watch::Verdict;
 use rustic_hapi::supervise::{Task, supervise, take_snapshot};
-use rustic_hapi::{Error, Exit, Lookup, Output, Profile, Ui, doctor};
+use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, doctor};
 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();

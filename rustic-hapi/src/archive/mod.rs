@@ -31,7 +31,7 @@ use crate::policy::{manifest, restic_time};
 
 /// Everything a snapshot will hold, in the order the engine takes it.
 #[derive(Debug, Default)]
-pub struct Archive {
+pub(crate) struct Archive {
     items: Vec<Item>,
     /// What the manifest presumes to be good.
     verdicts: Vec<(PathBuf, IntegrityVerdict)>,
@@ -39,7 +39,7 @@ pub struct Archive {
 
 /// One node of the tree.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// The absolute path in the snapshot.
     pub path: PathBuf,
     /// Mode, owner and time.
@@ -50,7 +50,7 @@ pub struct Item {
 
 /// What a node is.
 #[derive(Clone, Debug)]
-pub enum ItemContent {
+pub(crate) enum ItemContent {
     /// A file with the bytes it must have.
     File {
         /// The bytes.
@@ -67,7 +67,7 @@ pub enum ItemContent {
 impl Archive {
     /// Lays captures and manifest out as one tree. Where two sources took the same path, the first
     /// one counts.
-    pub fn new(captures: &[&Capture], home: &Path, manifest: Vec<u8>) -> Self {
+    pub(crate) fn new(captures: &[&Capture], home: &Path, manifest: Vec<u8>) -> Self {
         let mut items: BTreeMap<TreeOrder, Item> = BTreeMap::new();
         for entry in captures.iter().flat_map(|c| &c.entries) {
             let content = match &entry.content {
@@ -117,7 +117,7 @@ impl Archive {
 
     /// The same without the bytes: what a readback compares with, while the copies are removed.
     #[must_use]
-    pub fn outline(&self) -> Self {
+    pub(crate) fn outline(&self) -> Self {
         let mut outline = Self {
             items: self.items.clone(),
             verdicts: Vec::new(),
@@ -131,19 +131,19 @@ impl Archive {
     }
 
     /// The nodes, folders before what is in them.
-    pub fn items(&self) -> &[Item] {
+    pub(crate) fn items(&self) -> &[Item] {
         &self.items
     }
 
     /// Bytes of all files.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.items.iter().map(Item::len).sum()
     }
 }
 
 impl Item {
     /// Bytes of the file; 0 for anything else.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match &self.content {
             ItemContent::File { bytes, .. } => bytes.len(),
             _ => 0,
@@ -151,7 +151,7 @@ impl Item {
     }
 
     /// Whether it is a file.
-    pub fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         matches!(self.content, ItemContent::File { .. })
     }
 

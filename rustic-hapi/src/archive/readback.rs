@@ -28,7 +28,7 @@ const SMALL_IN_ALL: u64 = 32 << 20;
 /// # Errors
 /// [`Error::NotProven`] when it does not: the snapshot was then removed. [`Error::Unproven`] when
 /// even that failed.
-pub fn prove(
+pub(crate) fn prove(
     repository: &Repository,
     snapshot: &SnapshotFile,
     archive: &Archive,

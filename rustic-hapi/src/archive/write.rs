@@ -15,7 +15,7 @@ use crate::repository::{Repository, Writing};
 
 /// What a snapshot is called.
 #[derive(Clone, Debug)]
-pub struct Label {
+pub(crate) struct Label {
     /// The host name of the profile.
     pub host: String,
     /// The one path that snapshots carry.
@@ -32,7 +32,7 @@ pub struct Label {
 
 /// Why there is no snapshot of an archive.
 #[derive(Debug)]
-pub enum Unwritten {
+pub(crate) enum Unwritten {
     /// SQLite found something in a copy of which the manifest presumes that it is sound. All data are in
     /// the repository: what was written is told.
     PresumedWrongly(Written),
@@ -54,7 +54,7 @@ impl Archive {
     /// [`Unwritten::PresumedWrongly`] where the manifest is not true; [`Error::Refused`] with what the gate
     /// has on record, [`Error::Engine`] otherwise. The repository then has no new snapshot, at most some
     /// packs that nothing refers to.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         repository: &Repository,
         label: &Label,

@@ -15,7 +15,7 @@ use crate::profile::notify::Notify;
 use crate::profile::sources::Sensitivity;
 
 /// The profiles that come with the program, by the name that `extends` takes.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub(crate) const SHIPPED: [(&str, &str); 2] = [
     ("hapi", include_str!("../../../profiles/hapi.toml")),
     (
         "hapi-stock",

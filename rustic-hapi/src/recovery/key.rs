@@ -29,7 +29,7 @@ use crate::terminal::prompt;
 use crate::terminal::ui::Ui;
 
 /// The user name by which a recovery key is known among the repository's keys.
-pub const USERNAME: &str = "recovery";
+pub(crate) const USERNAME: &str = "recovery";
 
 /// The text of a recovery key; zeroes itself, and prints as `[secret]`.
 pub struct RecoveryKey(Zeroizing<String>);
@@ -72,7 +72,7 @@ pub struct Made {
 /// A proof, at some time, that a recovery key opens the repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Confirmed {
+pub(crate) struct Confirmed {
     version: u32,
     /// The key's id in the repository.
     pub key_id: String,
@@ -92,7 +92,7 @@ const RECORD_VERSION: u32 = 1;
 /// # Errors
 /// [`Error::Usage`] where the file is there already; then, as with any other, nothing was added,
 /// but for [`Error::UnprovenKey`].
-pub fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result<Made, Error> {
+pub(crate) fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result<Made, Error> {
     let others = among(repository.keys()?);
     let key = RecoveryKey::random()?;
     let (file, warnings) = match place {
@@ -128,7 +128,7 @@ pub fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result
 }
 
 /// The recovery keys among a repository's keys.
-pub fn among(keys: Vec<Key>) -> Vec<Key> {
+pub(crate) fn among(keys: Vec<Key>) -> Vec<Key> {
     keys.into_iter()
         .filter(|key| key.username.as_deref() == Some(USERNAME))
         .collect()
@@ -139,7 +139,7 @@ pub fn among(keys: Vec<Key>) -> Vec<Key> {
 /// # Errors
 /// [`Error::WrongKey`]; [`Error::NotARecoveryKey`] for the password that is on this machine anyway;
 /// [`Error::OtherRepository`]; those of reaching the repository and of writing the note.
-pub fn confirm(
+pub(crate) fn confirm(
     profile: &Profile,
     key: &RecoveryKey,
     now: DateTime<Local>,
@@ -188,7 +188,7 @@ pub fn confirm(
 ///
 /// # Errors
 /// [`Error::State`] for a note that cannot be read, or is none.
-pub fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
+pub(crate) fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
     let path = record(profile);
     let wrong = |error| Error::State {
         path: path.clone(),

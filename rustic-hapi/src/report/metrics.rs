@@ -29,7 +29,7 @@ const STALE: &str = "snapshot_stale";
 const COMPLETE_AGE: &str = "snapshot_last_complete_age_seconds";
 
 /// What a status says, and the last run that it knows of.
-pub fn text(profile: &str, status: &Status) -> String {
+pub(crate) fn text(profile: &str, status: &Status) -> String {
     let mut text = of_status(profile, status);
     if let Some(run) = &status.run {
         text += &of_run(profile, run);
@@ -38,7 +38,7 @@ pub fn text(profile: &str, status: &Status) -> String {
 }
 
 /// What is known after a run: with no status, what `before` (the file so far) says of snapshots.
-pub fn text_after_run(
+pub(crate) fn text_after_run(
     profile: &str,
     status: Option<&Status>,
     run: &LastRun,
@@ -57,7 +57,7 @@ pub fn text_after_run(
 ///
 /// # Errors
 /// [`Error::State`] where it is there and cannot be read.
-pub fn read(path: &Path) -> Result<String, Error> {
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
     match fs::read(path) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_absent(&error) => Ok(String::new()),
@@ -72,7 +72,7 @@ pub fn read(path: &Path) -> Result<String, Error> {
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn write(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),

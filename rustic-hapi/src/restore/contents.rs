@@ -23,7 +23,7 @@ const LARGEST_MANIFEST: u64 = 256 << 20;
 
 /// What a snapshot holds.
 #[derive(Debug)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// The manifest.
     pub manifest: Manifest,
     /// Its summary, made anew.
@@ -51,7 +51,7 @@ impl Contents {
     ///
     /// # Errors
     /// In words: there is no manifest that can be read, so nothing is known of the snapshot.
-    pub fn load(engine: &Engine, snapshot: &Snapshot) -> Result<Self, String> {
+    pub(crate) fn load(engine: &Engine, snapshot: &Snapshot) -> Result<Self, String> {
         let file: SnapshotFile = engine
             .get_file(&snapshot.id)
             .map_err(|error| one_line(&error))?;
@@ -85,12 +85,12 @@ impl Contents {
     }
 
     /// The node of an entry.
-    pub fn node(&self, path: &Path) -> Option<&Node> {
+    pub(crate) fn node(&self, path: &Path) -> Option<&Node> {
         self.nodes.get(path)
     }
 
     /// The nodes of entries and of the folders above them, by path.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_path(), node))
     }
 

@@ -81,7 +81,7 @@ fn file(reach: &Reach) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
+pub(crate) fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
     private_folder(&reach.state)?;
     let path = file(reach);
     let mut line = serde_json::to_vec(record).unwrap_or_default();
@@ -113,13 +113,13 @@ pub fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::State`] where the history cannot be read.
-pub fn last(reach: &Reach) -> Result<Option<Record>, Error> {
+pub(crate) fn last(reach: &Reach) -> Result<Option<Record>, Error> {
     Ok(all(reach)?.pop())
 }
 
 /// Whether a week has passed since a drill was last run to its end, by the record in a state folder.
 /// An hour less counts, so that a weekly one does not slip by a slot each week.
-pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
+pub(crate) fn is_due(state: &Path, now: DateTime<Local>) -> bool {
     let records = read(&state.join(FILE)).unwrap_or_default();
     let last = records
         .lines()
@@ -137,7 +137,7 @@ pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
 ///
 /// # Errors
 /// As [`last`].
-pub fn all(reach: &Reach) -> Result<Vec<Record>, Error> {
+pub(crate) fn all(reach: &Reach) -> Result<Vec<Record>, Error> {
     let of_this_repository = |record: &Record| match (&record.repository, &reach.id) {
         (Some(drilled), Some(ours)) => drilled == ours,
         _ => true,

@@ -25,7 +25,7 @@ pub struct LastRun {
 ///
 /// # Errors
 /// [`Error::State`] where the record cannot be read.
-pub fn last(reach: &Reach) -> Result<Option<LastRun>, Error> {
+pub(crate) fn last(reach: &Reach) -> Result<Option<LastRun>, Error> {
     let runs = runs::last(&reach.state)?;
     let last = runs.into_iter().rfind(|run| run.command == "snapshot");
     Ok(last.map(|run| LastRun {

@@ -20,7 +20,7 @@ use crate::profile::reach::Reach;
 
 /// Held for as long as it lives.
 #[derive(Debug)]
-pub struct RunLock {
+pub(crate) struct RunLock {
     _file: File,
 }
 
@@ -30,7 +30,7 @@ impl RunLock {
     /// # Errors
     /// [`Error::Locked`] with the holder's process id, [`Error::State`] where the folder cannot be
     /// used.
-    pub fn take(
+    pub(crate) fn take(
         folder: &Path,
         location: &Location,
         wait: Duration,

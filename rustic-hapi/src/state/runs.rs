@@ -19,7 +19,7 @@ const KEPT: usize = 100;
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Run {
+pub(crate) struct Run {
     /// Its id, a UUID.
     pub id: String,
     /// `snapshot`, `drill`, …
@@ -38,7 +38,7 @@ pub struct Run {
 }
 
 /// A new id: a random UUID (RFC 9562, version 4).
-pub fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     let mut bytes = [0u8; 16];
     // Ids without randomness still tell runs of different seconds apart.
     if getrandom::fill(&mut bytes).is_err() {
@@ -66,7 +66,7 @@ fn file(state: &Path) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn append(state: &Path, run: Run) -> Result<(), Error> {
+pub(crate) fn append(state: &Path, run: Run) -> Result<(), Error> {
     private_folder(state)?;
     // Two runs that end at once write one after the other.
     let lock = state.join("runs.lock");
@@ -93,7 +93,7 @@ pub fn append(state: &Path, run: Run) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::State`] where the record cannot be read.
-pub fn last(state: &Path) -> Result<Vec<Run>, Error> {
+pub(crate) fn last(state: &Path) -> Result<Vec<Run>, Error> {
     let path = file(state);
     let mut text = Vec::new();
     match File::open(&path).and_then(|mut file| file.read_to_end(&mut text)) {

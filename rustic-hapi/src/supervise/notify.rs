@@ -18,7 +18,7 @@ use crate::machine::child::{self, signal_group};
 use crate::profile::notify::Notify;
 
 /// How long all that is told at one moment may take.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// How long one attempt at a URL may take, so that there is time for another.
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// Bytes of a body: enough to see what it is about.

@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::terminal::ui::{Ui, Verbosity};
 
 /// The version of the JSON documents.
-pub const JSON_VERSION: u32 = 1;
+pub(crate) const JSON_VERSION: u32 = 1;
 
 /// What a command says in the end.
 #[derive(Debug)]
