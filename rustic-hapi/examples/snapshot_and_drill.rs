@@ -52,7 +52,12 @@ fn snapshot_and_drill(file: String) -> Result<Exit, rustic_hapi::Error> {
     }
 
     // Without an identity the secrets come back as ciphertext, which is compared all the same.
-    let report = drill::run(profile.reading(), &drill::Request::default(), None, &context)?;
+    let report = drill::run(
+        profile.reading(),
+        &drill::Request::default(),
+        None,
+        &context,
+    )?;
     for source in &report.sources {
         println!("{}: {}", source.name, source.verdict.in_words());
     }

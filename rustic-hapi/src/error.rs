@@ -6,7 +6,7 @@
 )]
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hapi_sources::{CaptureError, StagingError};
@@ -258,6 +258,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error that a file or folder of ours cannot be used, once it is known why.
+    pub(crate) fn at<P: AsRef<Path> + ?Sized>(path: &P) -> impl Fn(io::Error) -> Self + Copy + '_ {
+        let path = path.as_ref();
+        move |error| Self::State {
+            path: path.into(),
+            error,
+        }
+    }
+
+    /// The error that something was asked for that makes no sense, and what would.
+    pub(crate) fn usage(fact: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage {
+            fact: fact.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
     /// Wraps an error of the engine, in one line.
     pub fn engine(doing: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
         move |error| Self::Engine {

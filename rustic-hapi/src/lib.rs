@@ -66,6 +66,7 @@ mod terminal;
 mod words;
 
 // What the operator wrote, and where it is looked for.
+pub use destination::location::Location;
 pub use profile::lookup::{Environment, Lookup};
 pub use profile::policy::Policy;
 pub use profile::reach::{Password, Reach};

@@ -145,10 +145,7 @@ fn usage(error: &clap::Error) -> ExitCode {
             .collect::<Vec<_>>()
             .join(" ");
         let fact = fact.strip_prefix("error: ").unwrap_or(&fact).to_owned();
-        let error = Error::Usage {
-            fact,
-            hint: Some("see `rustic-hapi --help`".into()),
-        };
+        let error = Error::usage(fact, "see `rustic-hapi --help`");
         _ = writeln!(std::io::stdout(), "{:#}", error_output(&error).json);
     }
     _ = error.print();

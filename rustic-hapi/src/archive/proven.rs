@@ -96,10 +96,7 @@ impl Proven {
         self.series
             .retain(|name, _| series.iter().any(|s| s.name == *name));
         let path = file(state);
-        let text = serde_json::to_vec(self).map_err(|error| Error::State {
-            path: path.clone(),
-            error: error.into(),
-        })?;
+        let text = serde_json::to_vec(self).map_err(|error| Error::at(&path)(error.into()))?;
         write_private(&path, &text)
     }
 
@@ -110,7 +107,11 @@ impl Proven {
 
     /// The databases of a series that SQLite need not check again while they have these hashes, with the
     /// check that it made.
-    pub(crate) fn sound(&self, series: &str, now: &DateTime<Local>) -> BTreeMap<PathBuf, SoundDatabase> {
+    pub(crate) fn sound(
+        &self,
+        series: &str,
+        now: &DateTime<Local>,
+    ) -> BTreeMap<PathBuf, SoundDatabase> {
         let files = self.series.get(series).into_iter().flat_map(|s| &s.files);
         files
             .filter_map(|file| {

@@ -44,10 +44,10 @@ impl SnapshotArgs {
     /// `--keep` without `--tag`: a snapshot that stays should say why.
     pub fn request(&self) -> Result<snapshot::Request, Error> {
         if self.keep.is_some() && self.tag.is_none() {
-            return Err(Error::Usage {
-                fact: "`--keep` needs `--tag`".into(),
-                hint: Some("say why it stays: `--tag before-upgrade --keep 60d`".into()),
-            });
+            return Err(Error::usage(
+                "`--keep` needs `--tag`",
+                "say why it stays: `--tag before-upgrade --keep 60d`",
+            ));
         }
         Ok(snapshot::Request {
             only: self.only.clone(),
@@ -94,10 +94,10 @@ impl RestoreArgs {
         let which = which(self.snapshot.as_deref(), false);
         Ok(match &self.target {
             None if !self.in_place => {
-                return Err(Error::Usage {
-                    fact: "where to is not said".into(),
-                    hint: Some("`--target DIR` restores into a folder, `--in-place` to where the sources live, with the hub stopped".into()),
-                });
+                return Err(Error::usage(
+                    "where to is not said",
+                    "`--target DIR` restores into a folder, `--in-place` to where the sources live, with the hub stopped",
+                ));
             }
             Some(target) => Restoring::Into(restore::Request {
                 which,
@@ -183,13 +183,10 @@ impl RecoveryKitArgs {
                 Ok(Request::Confirm(Origin::File(path.into())))
             }
             (_, true, dash) => match Origin::stdin() {
-                Origin::Stdin if dash.is_none() => Err(Error::Usage {
-                    fact: "there is no terminal to type the recovery key on".into(),
-                    hint: Some(
-                        "name the file it is in: `--key-file FILE`, or `-` for standard input"
-                            .into(),
-                    ),
-                }),
+                Origin::Stdin if dash.is_none() => Err(Error::usage(
+                    "there is no terminal to type the recovery key on",
+                    "name the file it is in: `--key-file FILE`, or `-` for standard input",
+                )),
                 origin => Ok(Request::Confirm(origin)),
             },
             (_, _, Some(_)) => Err(Error::Usage {

@@ -470,7 +470,7 @@ pub fn last(reach: &Reach) -> Result<Option<Last>, Error> {
     match std::fs::read(&path) {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if crate::machine::private_files::is_absent(&error) => Ok(None),
-        Err(error) => Err(Error::State { path, error }),
+        Err(error) => Err(Error::at(&path)(error)),
     }
 }
 

@@ -353,6 +353,5 @@ fn start_hub(
         Some(database) => database.parent().unwrap_or(target.path()).to_path_buf(),
         None => target.of(&from.hapi_home()),
     };
-    boot::boot(command, &home, database.as_deref(), wait, stop)
-        .map_err(|error| Error::State { path: home, error })
+    boot::boot(command, &home, database.as_deref(), wait, stop).map_err(Error::at(&home))
 }

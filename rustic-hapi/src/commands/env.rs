@@ -8,8 +8,7 @@ use crate::machine::shell::quoted;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::profile::reach::Password;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 
 /// Prints the variables of a profile, whatever those in the environment say now: it is asked what they
 /// should say.

@@ -45,14 +45,14 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
         false => Asked::ByHand,
     };
     if profile.append_only && !request.dry_run {
-        return Err(Error::Usage {
-            fact: format!(
+        return Err(Error::usage(
+            format!(
                 "`{}` deletes nothing that this machine asks it to: `append-only` is true in `{}`",
                 profile.reach.location,
                 profile.file.display()
             ),
-            hint: Some("apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan".into()),
-        });
+            "apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan",
+        ));
     }
     let _lock = crate::state::run_lock::lock(&profile.reach, request.lock_wait, stop)?;
     let repository = Repository::open(&profile.reach, stop, ui.clone())?;

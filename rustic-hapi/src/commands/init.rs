@@ -225,20 +225,14 @@ impl Recovery {
 
 /// Makes a password of 256 random bits, unless there is one; true if it did.
 fn make_password(path: &Path) -> Result<bool, Error> {
-    if path.try_exists().map_err(|error| Error::State {
-        path: path.into(),
-        error,
-    })? {
+    if path.try_exists().map_err(Error::at(path))? {
         return Ok(false);
     }
     if let Some(folder) = path.parent() {
         private_folder(folder)?;
     }
     let mut random = zeroize::Zeroizing::new([0u8; 32]);
-    let state = |error| Error::State {
-        path: path.into(),
-        error,
-    };
+    let state = Error::at(path);
     getrandom::fill(random.as_mut())
         .map_err(|error| state(std::io::Error::other(error.to_string())))?;
     let line = zeroize::Zeroizing::new(format!("{}\n", hex::encode(*random)));

@@ -15,8 +15,7 @@ use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
 use crate::repository::prune::Pruned;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
 /// How often it is done.

@@ -21,8 +21,7 @@ use crate::recovery::runbook::Runbook;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 
 /// What is asked of the command.
@@ -333,10 +332,7 @@ fn page(
     let mut output = match file {
         None => Output::new(markdown, json),
         Some(path) => {
-            let path = std::path::absolute(path).map_err(|error| Error::State {
-                path: path.into(),
-                error,
-            })?;
+            let path = std::path::absolute(path).map_err(Error::at(path))?;
             // An older page may go; anything else there may be the only recovery key.
             let title = markdown
                 .split_whitespace()
@@ -345,10 +341,10 @@ fn page(
                 .join(" ");
             match std::fs::read(&path) {
                 Ok(there) if !String::from_utf8_lossy(&there).starts_with(&title) => {
-                    return Err(Error::Usage {
-                        fact: format!("`{}` is there already, and is no such page", path.display()),
-                        hint: Some("it stays as it is; name a new file".into()),
-                    });
+                    return Err(Error::usage(
+                        format!("`{}` is there already, and is no such page", path.display()),
+                        "it stays as it is; name a new file",
+                    ));
                 }
                 _ => {}
             }
@@ -453,9 +449,9 @@ pub fn place(file: Option<&Path>, may_show: bool) -> Result<Place, Error> {
     match file {
         Some(path) if path.as_os_str() != "-" => Ok(Place::File(path.into())),
         None if may_show => Ok(Place::Terminal),
-        _ => Err(Error::Usage {
-            fact: "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)".into(),
-            hint: Some("have it written to a new file: `--key-file FILE`".into()),
-        }),
+        _ => Err(Error::usage(
+            "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)",
+            "have it written to a new file: `--key-file FILE`",
+        )),
     }
 }

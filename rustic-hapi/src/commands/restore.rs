@@ -68,13 +68,10 @@ pub fn run(
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
     if fs::canonicalize(&request.target).is_ok_and(|target| target == Path::new("/")) {
-        return Err(Error::Usage {
-            fact: "`/` is no target: a database put down beside a leftover `-wal` comes back wrong"
-                .into(),
-            hint: Some(
-                "restore into an empty folder, or use `rustic-hapi restore --in-place`".into(),
-            ),
-        });
+        return Err(Error::usage(
+            "`/` is no target: a database put down beside a leftover `-wal` comes back wrong",
+            "restore into an empty folder, or use `rustic-hapi restore --in-place`",
+        ));
     }
     let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;

@@ -294,10 +294,10 @@ fn coming(
         }
         is_of_here(from, request, &choice, &record)?;
         if record.kind == Kind::Secret && identities.is_none() && !record.entries.is_empty() {
-            return Err(Error::Usage {
-                fact: format!("the secret `{}` is encrypted", choice.source),
-                hint: Some("bring the identity along: `--identity FILE`".into()),
-            });
+            return Err(Error::usage(
+                format!("the secret `{}` is encrypted", choice.source),
+                "bring the identity along: `--identity FILE`",
+            ));
         }
         let links: Vec<_> = record
             .entries
@@ -366,19 +366,19 @@ fn is_of_here(
     let then = record.path.to_path();
     match now {
         Some(now) if now.source.path != then && !matches!(request.which, Which::Named(_)) => {
-            Err(Error::Usage {
-                fact: format!(
+            Err(Error::usage(
+                format!(
                     "the newest snapshot {} of `{}` is of `{}`, and this profile's is `{}`",
                     choice.snapshot,
                     record.name,
                     then.display(),
                     now.source.path.display()
                 ),
-                hint: Some(format!(
+                format!(
                     "if it is the one you want here, name it: `rustic-hapi restore {} --in-place`",
                     choice.snapshot.short_id()
-                )),
-            })
+                ),
+            ))
         }
         _ => Ok(()),
     }

@@ -132,10 +132,7 @@ fn waiting_since(path: &Path, now: &DateTime<Utc>) -> Result<DateTime<Utc>, Erro
 
 fn forget_waiting(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(path)(error)),
         _ => Ok(()),
     }
 }

@@ -12,12 +12,10 @@ use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::{CaptureError, Staging, Stop};
 
 use crate::archive::capturing::{Ahead, at_once, capture, capture_ahead, chosen, concluded};
-use crate::archive::collisions;
-use crate::archive::draft;
 use crate::archive::proven::Proven;
-use crate::archive::readback;
 use crate::archive::taken::{Saved, Taken};
 use crate::archive::write::{Label, Unwritten};
+use crate::archive::{collisions, draft, readback};
 use crate::commands::context::Context;
 use crate::commands::run_report::{RunReport, SeriesReport};
 use crate::commands::status;
@@ -27,10 +25,8 @@ use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::description::Description;
 use crate::policy::history::{CONDITIONS, Snapshot};
-use crate::policy::manifest;
-use crate::policy::restic_time;
-use crate::policy::slots;
 use crate::policy::survival::off_the_disk;
+use crate::policy::{manifest, restic_time, slots};
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
 use crate::repository::Repository;
@@ -480,23 +476,23 @@ impl Request {
                     .iter()
                     .map(|s| s.source.name.as_str())
                     .collect();
-                return Err(Error::Usage {
-                    fact: format!("there is no source `{name}`"),
-                    hint: Some(format!("the profile has {}", names.join(", "))),
-                });
+                return Err(Error::usage(
+                    format!("there is no source `{name}`"),
+                    format!("the profile has {}", names.join(", ")),
+                ));
             }
         }
         if let Some(tag) = &self.tag {
             let reserved =
                 CONDITIONS.contains(&tag.as_str()) || profile.series.iter().any(|s| &s.name == tag);
             if tag.is_empty() || tag.contains(',') || reserved {
-                return Err(Error::Usage {
-                    fact: format!("`{tag}` cannot be given as a tag"),
-                    hint: Some(format!(
+                return Err(Error::usage(
+                    format!("`{tag}` cannot be given as a tag"),
+                    format!(
                         "these tags are reserved: {}, and the names of the series; a tag cannot contain a comma",
                         CONDITIONS.join(", ")
-                    )),
-                });
+                    ),
+                ));
             }
         }
         Ok(())

@@ -23,18 +23,15 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use crate::commands::context::Context;
-use crate::commands::drill;
-use crate::commands::init;
-use crate::commands::restore;
 use crate::commands::snapshot::{self, Request};
+use crate::commands::{drill, init, restore};
 use crate::demo::synthetic::{Hub, Shape};
 use crate::error::Error;
 use crate::machine::process::tell;
 use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup};
 use crate::repository::Repository;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::{bytes, grouped};
 
@@ -50,10 +47,7 @@ pub fn run(keep: bool, stop: &Stop) -> Result<Output, Error> {
     let folder = tempfile::Builder::new()
         .prefix("rustic-hapi-demo-")
         .tempdir()
-        .map_err(|error| Error::State {
-            path: std::env::temp_dir(),
-            error,
-        })?;
+        .map_err(Error::at(&std::env::temp_dir()))?;
     let demo = Demo {
         folder: folder.path().to_path_buf(),
         stop: stop.clone(),
@@ -313,10 +307,7 @@ impl Demo {
     }
 
     fn at(&self, path: &Path, error: io::Error) -> Error {
-        Error::State {
-            path: path.into(),
-            error,
-        }
+        Error::at(path)(error)
     }
 
     fn sqlite(&self, path: &Path, error: &rusqlite::Error) -> Error {

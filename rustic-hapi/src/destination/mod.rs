@@ -158,11 +158,11 @@ impl Destination {
         let entries = match fs::read_dir(&keys) {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(()),
-            Err(error) => return Err(Error::State { path: keys, error }),
+            Err(error) => return Err(Error::at(&keys)(error)),
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
+            fs::remove_file(&path).map_err(Error::at(&path))?;
         }
         Ok(())
     }

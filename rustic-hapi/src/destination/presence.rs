@@ -123,10 +123,7 @@ fn is_of_a_repository(name: &str) -> bool {
 
 /// What is at a local path.
 pub(super) fn at_folder(folder: &Path) -> Result<Presence, Error> {
-    let unsure = |error: io::Error| Error::State {
-        path: folder.into(),
-        error,
-    };
+    let unsure = Error::at(folder);
     const OTHER: &str = "holds something that is not a restic repository";
     let metadata = match fs::metadata(folder) {
         Ok(metadata) => metadata,

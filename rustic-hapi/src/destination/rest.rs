@@ -465,10 +465,10 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
         && !base.username().is_empty()
         && base.username() != user
     {
-        return Err(Error::Usage {
-            fact: format!("`{name}` names another user than `RESTIC_REST_USERNAME`"),
-            hint: Some("nothing was done, because either may be meant: leave one of them".into()),
-        });
+        return Err(Error::usage(
+            format!("`{name}` names another user than `RESTIC_REST_USERNAME`"),
+            "nothing was done, because either may be meant: leave one of them",
+        ));
     }
     base.set_query(None);
     base.set_fragment(None);
@@ -488,9 +488,11 @@ fn authorities(access: &Access) -> Result<Vec<Certificate>, Error> {
     let Some(path) = &access.cacert else {
         return Ok(Vec::new());
     };
-    let wrong = |reason: String| Error::Usage {
-        fact: format!("the certificates in `{}` {reason}", path.display()),
-        hint: Some("`RESTIC_CACERT` names a file with certificates in PEM".into()),
+    let wrong = |reason: String| {
+        Error::usage(
+            format!("the certificates in `{}` {reason}", path.display()),
+            "`RESTIC_CACERT` names a file with certificates in PEM",
+        )
     };
     let pem = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     match Certificate::from_pem_bundle(&pem) {

@@ -52,10 +52,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
     let files = files_of(database)?;
     let mut found = BTreeSet::new();
     let mut unseen = BTreeSet::new();
-    let processes = processes().map_err(|error| Error::State {
-        path: "/proc".into(),
-        error,
-    })?;
+    let processes = processes().map_err(Error::at("/proc"))?;
     // Under `hidepid` a user's list has only his own processes.
     let hidden = usize::from(!processes.contains(&1));
     for pid in processes {
@@ -73,10 +70,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
         }
     }
     for file in &files {
-        let owners = lock_owners(file).map_err(|error| Error::State {
-            path: file.path.clone(),
-            error,
-        })?;
+        let owners = lock_owners(file).map_err(Error::at(&file.path))?;
         found.extend(owners);
     }
     Ok(Look {
@@ -146,10 +140,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
     // Side files lie beside what a link leads to.
     let real = match fs::canonicalize(database) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => database.to_path_buf(),
-        real => real.map_err(|error| Error::State {
-            path: database.into(),
-            error,
-        })?,
+        real => real.map_err(Error::at(database))?,
     };
     let mut files = Vec::new();
     for (suffix, locks) in [
@@ -166,7 +157,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
                 path,
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::State { path, error }),
+            Err(error) => return Err(Error::at(&path)(error)),
         }
     }
     Ok(files)

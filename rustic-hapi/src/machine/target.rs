@@ -239,13 +239,13 @@ impl Target {
             folder = match opened {
                 Ok(opened) => opened,
                 Err(Errno::LOOP | Errno::NOTDIR) => {
-                    return Err(Error::Usage {
-                        fact: format!(
+                    return Err(Error::usage(
+                        format!(
                             "`{}` is in the way: nothing is restored through a symbolic link, or below a file",
                             self.of(&so_far).display()
                         ),
-                        hint: Some("choose an empty folder as target".into()),
-                    });
+                        "choose an empty folder as target",
+                    ));
                 }
                 Err(error) => return Err(at(&self.of(&so_far), error.into())),
             };
@@ -301,10 +301,7 @@ fn name_of(path: &Path) -> &OsStr {
 }
 
 fn at(path: &Path, error: io::Error) -> Error {
-    Error::State {
-        path: path.into(),
-        error,
-    }
+    Error::at(path)(error)
 }
 
 #[cfg(test)]

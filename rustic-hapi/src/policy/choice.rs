@@ -73,17 +73,17 @@ pub(crate) fn readable(
     let host = match (host, hosts.len()) {
         (Some(host), _) if hosts.contains(host) => host.to_owned(),
         (Some(host), _) => {
-            return Err(Error::Usage {
-                fact: format!("no snapshot here is of the host `{host}`"),
-                hint: Some(format!("there are some of {}", joined(&hosts))),
-            });
+            return Err(Error::usage(
+                format!("no snapshot here is of the host `{host}`"),
+                format!("there are some of {}", joined(&hosts)),
+            ));
         }
         (None, 0 | 1) => hosts.first().copied().unwrap_or_default().to_owned(),
         (None, _) => {
-            return Err(Error::Usage {
-                fact: "snapshots of several hosts are here".into(),
-                hint: Some(format!("name one with `--host`: {}", joined(&hosts))),
-            });
+            return Err(Error::usage(
+                "snapshots of several hosts are here",
+                format!("name one with `--host`: {}", joined(&hosts)),
+            ));
         }
     };
     let mut snapshots = of_all_hosts(files);
@@ -94,13 +94,13 @@ pub(crate) fn readable(
         .collect();
     match hubs.len() {
         0 | 1 => Ok(snapshots),
-        _ => Err(Error::Usage {
-            fact: format!("the host `{host}` has snapshots of several hubs here"),
-            hint: Some(format!(
+        _ => Err(Error::usage(
+            format!("the host `{host}` has snapshots of several hubs here"),
+            format!(
                 "name one with `--host HUB-ID`: {}; `rustic-hapi snapshots --all-hosts` lists them",
                 hubs.into_iter().collect::<Vec<_>>().join(", ")
-            )),
-        }),
+            ),
+        )),
     }
 }
 

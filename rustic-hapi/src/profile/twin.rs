@@ -43,16 +43,14 @@ impl Profile {
                 && raw.repository.location == mine.repository.location
                 && of_database(&raw) != of_database(&mine)
             {
-                return Err(Error::Usage {
-                    fact: format!(
+                return Err(Error::usage(
+                    format!(
                         "the profiles `{}` and `{}` have the same `hub-id` and repository, and different databases",
                         self.file.display(),
                         path.display()
                     ),
-                    hint: Some(
-                        "remove `host` and `hub-id` from the copy, then `rustic-hapi init --profile COPY --host NAME`".into(),
-                    ),
-                });
+                    "remove `host` and `hub-id` from the copy, then `rustic-hapi init --profile COPY --host NAME`",
+                ));
             }
         }
         Ok(())

@@ -19,12 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::machine::disk::{Relation, relation};
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::private_files::{is_absent, private_folder, write_private};
 use crate::profile::Profile;
-use crate::repository::Repository;
 use crate::repository::keys::Key;
-use crate::repository::password;
+use crate::repository::{Repository, password};
 use crate::terminal::prompt;
 use crate::terminal::ui::Ui;
 
@@ -92,7 +90,11 @@ const RECORD_VERSION: u32 = 1;
 /// # Errors
 /// [`Error::Usage`] where the file is there already; then, as with any other, nothing was added,
 /// but for [`Error::UnprovenKey`].
-pub(crate) fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result<Made, Error> {
+pub(crate) fn make(
+    repository: &Repository,
+    profile: &Profile,
+    place: &Place,
+) -> Result<Made, Error> {
     let others = among(repository.keys()?);
     let key = RecoveryKey::random()?;
     let (file, warnings) = match place {
@@ -112,10 +114,8 @@ pub(crate) fn make(repository: &Repository, profile: &Profile, place: &Place) ->
     }
     let file = file
         .map(|file| {
-            file.keep().map_err(|error| Error::State {
-                path: error.path.to_path_buf(),
-                error: error.error,
-            })
+            file.keep()
+                .map_err(|error| Error::at(&error.path)(error.error))
         })
         .transpose()?;
     Ok(Made {
@@ -173,10 +173,8 @@ pub(crate) fn confirm(
         confirmed: now.fixed_offset(),
     };
     private_folder(&profile.reach.state)?;
-    let text = serde_json::to_vec_pretty(&confirmed).map_err(|error| Error::State {
-        path: record(profile),
-        error: error.into(),
-    })?;
+    let text = serde_json::to_vec_pretty(&confirmed)
+        .map_err(|error| Error::at(&record(profile))(error.into()))?;
     write_private(&record(profile), &text)?;
     Ok(confirmed)
 }
@@ -190,10 +188,7 @@ pub(crate) fn confirm(
 /// [`Error::State`] for a note that cannot be read, or is none.
 pub(crate) fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
     let path = record(profile);
-    let wrong = |error| Error::State {
-        path: path.clone(),
-        error,
-    };
+    let wrong = Error::at(&path);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if is_absent(&error) => return Ok(None),
@@ -220,18 +215,15 @@ impl RecoveryKey {
                 "standard input".to_owned(),
             ),
             Origin::File(path) => {
-                let file = File::open(path).map_err(|error| Error::State {
-                    path: path.clone(),
-                    error,
-                })?;
+                let file = File::open(path).map_err(Error::at(&path))?;
                 (first_line(file, path)?, format!("`{}`", path.display()))
             }
         };
         if text.is_empty() {
-            return Err(Error::Usage {
-                fact: format!("there is no key in {whence}"),
-                hint: Some("a recovery key is one line: eight groups of five".into()),
-            });
+            return Err(Error::usage(
+                format!("there is no key in {whence}"),
+                "a recovery key is one line: eight groups of five",
+            ));
         }
         Ok(Self(text))
     }
@@ -272,10 +264,7 @@ impl RecoveryKey {
     fn write_to(&self, path: &Path) -> Result<tempfile::TempPath, Error> {
         let state = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => there_already(path),
-            _ => Error::State {
-                path: path.into(),
-                error,
-            },
+            _ => Error::at(path)(error),
         };
         let path = std::path::absolute(path).map_err(state)?;
         let mut file = fs::OpenOptions::new()
@@ -365,10 +354,7 @@ fn first_line(from: impl Read, path: &Path) -> Result<Zeroizing<String>, Error> 
     let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
     from.take(4096)
         .read_to_end(&mut bytes)
-        .map_err(|error| Error::State {
-            path: path.into(),
-            error,
-        })?;
+        .map_err(Error::at(path))?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(Zeroizing::new(
         text.lines().next().unwrap_or_default().trim().to_owned(),
@@ -404,13 +390,13 @@ pub(crate) fn must_be_new(path: &Path) -> Result<(), Error> {
 }
 
 fn there_already(path: &Path) -> Error {
-    Error::Usage {
-        fact: format!("`{}` is there already, and stays as it is", path.display()),
-        hint: Some(format!(
+    Error::usage(
+        format!("`{}` is there already, and stays as it is", path.display()),
+        format!(
             "name a new file; whether this one holds a recovery key: `rustic-hapi recovery-kit --confirm --key-file {}`",
             crate::machine::shell::quoted(&path.to_string_lossy())
-        )),
-    }
+        ),
+    )
 }
 
 /// Why a file is no place for what should outlive this machine's disk, where the system tells.

@@ -9,8 +9,7 @@ use super::counts::counts;
 use crate::commands::drill::{Report, SourceDrill, Verdict};
 use crate::restore::difference::Difference;
 use crate::state::drills::DrillOutcome;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::words::{bytes, grouped, plural};
 

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, FixedOffset, Local};
 
@@ -61,10 +61,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Error> {
     match fs::read(path) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_absent(&error) => Ok(String::new()),
-        Err(error) => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
+        Err(error) => Err(Error::at(path)(error)),
     }
 }
 
@@ -91,10 +88,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    put().map_err(|error| Error::State {
-        path: PathBuf::from(path),
-        error,
-    })
+    put().map_err(Error::at(path))
 }
 
 fn of_status(profile: &str, status: &Status) -> String {

@@ -9,8 +9,7 @@ use crate::exit::Exit;
 use crate::policy::description::Outcome;
 use crate::restore::difference::Difference;
 use crate::restore::restorer::SourceReport;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::words::{bytes, grouped, plural};
 

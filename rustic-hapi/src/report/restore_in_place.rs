@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::commands::restore_in_place::Report;
 use crate::exit::Exit;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
 impl Report {

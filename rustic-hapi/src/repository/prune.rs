@@ -35,10 +35,7 @@ impl Repository {
             .prune(&options, plan)
             .map_err(Error::engine("pruning"))?;
         if let Some(folder) = self.location().local() {
-            remove_torn_packs(&folder.join("data")).map_err(|error| Error::State {
-                path: folder.into(),
-                error,
-            })?;
+            remove_torn_packs(&folder.join("data")).map_err(Error::at(folder))?;
         }
         Ok(pruned)
     }

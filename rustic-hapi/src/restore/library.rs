@@ -65,10 +65,10 @@ impl Library {
                 || chosen.nowhere.iter().any(|(nowhere, _)| nowhere == name);
             if !known {
                 let names: Vec<_> = chosen.choices.iter().map(|c| c.source.as_str()).collect();
-                return Err(Error::Usage {
-                    fact: format!("there is no source `{name}` to restore"),
-                    hint: Some(format!("there are {}", names.join(", "))),
-                });
+                return Err(Error::usage(
+                    format!("there is no source `{name}` to restore"),
+                    format!("there are {}", names.join(", ")),
+                ));
             }
         }
         if !sources.is_empty() {

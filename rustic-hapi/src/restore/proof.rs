@@ -138,10 +138,7 @@ pub(crate) fn secrets_differ(
             Err(Failure::Difference(what)) => findings.push(what.into()),
             Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
             Err(Failure::Local(error)) => {
-                return Err(Error::State {
-                    path: entry.path.to_path(),
-                    error,
-                });
+                return Err(Error::at(&entry.path.to_path())(error));
             }
         }
     }

@@ -121,13 +121,13 @@ impl Restorer<'_> {
             side.push(suffix);
             let side = PathBuf::from(side);
             if self.target.look(&side)? != Found::Nothing {
-                return Err(Error::Usage {
-                    fact: format!(
+                return Err(Error::usage(
+                    format!(
                         "`{}` belongs to another database, and SQLite would mix the two",
                         self.target.of(&side).display()
                     ),
-                    hint: Some("restore into an empty folder; for the hub's own database there is `rustic-hapi restore --in-place`".into()),
-                });
+                    "restore into an empty folder; for the hub's own database there is `rustic-hapi restore --in-place`",
+                ));
             }
         }
         let path = self.target.of(database);
@@ -160,10 +160,7 @@ impl Restorer<'_> {
                         Err(Failure::Difference(_)) => There::Same,
                         Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
                         Err(Failure::Local(error)) => {
-                            return Err(Error::State {
-                                path: self.target.of(path),
-                                error,
-                            });
+                            return Err(Error::at(&self.target.of(path))(error));
                         }
                     }
                 }
@@ -416,10 +413,7 @@ impl Restorer<'_> {
             [one] if one.size >= WAITING_BYTES => {} // synced when it was written
             [one] => fs::File::open(&one.incoming)
                 .and_then(|file| file.sync_all())
-                .map_err(|error| Error::State {
-                    path: one.incoming.clone(),
-                    error,
-                })?,
+                .map_err(Error::at(&one.incoming))?,
             _ => self.target.sync()?,
         }
         for file in waiting.drain(..) {
@@ -513,10 +507,7 @@ impl Lost {
         |failure| match failure {
             Failure::Difference(what) => Self::Difference(what),
             Failure::Stopped => Self::Error(CaptureError::Stopped.into()),
-            Failure::Local(error) => Self::Error(Error::State {
-                path: restorer.target.of(path),
-                error,
-            }),
+            Failure::Local(error) => Self::Error(Error::at(&restorer.target.of(path))(error)),
         }
     }
 }

@@ -72,13 +72,10 @@ impl Account {
         }
         match owner {
             Some(uid) => Self::of(&uid.to_string()),
-            None => Err(Error::Usage {
-                fact: "no database of the profile is there, so the hub's user is not known".into(),
-                hint: Some(
-                    "say whose home is meant: `rustic-hapi --home /home/USER schedule --system`"
-                        .into(),
-                ),
-            }),
+            None => Err(Error::usage(
+                "no database of the profile is there, so the hub's user is not known",
+                "say whose home is meant: `rustic-hapi --home /home/USER schedule --system`",
+            )),
         }
     }
 

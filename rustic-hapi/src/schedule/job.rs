@@ -46,14 +46,10 @@ impl Job {
         let mut options = vec!["--profile".to_owned(), line(&file)?];
         if let Some(location) = &lookup.repository {
             if profile.reach.location.has_credentials() {
-                return Err(Error::Usage {
-                    fact: "a location with a password in it would be there for everybody to read"
-                        .into(),
-                    hint: Some(
-                        "write it into the profile (`location` in `[repository]`), and leave `--repository` out"
-                            .into(),
-                    ),
-                });
+                return Err(Error::usage(
+                    "a location with a password in it would be there for everybody to read",
+                    "write it into the profile (`location` in `[repository]`), and leave `--repository` out",
+                ));
             }
             options.extend(["--repository".to_owned(), line(location)?]);
         }
@@ -61,13 +57,10 @@ impl Job {
             options.extend(["--password-file".to_owned(), line(path)?]);
         }
         if let Some(name) = profile.reach.only_in_this_shell()?.first() {
-            return Err(Error::Usage {
-                fact: format!("the profile needs `{name}`, which no timer has"),
-                hint: Some(
-                    "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names"
-                        .into(),
-                ),
-            });
+            return Err(Error::usage(
+                format!("the profile needs `{name}`, which no timer has"),
+                "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names",
+            ));
         }
         let mut variables = vec![
             ("HOME", line(&profile.reach.home)?),

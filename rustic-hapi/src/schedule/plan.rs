@@ -157,12 +157,10 @@ fn at_the_running_hub(lookup: &Lookup) -> Result<Lookup, Error> {
         .collect();
     let mut owners = owners.into_iter();
     let (Some(uid), None) = (owners.next(), owners.next()) else {
-        return Err(Error::Usage {
-            fact: "there is no profile here, and no running hub tells whose is meant".into(),
-            hint: Some(
-                "say whose home it is in: `rustic-hapi --home /home/USER schedule --system`".into(),
-            ),
-        });
+        return Err(Error::usage(
+            "there is no profile here, and no running hub tells whose is meant",
+            "say whose home it is in: `rustic-hapi --home /home/USER schedule --system`",
+        ));
     };
     let home = Account::of(&uid.to_string())?.home;
     Ok(Lookup {

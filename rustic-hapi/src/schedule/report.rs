@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::request::{Action, Request};
 use crate::exit::Exit;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 
 /// What was done, or would be.
 #[derive(Debug)]

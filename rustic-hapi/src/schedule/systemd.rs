@@ -73,13 +73,13 @@ pub(crate) fn units(
     };
     // `string_is_safe` of systemd's: what it does not start, however it is written.
     if job.binary.contains(['"', '\'', '\\']) {
-        return Err(Error::Usage {
-            fact: format!(
+        return Err(Error::usage(
+            format!(
                 "systemd starts no program at `{}`: there are quotes or backslashes in it",
                 job.binary
             ),
-            hint: Some("install the program elsewhere, or use `--cron`".into()),
-        });
+            "install the program elsewhere, or use `--cron`",
+        ));
     }
     let head = format!(
         "{MARKER} for the profile `{}`;\n# it writes this file anew, and `{remove}` takes it away.\n",

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::machine::boot::Boot;
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::private_files::{is_absent, private_folder, write_private};
 use crate::profile::reach::Reach;
 
 const FILE: &str = "drills.jsonl";
@@ -95,10 +94,7 @@ pub(crate) fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
         history.write_all(&line)?;
         history.sync_all()
     };
-    add().map_err(|error| Error::State {
-        path: path.clone(),
-        error,
-    })?;
+    add().map_err(Error::at(&path))?;
     let text = read(&path)?;
     let lines: Vec<&str> = text.lines().collect();
     if lines.len() > 2 * KEPT {
@@ -154,9 +150,6 @@ fn read(path: &Path) -> Result<String, Error> {
     match File::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
         Ok(_) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_absent(&error) => Ok(String::new()),
-        Err(error) => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
+        Err(error) => Err(Error::at(path)(error)),
     }
 }

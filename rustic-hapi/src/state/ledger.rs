@@ -129,10 +129,7 @@ impl Ledger {
     pub(crate) fn store(&self, state: &Path) -> Result<(), Error> {
         let path = Self::file(state);
         private_folder(state)?;
-        let text = serde_json::to_vec(self).map_err(|error| Error::State {
-            path: path.clone(),
-            error: error.into(),
-        })?;
+        let text = serde_json::to_vec(self).map_err(|error| Error::at(&path)(error.into()))?;
         write_private(&path, &text)
     }
 
@@ -225,7 +222,12 @@ impl Ledger {
     }
 
     /// Keeps what is there, and what is missed; a run has told of that now.
-    pub(crate) fn settle(&mut self, history: &[Snapshot], present: &Present, difference: &Difference) {
+    pub(crate) fn settle(
+        &mut self,
+        history: &[Snapshot],
+        present: &Present,
+        difference: &Difference,
+    ) {
         self.entries.retain_mut(|entry| {
             let missed = difference
                 .vanished

@@ -47,10 +47,7 @@ impl RunLock {
             );
         let digest = hex::encode(Sha256::digest(place));
         let path = folder.join(format!("run-{}.lock", &digest[..16]));
-        let state = |error| Error::State {
-            path: path.clone(),
-            error,
-        };
+        let state = Error::at(&path);
         let mut file = fs::OpenOptions::new()
             .read(true)
             .write(true)

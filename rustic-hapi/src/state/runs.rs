@@ -10,8 +10,7 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::private_files::{is_absent, private_folder, write_private};
 
 /// Runs that are kept.
 const KEPT: usize = 100;
@@ -77,7 +76,7 @@ pub(crate) fn append(state: &Path, run: Run) -> Result<(), Error> {
         .mode(0o600)
         .open(&lock)
         .and_then(|file| file.lock().map(|()| file))
-        .map_err(|error| Error::State { path: lock, error })?;
+        .map_err(Error::at(&lock))?;
     let mut runs = last(state).unwrap_or_default();
     runs.push(run);
     let first = runs.len().saturating_sub(KEPT);
@@ -102,7 +101,7 @@ pub(crate) fn last(state: &Path) -> Result<Vec<Run>, Error> {
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()),
         Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(Error::State { path, error }),
+        Err(error) => Err(Error::at(&path)(error)),
     }
 }
 

@@ -22,10 +22,10 @@ impl Scratch {
         let base = match named {
             // One that is not there is a typing error, or a disk that is not mounted.
             Some(base) if !base.is_dir() => {
-                return Err(Error::Usage {
-                    fact: format!("the scratch folder `{}` is not there", base.display()),
-                    hint: Some("is the disk mounted? Name a folder that exists".into()),
-                });
+                return Err(Error::usage(
+                    format!("the scratch folder `{}` is not there", base.display()),
+                    "is the disk mounted? Name a folder that exists",
+                ));
             }
             Some(base) => base.to_path_buf(),
             None => staging.to_path_buf(),
@@ -59,10 +59,7 @@ impl Scratch {
         if !self.keep {
             return Ok(None);
         }
-        let state = |error| Error::State {
-            path: self.base.clone(),
-            error,
-        };
+        let state = Error::at(&self.base);
         let kept = tempfile::Builder::new()
             .prefix("drill-")
             .tempdir_in(&self.base)

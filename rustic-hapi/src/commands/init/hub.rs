@@ -49,10 +49,10 @@ impl Hub {
                         .iter()
                         .map(|dir| format!("`{}`", dir.display()))
                         .collect();
-                    return Err(Error::Usage {
-                        fact: format!("several hubs run here: {}", homes.join(", ")),
-                        hint: Some("say which one: `--hapi-home DIR`".into()),
-                    });
+                    return Err(Error::usage(
+                        format!("several hubs run here: {}", homes.join(", ")),
+                        "say which one: `--hapi-home DIR`",
+                    ));
                 }
             }
         };

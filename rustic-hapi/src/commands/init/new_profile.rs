@@ -39,13 +39,13 @@ pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentM
                     && Location::parse(location, &lookup.home()?)
                         != Location::parse(wanted, &lookup.home()?) =>
             {
-                return Err(Error::Usage {
-                    fact: format!(
+                return Err(Error::usage(
+                    format!(
                         "the profile `{}` already names another repository",
                         path.display()
                     ),
-                    hint: Some("a second destination is a second profile: `--profile NAME`".into()),
-                });
+                    "a second destination is a second profile: `--profile NAME`",
+                ));
             }
             Some(_) => {}
             None => repository["location"] = value(wanted),
@@ -60,12 +60,10 @@ pub(super) fn new_profile(
     hub: &Hub,
 ) -> Result<DocumentMut, Error> {
     let Some(location) = &lookup.repository()? else {
-        return Err(Error::Usage {
-            fact: "there is no profile and no destination".into(),
-            hint: Some(
-                "say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`".into(),
-            ),
-        });
+        return Err(Error::usage(
+            "there is no profile and no destination",
+            "say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`",
+        ));
     };
     let extends = request.extends.as_deref().unwrap_or(hub.extends);
     let home = lookup.home()?;
@@ -142,10 +140,7 @@ pub(super) fn add_identity(document: &mut DocumentMut, id: &str, host: &str, hub
 pub(super) fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {
     // A link stays one, and what it leads to is written.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let state = |error| Error::State {
-        path: path.into(),
-        error,
-    };
+    let state = Error::at(path);
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())

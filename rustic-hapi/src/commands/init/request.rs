@@ -44,12 +44,11 @@ impl Request {
                 // All of them at once, so that what age refuses is said here.
                 false => Recipients::parse(&found).map(|_| found),
             });
-            let mut found = found.map_err(|error| Error::Usage {
-                fact: format!("{by}: {error}"),
-                hint: Some(
-                    "give one key a line; nothing was made, since every key of a list has to work"
-                        .into(),
-                ),
+            let mut found = found.map_err(|error| {
+                Error::usage(
+                    format!("{by}: {error}"),
+                    "give one key a line; nothing was made, since every key of a list has to work",
+                )
             })?;
             each.append(&mut found);
             Ok::<_, Error>(())
@@ -58,10 +57,7 @@ impl Request {
             add("`--recipient`", text)?;
         }
         for path in &self.recipients_files {
-            let text = fs::read_to_string(path).map_err(|error| Error::State {
-                path: path.clone(),
-                error,
-            })?;
+            let text = fs::read_to_string(path).map_err(Error::at(&path))?;
             add(&format!("`{}`", path.display()), &text)?;
         }
         let mut known = BTreeSet::new();
@@ -87,18 +83,18 @@ impl Request {
                 .collect();
             return match found[..] {
                 [hub] => Ok((hub.host.clone(), hub.id.clone())),
-                _ => Err(Error::Usage {
-                    fact: match &self.host {
+                _ => Err(Error::usage(
+                    match &self.host {
                         Some(host) => format!(
                             "`{name}` does not name one hub of the host `{host}` in this repository"
                         ),
                         None => format!("`{name}` does not name one hub of this repository"),
                     },
-                    hint: Some(match hubs.is_empty() {
+                    match hubs.is_empty() {
                         true => "there is no snapshot in it yet: leave out `--adopt`".to_owned(),
                         false => format!("there are:\n{}", listed(hubs)),
-                    }),
-                }),
+                    },
+                )),
             };
         }
         let of_host: Vec<HubHere> = hubs
@@ -110,18 +106,18 @@ impl Request {
         if of_host.is_empty() || ours {
             return Ok((profile.host.clone(), profile.hub.id.clone()));
         }
-        Err(Error::Usage {
-            fact: format!(
+        Err(Error::usage(
+            format!(
                 "the host `{}` has snapshots of another hub in this repository:\n{}",
                 profile.host,
                 listed(&of_host)
             ),
-            hint: Some(format!(
+            format!(
                 "if this is that hub, moved or on a new machine: `rustic-hapi init --adopt {}`; \
                  if it is a second hub, give it a host name of its own: `--host NAME`",
                 of_host[0].id
-            )),
-        })
+            ),
+        ))
     }
 
     /// A profile that exists is the operator's: what is asked for and not in it is said, not done.
@@ -160,13 +156,13 @@ impl Request {
         };
         match differs {
             None => Ok(()),
-            Some((flag, remedy)) => Err(Error::Usage {
-                fact: format!(
+            Some((flag, remedy)) => Err(Error::usage(
+                format!(
                     "the profile `{}` exists, and `{flag}` would not change it",
                     profile.file.display()
                 ),
-                hint: Some(remedy.to_owned()),
-            }),
+                remedy.to_owned(),
+            )),
         }
     }
 }

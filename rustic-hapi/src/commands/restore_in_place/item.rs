@@ -60,10 +60,7 @@ pub(super) fn make_folder(fetch: &Fetch<'_>, then: &Path, live: &Path) -> Result
         .take_while(|(folder, _)| !folder.exists())
         .collect();
     for (folder, was) in missing.into_iter().rev() {
-        let state = |error| Error::State {
-            path: folder.into(),
-            error,
-        };
+        let state = Error::at(folder);
         let owner_above = owner_here(folder, None);
         crate::machine::private_files::private_folder(folder)?;
         let node = was.and_then(|was| fetch.contents.node(was));
@@ -107,7 +104,7 @@ pub(super) fn sweep(folder: &Path) -> Result<(), Error> {
             .starts_with(INCOMING.as_bytes());
         if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let path = entry.path();
-            fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
+            fs::remove_file(&path).map_err(Error::at(&path))?;
         }
     }
     Ok(())
@@ -134,14 +131,14 @@ impl Item {
     fn lost(&self, failure: Failure) -> Error {
         match failure {
             Failure::Stopped => CaptureError::Stopped.into(),
-            Failure::Difference(What::Sealed) => Error::Usage {
-                fact: format!("none of the identities opens the secret `{}`", self.choice.source),
-                hint: Some("bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into()),
-            },
-            Failure::Local(error) => Error::State {
-                path: self.live.clone(),
-                error,
-            },
+            Failure::Difference(What::Sealed) => Error::usage(
+                format!(
+                    "none of the identities opens the secret `{}`",
+                    self.choice.source
+                ),
+                "bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them",
+            ),
+            Failure::Local(error) => Error::at(&self.live)(error),
             Failure::Difference(what) => Error::Unlike {
                 snapshot: self.choice.snapshot.to_string(),
                 differences: vec![format!("`{}`: {what}", self.entry.path.to_path().display())],
@@ -157,10 +154,10 @@ impl Item {
     /// What is there must be something that can be set aside and brought back.
     pub(super) fn may_be_replaced(&self) -> Result<(), Error> {
         let refuse = |fact: &str, hint: &str| {
-            Err(Error::Usage {
-                fact: format!("`{}` {fact}", self.live.display()),
-                hint: Some(hint.to_owned()),
-            })
+            Err(Error::usage(
+                format!("`{}` {fact}", self.live.display()),
+                hint.to_owned(),
+            ))
         };
         match (fs::symlink_metadata(&self.live), fs::metadata(&self.live)) {
             (Ok(link), Err(_)) if link.is_symlink() => refuse(
@@ -284,10 +281,7 @@ impl Item {
                 fs::rename(&incoming, &live)?;
                 File::open(live.parent().unwrap_or(Path::new("/")))?.sync_all()
             };
-            exchange().map_err(|error| Error::State {
-                path: live.clone(),
-                error,
-            })?;
+            exchange().map_err(Error::at(&live))?;
             let quoted = |path: &Path| crate::machine::shell::quoted(&path.to_string_lossy());
             undo.push(match &set_aside {
                 Some(old) => format!("mv -f {} {}", quoted(old), quoted(&live)),

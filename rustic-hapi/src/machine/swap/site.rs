@@ -70,20 +70,14 @@ pub(super) struct Site {
 impl Site {
     /// Follows links as SQLite does, but for the one that a swap makes.
     pub(super) fn of(live: &Path) -> Result<Self, Error> {
-        let state = |error| Error::State {
-            path: live.into(),
-            error,
-        };
+        let state = Error::at(live);
         let mut path = std::path::absolute(live).map_err(state)?;
         // As many as the kernel follows.
         for _ in 0..40 {
             let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(state(io::Error::other("not a file")));
             };
-            let folder = fs::canonicalize(folder).map_err(|error| Error::State {
-                path: folder.into(),
-                error,
-            })?;
+            let folder = fs::canonicalize(folder).map_err(Error::at(folder))?;
             let site = Self {
                 live: folder.join(name),
                 name: name.to_owned(),
@@ -107,10 +101,7 @@ impl Site {
     }
 
     pub(super) fn state(&self, error: io::Error) -> Error {
-        Error::State {
-            path: self.folder.clone(),
-            error,
-        }
+        Error::at(&self.folder)(error)
     }
 
     pub(super) fn in_use(&self, holders: Vec<Holder>) -> Error {
@@ -174,7 +165,7 @@ impl Site {
             .entries(&self.with_name(".", ".restoring-"))
             .map_err(|error| self.state(error))?;
         for path in left {
-            remove_if_there(&path).map_err(|error| Error::State { path, error })?;
+            remove_if_there(&path).map_err(Error::at(&path))?;
         }
         Ok(())
     }
