@@ -268,7 +268,7 @@ impl Error {
     }
 
     /// The error that something was asked for that makes no sense, and what would.
-    pub(crate) fn usage(fact: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn usage(fact: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage {
             fact: fact.into(),
             hint: Some(hint.into()),
