@@ -1,21 +1,12 @@
 //! Destinations off the machine, each a real server on loopback, judged by stock restic on the folder
 //! behind it or through its own client.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::servers::{Authority, Relay, Server, Sshd, answering, free_port};
-use common::{Home, Said, files_with, sqlite3};
+use crate::common::servers::{Authority, Relay, Server, Sshd, answering, free_port};
+use crate::common::{Home, Said, files_with, sqlite3};
 
 /// The whole round: two runs, what they hold, everything back, and the other way round with restic.
 fn round(home: &Home) {
@@ -132,7 +123,7 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
         .exits(0)
         .stdout;
     let script = format!("{env} restic --no-cache snapshots --json");
-    let listed = common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    let listed = crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     assert_eq!(listed.json().as_array().unwrap().len(), 3);
 
     // In the environment, by either name.
@@ -183,7 +174,7 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
     // restic 0.14 knows no variables for them.
     let env = home.hapi_command(&["env", "--with-credentials"]).stdout;
     let script = format!("{env} restic --no-cache snapshots --json");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     let kit = home.hapi_command(&["recovery-kit"]).exits(0).stdout;
     assert!(kit.contains("user and password"), "{kit}");
     assert!(kit.contains("rest:http://USER:PASSWORD@127.0.0.1"), "{kit}");
@@ -222,7 +213,7 @@ fn a_rest_server_with_a_private_authority() {
     assert!(env.contains("export RESTIC_CACERT="), "{env}");
     // restic 0.14 does not know the variable as yet.
     let script = format!("{env} restic --cacert \"$RESTIC_CACERT\" --no-cache snapshots");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     // What speaks no TLS.
     home.edit_profile(|text| text.replace("https:", "http:"));
     home.snapshot().exits(1);
@@ -294,7 +285,7 @@ fn an_append_only_server_keeps_everything_and_its_own_side_forgets() {
     let storage = home.dir.path().join("storage");
     let config = storage.join(".config/rustic-hapi");
     fs::create_dir_all(&config).unwrap();
-    let host = common::run("uname", &["-n".as_ref()]).stdout;
+    let host = crate::common::run("uname", &["-n".as_ref()]).stdout;
     let profile = profile
         .replace("/srv/restic/hapi", home.repository().to_str().unwrap())
         .replace("the-hub", host.trim());
@@ -346,7 +337,7 @@ fn sftp() {
         assert!(said.stderr.contains(fact), "{said:?}");
         if code == 1 {
             let other = Home::new();
-            common::copy(&home.path().join(".ssh"), &other.path().join(".ssh"));
+            crate::common::copy(&home.path().join(".ssh"), &other.path().join(".ssh"));
             other.init_at(&place).exits(1);
         }
     }
@@ -422,7 +413,7 @@ fn s3() {
         .exits(0)
         .stdout;
     let script = format!("{env} restic --no-cache check --read-data");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
 }
 
 #[test]
@@ -542,11 +533,11 @@ fn nothing_but_a_definite_absence_is_no_repository() {
     // Something else; and a repository that lost its config.
     let folder = home.dir.path().join("remains");
     fs::create_dir_all(&folder).unwrap();
-    common::copy(&home.repository(), &folder);
+    crate::common::copy(&home.repository(), &folder);
     fs::remove_file(folder.join("config")).unwrap();
     let remains = Server::rest(&folder, &[]);
     home.snapshot().exits(0);
-    common::copy(
+    crate::common::copy(
         &home.repository().join("snapshots"),
         &folder.join("snapshots"),
     );

@@ -1,19 +1,10 @@
 //! `init` and the profile commands through the real binary.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use common::{BusyHub, CANARIES, Home, run};
+use crate::common::{BusyHub, CANARIES, Home, run};
 
 #[test]
 fn a_new_machine_gets_password_repository_and_a_short_profile() {
@@ -243,7 +234,7 @@ fn every_recipient_of_a_list_opens_the_secrets() {
     )
     .unwrap();
     let repository = home.repository();
-    let init = |more: &[&str]| -> common::Said {
+    let init = |more: &[&str]| -> crate::common::Said {
         let mut command = home.command();
         command
             .args(["init", "--allow-same-disk", "--repository"])

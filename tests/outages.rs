@@ -2,21 +2,12 @@
 //! mind, links that are slow, cut, or gone. After each: no snapshot that is not whole, `restic check
 //! --read-data` clean, and the next run succeeds without help.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::servers::{Relay, Server};
-use common::{Home, Said, Tmpfs, run, sqlite3};
+use crate::common::servers::{Relay, Server};
+use crate::common::{Home, Said, Tmpfs, run, sqlite3};
 
 const MB: u64 = 1_000_000;
 
@@ -401,7 +392,7 @@ fn the_cable_is_pulled_in_the_middle() {
     Said::from(there(&["snapshot"]).output().unwrap()).exits(0);
     add(&home, 30);
     let sizes = || -> u64 {
-        common::files_below(&home.repository().join("data"))
+        crate::common::files_below(&home.repository().join("data"))
             .iter()
             .map(|(_, bytes)| bytes)
             .sum()

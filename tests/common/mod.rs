@@ -1,14 +1,6 @@
 //! What the end-to-end tests share: a home like a hub's, made with the real programs, and the real
 //! binary run against it.
 
-#![allow(dead_code, reason = "each test uses its part of it")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
 pub mod servers;
 
 use std::ffi::OsStr;
