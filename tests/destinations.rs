@@ -90,6 +90,7 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
     // In the location, as restic has it: nothing shows it.
     let named = anonymous.replace("http://", "http://joe:s3cr3t-canary%3A%2F%40@");
     let mut said = vec![home.init_at(&named).exits(0)];
+    home.cheapen();
     said.push(home.snapshot().exits(0));
     for args in [
         &["-v", "snapshot"][..],
@@ -207,6 +208,7 @@ fn a_rest_server_with_a_private_authority() {
     let mut init = home.init_command(&location);
     let init = init.env("RESTIC_CACERT", &authority.ca).output().unwrap();
     Said::from(init).exits(0);
+    home.cheapen();
     home.environment_file(&format!("RESTIC_CACERT={}\n", authority.ca.display()));
     round(&home);
     let env = home.hapi_command(&["env"]).exits(0).stdout;
@@ -224,6 +226,7 @@ fn an_append_only_server_keeps_everything_and_its_own_side_forgets() {
     let home = Home::new();
     let server = Server::rest(&home.repository(), &["--append-only"]);
     home.init_at(&server.location()).exits(0);
+    home.cheapen();
     let declare = |declared: bool| {
         home.edit_profile(|text| {
             let text = text.replace("append-only = true\n", "");
@@ -315,6 +318,7 @@ fn sftp() {
     );
     sshd.known_to(&home.path());
     let init = home.init_at(&location).exits(0);
+    home.cheapen();
     assert!(init.stderr.contains("on this very machine"), "{init:?}");
     round(&home);
     // What is something else, or a file, or not there.
@@ -388,6 +392,7 @@ fn s3() {
         ("AWS_SECRET_ACCESS_KEY", secret),
     ]);
     Said::from(init.output().unwrap()).exits(0);
+    home.cheapen();
     let without = home.snapshot().exits(1);
     assert!(without.stderr.contains("AWS_ACCESS_KEY_ID"), "{without:?}");
     home.environment_file(&format!(
@@ -425,6 +430,7 @@ fn a_remote_of_rclones_own_configuration() {
     let mut init = home.init_command(&location);
     let init = init.env("RCLONE_CONFIG", &config).output().unwrap();
     Said::from(init).exits(0);
+    home.cheapen();
     let missing = home.snapshot().exits(1);
     assert!(missing.stderr.contains("rclone listremotes"), "{missing:?}");
     home.environment_file(&format!("RCLONE_CONFIG={}\n", config.display()));
@@ -462,6 +468,7 @@ fn nothing_but_a_definite_absence_is_no_repository() {
     let home = Home::new();
     let server = Server::rest(&home.repository(), &[]);
     home.init_at(&server.location()).exits(0);
+    home.cheapen();
     let told = |location: &str, code: i32, fact: &str, hint: &str| {
         let begun = Instant::now();
         let said = home
@@ -581,6 +588,7 @@ fn no_credentials_stand_in_any_arguments() {
     let mut init = home.init_command(&location);
     init.env("RCLONE_CONFIG", &config);
     Said::from(init.output().unwrap()).exits(0);
+    home.cheapen();
     home.environment_file(&format!("RCLONE_CONFIG={}\n", config.display()));
     let pause = home.dir.path().join("pause");
     fs::write(&pause, "").unwrap();
