@@ -1,14 +1,10 @@
 //! Bad input gets a clear error, a remedy, the exit code of the table, and costs nothing.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Home, Said, Tmpfs, run, sqlite3};
+use crate::common::{Home, Said, Tmpfs, run, sqlite3};
 
 /// The run must end like this, say these things, and leave no new snapshot.
 #[track_caller]

@@ -1,19 +1,10 @@
 //! `check`: what a restic check finds, and what it cannot.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use common::{Home, Said};
+use crate::common::{Home, Said};
 
 fn with_three_days() -> Home {
     let home = Home::initialised();
@@ -102,13 +93,13 @@ fn every_damage_is_found() {
     let home = with_three_days();
     let repository = home.repository();
     let untouched = home.dir.path().join("untouched");
-    common::run(
+    crate::common::run(
         "cp",
         &["-a".as_ref(), repository.as_os_str(), untouched.as_os_str()],
     );
     let anew = || {
         fs::remove_dir_all(&repository).unwrap();
-        common::run(
+        crate::common::run(
             "cp",
             &["-a".as_ref(), untouched.as_os_str(), repository.as_os_str()],
         );

@@ -1,21 +1,12 @@
 //! Destinations off the machine, each a real server on loopback, judged by stock restic on the folder
 //! behind it or through its own client.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::servers::{Authority, Relay, Server, Sshd, answering, free_port};
-use common::{Home, Said, files_with, sqlite3};
+use crate::common::servers::{Authority, Relay, Server, Sshd, answering, free_port};
+use crate::common::{Home, Said, files_with, sqlite3};
 
 /// The whole round: two runs, what they hold, everything back, and the other way round with restic.
 fn round(home: &Home) {
@@ -99,6 +90,7 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
     // In the location, as restic has it: nothing shows it.
     let named = anonymous.replace("http://", "http://joe:s3cr3t-canary%3A%2F%40@");
     let mut said = vec![home.init_at(&named).exits(0)];
+    home.cheapen();
     said.push(home.snapshot().exits(0));
     for args in [
         &["-v", "snapshot"][..],
@@ -132,7 +124,7 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
         .exits(0)
         .stdout;
     let script = format!("{env} restic --no-cache snapshots --json");
-    let listed = common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    let listed = crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     assert_eq!(listed.json().as_array().unwrap().len(), 3);
 
     // In the environment, by either name.
@@ -183,7 +175,7 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
     // restic 0.14 knows no variables for them.
     let env = home.hapi_command(&["env", "--with-credentials"]).stdout;
     let script = format!("{env} restic --no-cache snapshots --json");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     let kit = home.hapi_command(&["recovery-kit"]).exits(0).stdout;
     assert!(kit.contains("user and password"), "{kit}");
     assert!(kit.contains("rest:http://USER:PASSWORD@127.0.0.1"), "{kit}");
@@ -216,13 +208,14 @@ fn a_rest_server_with_a_private_authority() {
     let mut init = home.init_command(&location);
     let init = init.env("RESTIC_CACERT", &authority.ca).output().unwrap();
     Said::from(init).exits(0);
+    home.cheapen();
     home.environment_file(&format!("RESTIC_CACERT={}\n", authority.ca.display()));
     round(&home);
     let env = home.hapi_command(&["env"]).exits(0).stdout;
     assert!(env.contains("export RESTIC_CACERT="), "{env}");
     // restic 0.14 does not know the variable as yet.
     let script = format!("{env} restic --cacert \"$RESTIC_CACERT\" --no-cache snapshots");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     // What speaks no TLS.
     home.edit_profile(|text| text.replace("https:", "http:"));
     home.snapshot().exits(1);
@@ -233,6 +226,7 @@ fn an_append_only_server_keeps_everything_and_its_own_side_forgets() {
     let home = Home::new();
     let server = Server::rest(&home.repository(), &["--append-only"]);
     home.init_at(&server.location()).exits(0);
+    home.cheapen();
     let declare = |declared: bool| {
         home.edit_profile(|text| {
             let text = text.replace("append-only = true\n", "");
@@ -294,7 +288,7 @@ fn an_append_only_server_keeps_everything_and_its_own_side_forgets() {
     let storage = home.dir.path().join("storage");
     let config = storage.join(".config/rustic-hapi");
     fs::create_dir_all(&config).unwrap();
-    let host = common::run("uname", &["-n".as_ref()]).stdout;
+    let host = crate::common::run("uname", &["-n".as_ref()]).stdout;
     let profile = profile
         .replace("/srv/restic/hapi", home.repository().to_str().unwrap())
         .replace("the-hub", host.trim());
@@ -324,6 +318,7 @@ fn sftp() {
     );
     sshd.known_to(&home.path());
     let init = home.init_at(&location).exits(0);
+    home.cheapen();
     assert!(init.stderr.contains("on this very machine"), "{init:?}");
     round(&home);
     // What is something else, or a file, or not there.
@@ -346,7 +341,7 @@ fn sftp() {
         assert!(said.stderr.contains(fact), "{said:?}");
         if code == 1 {
             let other = Home::new();
-            common::copy(&home.path().join(".ssh"), &other.path().join(".ssh"));
+            crate::common::copy(&home.path().join(".ssh"), &other.path().join(".ssh"));
             other.init_at(&place).exits(1);
         }
     }
@@ -397,6 +392,7 @@ fn s3() {
         ("AWS_SECRET_ACCESS_KEY", secret),
     ]);
     Said::from(init.output().unwrap()).exits(0);
+    home.cheapen();
     let without = home.snapshot().exits(1);
     assert!(without.stderr.contains("AWS_ACCESS_KEY_ID"), "{without:?}");
     home.environment_file(&format!(
@@ -422,7 +418,7 @@ fn s3() {
         .exits(0)
         .stdout;
     let script = format!("{env} restic --no-cache check --read-data");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
 }
 
 #[test]
@@ -434,6 +430,7 @@ fn a_remote_of_rclones_own_configuration() {
     let mut init = home.init_command(&location);
     let init = init.env("RCLONE_CONFIG", &config).output().unwrap();
     Said::from(init).exits(0);
+    home.cheapen();
     let missing = home.snapshot().exits(1);
     assert!(missing.stderr.contains("rclone listremotes"), "{missing:?}");
     home.environment_file(&format!("RCLONE_CONFIG={}\n", config.display()));
@@ -471,6 +468,7 @@ fn nothing_but_a_definite_absence_is_no_repository() {
     let home = Home::new();
     let server = Server::rest(&home.repository(), &[]);
     home.init_at(&server.location()).exits(0);
+    home.cheapen();
     let told = |location: &str, code: i32, fact: &str, hint: &str| {
         let begun = Instant::now();
         let said = home
@@ -542,11 +540,11 @@ fn nothing_but_a_definite_absence_is_no_repository() {
     // Something else; and a repository that lost its config.
     let folder = home.dir.path().join("remains");
     fs::create_dir_all(&folder).unwrap();
-    common::copy(&home.repository(), &folder);
+    crate::common::copy(&home.repository(), &folder);
     fs::remove_file(folder.join("config")).unwrap();
     let remains = Server::rest(&folder, &[]);
     home.snapshot().exits(0);
-    common::copy(
+    crate::common::copy(
         &home.repository().join("snapshots"),
         &folder.join("snapshots"),
     );
@@ -590,6 +588,7 @@ fn no_credentials_stand_in_any_arguments() {
     let mut init = home.init_command(&location);
     init.env("RCLONE_CONFIG", &config);
     Said::from(init.output().unwrap()).exits(0);
+    home.cheapen();
     home.environment_file(&format!("RCLONE_CONFIG={}\n", config.display()));
     let pause = home.dir.path().join("pause");
     fs::write(&pause, "").unwrap();

@@ -1,20 +1,11 @@
 //! `doctor`: a healthy home has nothing to say, and each fault is found, with a remedy that is real.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use common::{BusyHub, CANARIES, Home, Said, Tmpfs, run};
+use crate::common::{BusyHub, CANARIES, Home, Said, Tmpfs, run};
 use serde_json::Value;
 
 /// A crontab program of the test's own: the real one is the machine's, and others use it.

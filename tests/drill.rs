@@ -1,15 +1,6 @@
 //! Drills through the real binary: what is proven is there, whatever is damaged is found, and
 //! nothing is left behind.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     BusyHub, CANARIES, Home, Said, Tmpfs, copy, files_below, files_with, on_terminal, run, sqlite3,
 };
 use serde_json::Value;

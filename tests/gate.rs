@@ -1,15 +1,11 @@
 //! The commit gate: a stream that fails in any way leaves no snapshot, a repository that restic
 //! finds clean, and a next run that works.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::{Home, files_below, sqlite3};
+use crate::common::{Home, files_below, sqlite3};
 use sha2::{Digest, Sha256};
 
 fn refuses(fault: &str, told: &str) {
@@ -128,7 +124,7 @@ fn reads_the_database(home: &Home, time: Option<&str>) -> bool {
     if let Some(time) = time {
         command.env("RUSTIC_HAPI_TEST_NOW", time);
     }
-    let said = common::Said::from(command.output().unwrap());
+    let said = crate::common::Said::from(command.output().unwrap());
     match said.code {
         0 => false,
         _ => {

@@ -1,19 +1,11 @@
 //! `init` and the profile commands through the real binary.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use common::{BusyHub, CANARIES, Home, run};
+use crate::common::{BusyHub, CANARIES, Home, files_below, run};
 
 #[test]
 fn a_new_machine_gets_password_repository_and_a_short_profile() {
@@ -243,7 +235,7 @@ fn every_recipient_of_a_list_opens_the_secrets() {
     )
     .unwrap();
     let repository = home.repository();
-    let init = |more: &[&str]| -> common::Said {
+    let init = |more: &[&str]| -> crate::common::Said {
         let mut command = home.command();
         command
             .args(["init", "--allow-same-disk", "--repository"])
@@ -301,4 +293,51 @@ fn every_recipient_of_a_list_opens_the_secrets() {
     });
     home.snapshot().exits(0);
     opens("hapi");
+}
+
+/// The cost of opening a repository is what keeps who has its files from trying passwords. Tests make it cheap
+/// by files they write (tests/common/cheap.rs); the program never does, not even beside such a key.
+#[test]
+fn every_key_that_the_program_makes_is_a_costly_one() {
+    let costs = |home: &Home| -> Vec<(u64, u64)> {
+        let keys = files_below(&home.repository().join("keys"));
+        let mut costs: Vec<_> = keys
+            .iter()
+            .map(|(path, _)| serde_json::from_slice(&fs::read(path).unwrap()).unwrap())
+            .map(|key: serde_json::Value| (key["N"].as_u64().unwrap(), key["r"].as_u64().unwrap()))
+            .collect();
+        costs.sort_unstable();
+        costs
+    };
+    let usual = (1 << 17, 8);
+    let home = Home::new();
+    home.init().exits(0);
+    assert_eq!(costs(&home), [usual]);
+
+    let cheap = Home::initialised();
+    assert_eq!(costs(&cheap), [(2, 1)]);
+    let file = cheap.dir.path().join("recovery key");
+    let file = file.to_str().unwrap();
+    cheap
+        .hapi_command(&["recovery-kit", "--new-key", "--key-file", file])
+        .exits(0);
+    assert_eq!(costs(&cheap), [(2, 1), usual]);
+
+    // And a home with a cheap key is like one that `init` made in all else, for both programs.
+    let names = |home: &Home| -> BTreeSet<String> {
+        let root = home.dir.path().to_str().unwrap().to_owned();
+        let script = "cd \"$1\" && find repository home/.config home/.local -printf '%y %m %p\\n' | sed -E 's/[0-9a-f]{16,}/ID/'";
+        let found = run("sh", &["-c", script, "sh", &root].map(AsRef::as_ref));
+        found.stdout.lines().map(str::to_owned).collect()
+    };
+    let (first, second) = (Home::initialised(), Home::initialised());
+    let (names_first, names_of_init) = (names(&first), names(&home));
+    let differ: Vec<_> = names_first.symmetric_difference(&names_of_init).collect();
+    assert!(differ.is_empty(), "{differ:?}");
+    let id = |home: &Home| home.restic(&["cat", "config"]).json()["id"].to_string();
+    assert_ne!(id(&first), id(&second));
+    fs::copy(first.password(), second.password()).unwrap();
+    second.hapi_command(&["snapshot"]).exits(12);
+    let refused = second.restic_command(&["snapshots"]).output().unwrap();
+    assert!(!refused.status.success());
 }

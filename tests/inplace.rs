@@ -1,20 +1,11 @@
 //! `restore --in-place`: the hub's own files, against real processes that have them open.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{BusyHub, Home, sqlite3};
+use crate::common::{BusyHub, Home, sqlite3};
 
 /// The newest snapshot's id of the main series.
 fn snapshot(home: &Home) -> String {
@@ -194,7 +185,11 @@ fn a_new_machine_has_nothing_to_set_aside() {
     ])
     .exits(0);
     let text = fs::read_to_string(home.hapi("hub.env")).unwrap();
-    assert!(common::CANARIES.iter().all(|canary| text.contains(canary)));
+    assert!(
+        crate::common::CANARIES
+            .iter()
+            .all(|canary| text.contains(canary))
+    );
     assert_eq!(
         fs::metadata(home.hapi("hub.env")).unwrap().mode() & 0o777,
         0o600
@@ -293,7 +288,7 @@ fn what_fails_half_way_is_put_back_and_nothing_plain_is_left() {
             ])
             .args(["--identity", identity.to_str().unwrap()])
             .output()
-            .map(common::Said::from)
+            .map(crate::common::Said::from)
             .unwrap()
     };
     // Something that is no file is where a file is to be: known before anything is replaced.

@@ -1,22 +1,13 @@
 //! Live files that a run must not open, or not as this user: a WAL that lost its database, a database
 //! under another name, side files that would lock the hub out.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{BusyHub, Home, Said, run, sqlite3};
+use crate::common::{BusyHub, Home, Said, run, sqlite3};
 use serde_json::Value;
 
 /// A hub that was killed with rows in its WAL, and an accident that emptied or removed the database.

@@ -1,15 +1,6 @@
 //! Locks, both ways, against the real restic: it keeps its hands off while we work, we keep ours off
 //! while it works, and what a crash leaves stands in nobody's way.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Home, Said, run};
+use crate::common::{Home, Said, run};
 use serde_json::Value;
 
 /// A run that waits in the middle of its archive until it is let go.
@@ -437,7 +428,7 @@ fn a_run_prunes_once_a_week_after_it_has_told_that_it_saved() {
     home.restic(&["backup", "--host", "someone-else", waste.to_str().unwrap()]);
     home.restic(&["forget", "--host", "someone-else", "--keep-tag", "none"]);
     let size = |home: &Home| -> u64 {
-        common::files_below(&home.repository().join("data"))
+        crate::common::files_below(&home.repository().join("data"))
             .iter()
             .map(|(_, bytes)| bytes)
             .sum()

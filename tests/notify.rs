@@ -1,14 +1,5 @@
 //! Telling somebody: real HTTP servers on loopback, commands, and runs that end in every way.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -16,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{BusyHub, CANARIES, Home, sqlite3};
+use crate::common::{BusyHub, CANARIES, Home, sqlite3};
 use serde_json::Value;
 
 /// Python's HTTP server, which writes down what it is asked.

@@ -1,15 +1,6 @@
 //! Names, times, modes, owners and links that file systems hold and people never type: what the engine
 //! writes of them, stock restic has to read, restore and prune.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -19,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{Home, Tmpfs};
+use crate::common::{Home, Tmpfs};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

@@ -2,21 +2,12 @@
 //! mind, links that are slow, cut, or gone. After each: no snapshot that is not whole, `restic check
 //! --read-data` clean, and the next run succeeds without help.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::servers::{Relay, Server};
-use common::{Home, Said, Tmpfs, run, sqlite3};
+use crate::common::servers::{Relay, Server};
+use crate::common::{Home, Said, Tmpfs, run, sqlite3};
 
 const MB: u64 = 1_000_000;
 
@@ -77,6 +68,7 @@ fn a_first_upload_that_is_cut_again_and_again_goes_on_where_it_was() {
     let server = Server::current_rest(&home.repository(), &[]);
     let relay = Relay::before(server.port);
     home.init_at(&relay.location()).exits(0);
+    home.cheapen();
     // One series, and so one snapshot or none.
     home.edit_profile(|text| format!("without = [\"voice-test-output\"]\n{text}"));
     let mut attempts = 0;
@@ -121,6 +113,7 @@ fn a_server_is_killed_in_the_middle_of_an_upload() {
         let mut server = start(&home.repository(), &[]);
         let relay = Relay::before(server.port);
         home.init_at(&relay.location()).exits(0);
+        home.cheapen();
         home.snapshot().exits(0);
         add(&home, 12);
         relay.rate(3 * MB);
@@ -152,6 +145,7 @@ fn a_server_that_freezes_ends_the_run_after_the_limit() {
     let server = Server::rest(&home.repository(), &[]);
     let relay = Relay::before(server.port);
     home.init_at(&relay.location()).exits(0);
+    home.cheapen();
     home.snapshot().exits(0);
     limits(&home, "no-progress = \"4s\"");
     add(&home, 12);
@@ -189,6 +183,7 @@ fn rclone_that_freezes_is_ended_too() {
     let mut init = home.init_command(&location);
     init.env("RCLONE_CONFIG", &config);
     Said::from(init.output().unwrap()).exits(0);
+    home.cheapen();
     home.environment_file(&format!("RCLONE_CONFIG={}\n", config.display()));
     home.snapshot().exits(0);
     limits(&home, "no-progress = \"4s\"");
@@ -236,6 +231,7 @@ fn a_server_that_fails_now_and_then_is_asked_again() {
     let server = Server::rest(&home.repository(), &[]);
     let relay = Relay::before(server.port);
     home.init_at(&relay.location()).exits(0);
+    home.cheapen();
     relay.fail_every(4);
     home.snapshot().exits(0);
     add(&home, 3);
@@ -252,6 +248,7 @@ fn a_server_that_runs_full_says_so() {
     let disk = Tmpfs::mount(home.repository(), "size=6m");
     let server = Server::current_rest(&home.repository(), &[]);
     home.init_at(&server.location()).exits(0);
+    home.cheapen();
     home.snapshot().exits(0);
     add(&home, 12);
     let said = home.hapi_command(&["snapshot"]).exits(1);
@@ -275,6 +272,7 @@ fn credentials_that_are_revoked_between_two_runs() {
     let mut server = Server::rest(&home.repository(), &["--user", "joe", "--pass", "one"]);
     let location = server.location().replace("http://", "http://joe:one@");
     home.init_at(&location).exits(0);
+    home.cheapen();
     home.snapshot().exits(0);
     server.again(&["--pass", "another"]);
     let begun = Instant::now();
@@ -297,6 +295,7 @@ fn a_slow_link_is_slow_and_the_total_is_limited_once_there_is_a_snapshot() {
     let server = Server::rest(&home.repository(), &[]);
     let relay = Relay::before(server.port);
     home.init_at(&relay.location()).exits(0);
+    home.cheapen();
     limits(&home, "no-progress = \"8s\"\ntotal = \"10s\"");
     // Slower than every limit but one: something moves.
     relay.rate(MB);
@@ -397,11 +396,12 @@ fn the_cable_is_pulled_in_the_middle() {
     let recipient = home.recipient.clone();
     let init = there(&["init", "--repository", location, "--recipient", &recipient]).output();
     Said::from(init.unwrap()).exits(0);
+    home.cheapen();
     limits(&home, "no-progress = \"8s\"");
     Said::from(there(&["snapshot"]).output().unwrap()).exits(0);
     add(&home, 30);
     let sizes = || -> u64 {
-        common::files_below(&home.repository().join("data"))
+        crate::common::files_below(&home.repository().join("data"))
             .iter()
             .map(|(_, bytes)| bytes)
             .sum()

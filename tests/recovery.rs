@@ -1,15 +1,6 @@
 //! The recovery key and the recovery kit, through the real binary, and without it: what is printed
 //! is what is run.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
@@ -17,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{CANARIES, Home, Said, feed, files_with, run, sqlite3};
+use crate::common::{CANARIES, Home, Said, feed, files_with, run, sqlite3};
 use serde_json::Value;
 
 fn keys(home: &Home) -> Vec<Value> {

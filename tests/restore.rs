@@ -1,15 +1,6 @@
 //! Restores through the real binary: everything comes back as it was, nothing goes where it should
 //! not, and an end at any moment costs nothing but time.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -18,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{CANARIES, Home, Said, Tmpfs, files_below, files_with, run, sqlite3};
+use crate::common::{CANARIES, Home, Said, Tmpfs, files_below, files_with, run, sqlite3};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -1,14 +1,10 @@
 //! Retention through the real binary: sixty days, twice daily.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::common::{Home, sqlite3};
 use chrono::{DateTime, TimeDelta, Utc};
-use common::{Home, sqlite3};
 
 #[test]
 fn sixty_days_twice_daily_end_with_what_the_policy_says() {

@@ -4,21 +4,12 @@
 //! A test names its section and has one line for each of its blocks: what the reader does before he
 //! pastes it. So a section or a block that no test knows fails.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{CANARIES, Home, Said, run, sqlite3};
+use crate::common::{CANARIES, Home, Said, run, sqlite3};
 
 const MONDAY: &str = "2026-11-16T06:00:00Z";
 const TUESDAY: &str = "2026-11-17T06:00:00Z";

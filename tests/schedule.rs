@@ -1,15 +1,6 @@
 //! `schedule`: what it prints is taken by systemd and by Debian's cron, does its work in the sandbox
 //! it describes, and nothing of anybody else's is touched.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{BusyHub, Home, Said, feed, run, sqlite3};
+use crate::common::{BusyHub, Home, Said, feed, run, sqlite3};
 use rustic_hapi::schedule::{self, Action, Installed, Kind, Machine, Request, State};
 use rustic_hapi::{Environment, Lookup};
 

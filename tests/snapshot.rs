@@ -1,21 +1,12 @@
 //! The main job through the real binary: a home with everything the shipped profile names, a busy
 //! hub among it, judged by stock restic, age and sqlite3.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use common::{BusyHub, CANARIES, Home, Rewriter, feed, files_with, run, sqlite3};
+use crate::common::{BusyHub, CANARIES, Home, Rewriter, feed, files_with, run, sqlite3};
 use serde_json::Value;
 
 fn source<'a>(manifest: &'a Value, name: &str) -> &'a Value {

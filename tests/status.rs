@@ -1,10 +1,6 @@
 //! Status through the real binary: what it says of histories, to a second machine, to programs and
 //! to Prometheus, and what it asks of a server.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
@@ -16,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::{Home, Said, sqlite3};
 use chrono::{DateTime, TimeDelta, Utc};
-use common::{Home, Said, sqlite3};
 use serde_json::Value;
 
 /// Filled, filled, partial, missed, filled: 2 March 2026 was a Monday.

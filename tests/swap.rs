@@ -1,23 +1,14 @@
 //! A swap of a database in its place loses no row, whatever happens in the middle, and nobody who
 //! has the database open is overlooked.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::common::{BusyHub, Said, run, sqlite3};
 use chrono::{DateTime, Local, TimeZone};
-use common::{BusyHub, Said, run, sqlite3};
 use rustic_hapi::swap::{Healed, Ownership, SetAside, Swap, heal};
 use rustic_hapi::{Error, holders};
 use tempfile::TempDir;
@@ -162,7 +153,7 @@ fn child(live: &Path) -> Command {
     command
         .args([
             "--exact",
-            "in_a_process_of_its_own",
+            "swap::in_a_process_of_its_own",
             "--ignored",
             "--nocapture",
         ])

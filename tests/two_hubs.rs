@@ -1,20 +1,11 @@
 //! Whose snapshot is it: two hubs in one repository, a hub that moved or was cloned, and snapshots that
 //! somebody else removed.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Home, Said, run, sqlite3};
+use crate::common::{Home, Said, run, sqlite3};
 
 /// Two hubs, `a` and `b`, with one host name, one home and one repository, as version 0.1.0 left them
 /// (`tests/fixtures/two-hubs-0.1.0.sh`). Their paths are absolute, so there is one at a time.
@@ -312,7 +303,7 @@ fn a_clone_that_writes_too_is_told_until_it_is_acknowledged() {
     let home = Home::initialised();
     home.snapshot().exits(0);
     let clone = home.dir.path().join("clone");
-    common::copy(&home.path().join(".local/state"), &clone);
+    crate::common::copy(&home.path().join(".local/state"), &clone);
     let as_clone = |args: &[&str]| -> Said {
         let mut command = home.command();
         command.env("XDG_STATE_HOME", &clone).args(args);
@@ -378,7 +369,7 @@ fn snapshots_that_somebody_else_removed_are_missed() {
 
     // The storage was set back to an earlier state.
     let earlier = home.dir.path().join("earlier");
-    common::copy(&home.repository(), &earlier);
+    crate::common::copy(&home.repository(), &earlier);
     for _ in 0..2 {
         home.change();
         home.snapshot().exits(0);

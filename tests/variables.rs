@@ -1,20 +1,11 @@
 //! What restic users have in their shells: `RESTIC_*`, rustic's twins of them, and password commands.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Home, Said};
+use crate::common::{Home, Said};
 
 fn with(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Said {
     let mut command = home.command();
@@ -201,7 +192,7 @@ fn a_password_command_is_split_as_a_shell_splits_and_has_to_print_one_line() {
     let env = home.hapi_command(&["env"]).exits(0).stdout;
     assert!(env.contains("RESTIC_PASSWORD_COMMAND="), "{env}");
     let script = format!("{env} restic --no-cache snapshots --json");
-    common::run("sh", &["-c".as_ref(), script.as_ref()]);
+    crate::common::run("sh", &["-c".as_ref(), script.as_ref()]);
     home.hapi_command(&["doctor"]);
     home.hapi_command(&["recovery-kit"]).exits(0);
 
@@ -229,7 +220,7 @@ fn a_password_command_is_split_as_a_shell_splits_and_has_to_print_one_line() {
     std::thread::sleep(Duration::from_millis(500));
     let begun = Instant::now();
     let pid = child.id().to_string();
-    common::run("kill", &["-TERM".as_ref(), pid.as_ref()]);
+    crate::common::run("kill", &["-TERM".as_ref(), pid.as_ref()]);
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(begun.elapsed() < Duration::from_secs(5));
     // Both is one too many.

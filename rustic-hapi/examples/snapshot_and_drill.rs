@@ -1,6 +1,12 @@
 //! Takes a snapshot of a profile and proves that it comes back:
 //! `cargo run --example snapshot_and_drill -- PROFILE.toml`.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to who runs it"
+)]
+
 use std::process::ExitCode;
 
 use chrono::Local;

@@ -1,14 +1,7 @@
 //! What the end-to-end tests share: a home like a hub's, made with the real programs, and the real
 //! binary run against it.
 
-#![allow(dead_code, reason = "each test uses its part of it")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may panic"
-)]
-
+mod cheap;
 pub mod servers;
 
 use std::ffi::OsStr;
@@ -159,11 +152,17 @@ impl Home {
         Self { dir, recipient }
     }
 
-    /// And with `init` done.
+    /// And with `init` done, on a repository with a cheap key.
     pub fn initialised() -> Self {
         let home = Self::new();
+        cheap::repository(&home.repository(), &home.password());
         home.init().exits(0);
         home
+    }
+
+    /// Makes the key cheap with which the repository was made.
+    pub fn cheapen(&self) {
+        cheap::cheapen(&self.repository(), &self.password());
     }
 
     pub fn path(&self) -> PathBuf {

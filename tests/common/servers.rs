@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -337,8 +337,6 @@ struct Rules {
     cut_after: AtomicU64,
     /// Every so many-th request is answered with 500; 0 is none.
     fail_every: AtomicUsize,
-    /// Nothing goes through, and nothing breaks.
-    still: AtomicBool,
     sent: AtomicU64,
     requests: AtomicUsize,
     failed: AtomicUsize,
@@ -377,10 +375,6 @@ impl Relay {
         self.rules.fail_every.store(nth, Ordering::SeqCst);
     }
 
-    pub fn be_still(&self, still: bool) {
-        self.rules.still.store(still, Ordering::SeqCst);
-    }
-
     /// Bytes that went towards the server.
     pub fn sent(&self) -> u64 {
         self.rules.sent.load(Ordering::SeqCst)
@@ -399,13 +393,9 @@ fn relay(mut client: TcpStream, server: u16, rules: &Arc<Rules>) {
     let (Ok(mut back), Ok(mut answers)) = (client.try_clone(), upstream.try_clone()) else {
         return;
     };
-    let quiet = Arc::clone(rules);
     thread::spawn(move || {
         let mut chunk = vec![0; 64 << 10];
         while let Ok(n @ 1..) = answers.read(&mut chunk) {
-            while quiet.still.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_millis(20));
-            }
             if back.write_all(&chunk[..n]).is_err() {
                 break;
             }
@@ -414,9 +404,6 @@ fn relay(mut client: TcpStream, server: u16, rules: &Arc<Rules>) {
     });
     let mut chunk = vec![0; 16 << 10];
     while let Ok(n @ 1..) = client.read(&mut chunk) {
-        while rules.still.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(20));
-        }
         let begins = [&b"GET "[..], b"POST ", b"HEAD ", b"DELETE "]
             .iter()
             .any(|method| chunk[..n].starts_with(method));

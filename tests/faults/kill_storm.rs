@@ -70,7 +70,9 @@ fn nothing_is_lost_by_kills_at_any_moment() {
         let said = home.at(&now.to_rfc3339(), &["snapshot", "--json"]).exits(0);
         judge.hear(&home, &said);
     };
+    let begun = Instant::now();
     snapshot(&mut judge, now);
+    let usual = begun.elapsed();
     // How long each takes, as far as is known.
     let mut lengths: BTreeMap<Act, Duration> = BTreeMap::new();
     let mut tally: BTreeMap<Act, (u64, u64)> = BTreeMap::new();
@@ -78,7 +80,7 @@ fn nothing_is_lost_by_kills_at_any_moment() {
     for round in 1..=rounds {
         now += TimeDelta::hours(12);
         let act = *dice.one_of(&ACTS);
-        let longest = *lengths.entry(act).or_insert(Duration::from_millis(1200));
+        let longest = *lengths.entry(act).or_insert(usual);
         let after = dice.moment(longest);
         println!("round {round}: {act:?} killed after {after:?}");
         // Or an idle one, of which nothing has to be read again.

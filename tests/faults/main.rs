@@ -12,6 +12,7 @@
     reason = "a test may panic, and a seed is printed"
 )]
 
+#[allow(dead_code, reason = "the other tests use the rest of it")]
 #[path = "../common/mod.rs"]
 mod common;
 mod dice;

@@ -33,6 +33,7 @@ fn a_repository_of_restics_works_and_its_cost_is_told() {
         theirs.to_str().unwrap(),
     ]);
 
+    home.cheapen();
     let said = home.init().exits(0);
     assert!(
         said.stdout.contains(

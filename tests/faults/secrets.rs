@@ -113,6 +113,7 @@ fn no_secret_is_anywhere_after_all_commands_failures_and_kills() {
     let mut hear = |what: &str, said: Said| heard.push((what.to_owned(), said));
 
     hear("init", home.init());
+    home.cheapen();
     let told = dir.join("told");
     let script = dir.join("tell.sh");
     fs::write(

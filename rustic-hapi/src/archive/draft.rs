@@ -16,14 +16,13 @@ use crate::policy::notes::describe_note;
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
 
-/// Draws a snapshot up; `None` where nothing of the series exists and nothing has to.
+/// Draws a snapshot up, with the tags that were asked for; `None` where nothing of the series exists and nothing has to.
 ///
 /// # Errors
 /// [`Error::NothingCaptured`] where something should exist.
 pub(crate) fn of(
     profile: &Profile,
-    only: bool,
-    tag: Option<&str>,
+    more_tags: &[String],
     history: &[Snapshot],
     series: &Series,
     sources: &[SeriesSource],
@@ -45,7 +44,7 @@ pub(crate) fn of(
         .iter()
         .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
     let taken = Taken {
-        tags: tags(only, tag, series, &manifest, shrunk.is_some()),
+        tags: tags(more_tags, series, &manifest, shrunk.is_some()),
         told_once: told_once(&captures),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
         shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
@@ -89,20 +88,13 @@ fn something_was_captured(
     })
 }
 
-fn tags(
-    only: bool,
-    tag: Option<&str>,
-    series: &Series,
-    manifest: &Manifest,
-    shrunk: bool,
-) -> Vec<String> {
+fn tags(more: &[String], series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
     let mut tags = vec![series.name.clone()];
     let conditions = [
         (!manifest.is_complete(), PARTIAL),
         (manifest.is_damaged(), DAMAGED),
         (shrunk, SHRUNK),
         (manifest.kept_side_files().next().is_some(), WAL_KEPT),
-        (only, ONLY),
     ];
     tags.extend(
         conditions
@@ -110,7 +102,7 @@ fn tags(
             .filter(|(holds, _)| *holds)
             .map(|(_, tag)| (*tag).to_owned()),
     );
-    tags.extend(tag.map(str::to_owned));
+    tags.extend_from_slice(more);
     tags
 }
 

@@ -124,6 +124,7 @@ struct Hashing {
     reader: BytesReader,
     wanted: Wanted,
     path: PathBuf,
+    length: u64,
     offset: u64,
 }
 
@@ -162,7 +163,10 @@ impl Hashing {
 
     /// The next chunk, in a buffer that is no longer used.
     fn next(&mut self, mut chunk: Vec<u8>) -> io::Result<Piece> {
-        chunk.resize(Self::CHUNK, 0);
+        // A folder has thousands of small files: a buffer of a MiB for each is most of the work on them.
+        let left = self.length.saturating_sub(self.offset);
+        let room = usize::try_from(left).unwrap_or(usize::MAX);
+        chunk.resize(room.saturating_add(1).min(Self::CHUNK), 0);
         let mut filled = 0;
         while filled < chunk.len() {
             match self.reader.read(&mut chunk[filled..]) {
@@ -190,6 +194,7 @@ impl GatedReader {
             reader,
             wanted: Wanted::of(&stream.bytes, stream.sha256),
             path: stream.path.clone(),
+            length: stream.bytes.len(),
             offset: 0,
         };
         let feed = if stream.bytes.len() < 8 * Hashing::CHUNK as u64 {

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::description::Description;
-use crate::policy::history::{CONDITIONS, Snapshot};
+use crate::policy::history::{CONDITIONS, ONLY, Snapshot};
 use crate::policy::survival::off_the_disk;
 use crate::policy::{manifest, restic_time, slots};
 use crate::profile::Profile;
@@ -288,11 +288,12 @@ fn take(
     if run.request.dry_run || last.is_some_and(Description::has_unsound_databases) {
         captured = concluded(captured, stop)?;
     }
+    let only = (!run.request.only.is_empty()).then(|| ONLY.to_owned());
+    let more_tags: Vec<_> = only.into_iter().chain(run.request.tag.clone()).collect();
     let draft = |captured: &[_]| {
         draft::of(
             run.profile,
-            !run.request.only.is_empty(),
-            run.request.tag.as_deref(),
+            &more_tags,
             run.history,
             series,
             sources,

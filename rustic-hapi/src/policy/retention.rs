@@ -323,3 +323,7 @@ fn schemas_of(snapshot: &Snapshot) -> Option<Schemas<'_>> {
         .collect();
     (!schemas.is_empty()).then_some(schemas)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod properties;

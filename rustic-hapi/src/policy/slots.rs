@@ -239,3 +239,7 @@ fn first_instant<Tz: TimeZone>(local: NaiveDateTime, zone: &Tz) -> Option<DateTi
             .earliest()
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod properties;

@@ -2,16 +2,14 @@
 //! and `only` snapshots, changes of time zone and daylight saving, clocks that were wrong. Whatever
 //! comes, the floor holds.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 
+use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
+use crate::policy::retention::Plan;
+use crate::profile::policy::Policy;
 use chrono::{DateTime, FixedOffset, NaiveDate, TimeDelta, TimeZone, Utc};
 use proptest::prelude::*;
 use rustic_core::Id;
-use rustic_hapi::Policy;
-use rustic_hapi::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot};
-use rustic_hapi::retention::Plan;
 
 /// One step of a history: how much later, in which zone, and what came of it.
 #[derive(Clone, Debug)]

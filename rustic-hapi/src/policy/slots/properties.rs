@@ -5,12 +5,15 @@
 //! What the slots are is found out in another way than by the code: minute by minute, by looking at
 //! the clock on the wall.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use crate::policy::history::{ONLY, PARTIAL, Snapshot};
+use crate::policy::slots::{GRACE, State, Timetable, Visit, is_due};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+use crate::profile::sources::Rhythm;
 use chrono::{
     DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc,
     Weekday,
@@ -18,9 +21,6 @@ use chrono::{
 use chrono_tz::{America, Asia, Australia, Europe, Pacific, Tz};
 use proptest::prelude::*;
 use rustic_core::Id;
-use rustic_hapi::history::{ONLY, PARTIAL, Snapshot};
-use rustic_hapi::slots::{GRACE, State, Timetable, Visit, is_due};
-use rustic_hapi::{Lookup, Profile, Rhythm};
 
 /// With both changes; Lord Howe's is of half an hour, Saint John's stands half an hour off the rest.
 const ZONES: [Tz; 4] = [

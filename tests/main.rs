@@ -1,0 +1,38 @@
+//! Every test that runs the program, in one binary: the engine is linked once, and what they share is compiled
+//! once. Two of them run at any time in this one process, so none may change it: a directory, a mask, a limit, a
+//! variable or a signal is a child's.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may panic"
+)]
+
+mod common;
+
+mod bad_input;
+mod check;
+mod declared;
+mod destinations;
+mod doctor;
+mod drill;
+mod gate;
+mod init;
+mod inplace;
+mod layers;
+mod live_files;
+mod locks;
+mod notify;
+mod odd_metadata;
+mod outages;
+mod recovery;
+mod restore;
+mod retention;
+mod runbook;
+mod schedule;
+mod snapshot;
+mod status;
+mod swap;
+mod two_hubs;
+mod variables;
