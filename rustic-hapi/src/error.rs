@@ -5,6 +5,8 @@
     reason = "a variant's fields are named by the message above it"
 )]
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -125,16 +127,16 @@ pub enum Error {
     },
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
-    Engine { doing: &'static str, reason: String },
+    Engine { doing: &'static str, reason: Reason },
     /// A program of the system did not do what it was asked to.
     #[error("`{command}` failed: {reason}")]
     Tool { command: String, reason: String },
     /// The commit gate refused the snapshot.
-    #[error("no snapshot was written, since {}", failures.join("; "))]
-    Refused { failures: Vec<String> },
+    #[error("no snapshot was written, since {}", joined(failures))]
+    Refused { failures: Vec<Reason> },
     /// The snapshot could not be read back, and was removed.
     #[error("the snapshot could not be read back and was removed: {reason}")]
-    NotProven { reason: String },
+    NotProven { reason: Reason },
     /// The snapshot could not be read back, and could not be removed.
     #[error("the snapshot {id} is unproven: {reason}; removing it failed: {removal}")]
     Unproven {
@@ -279,7 +281,7 @@ impl Error {
     pub fn engine(doing: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
         move |error| Self::Engine {
             doing,
-            reason: one_line(&error),
+            reason: Reason::of(&error),
         }
     }
 
@@ -304,6 +306,90 @@ impl Error {
             _ => Exit::Failed,
         }
     }
+}
+
+/// Why something failed, in words; and what was at the bottom of it, as far as that has a remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub text: String,
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What was at the bottom of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// This call of the operating system.
+    System(io::ErrorKind),
+    /// Something that who met it knows a remedy for.
+    Remedied(&'static str),
+}
+
+impl Reason {
+    /// Of an error of the engine's: in one line, with what stands in its chain.
+    pub(crate) fn of(error: &RusticError) -> Self {
+        let mut cause = None;
+        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = next {
+            if let Some(remedied) = error.downcast_ref::<Remedied>() {
+                cause = Some(Cause::Remedied(remedied.remedy));
+                next = remedied.error.as_ref().map(|error| error as &dyn StdError);
+                continue;
+            }
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+                let kind = error.kind();
+                if matches!(kind, PermissionDenied | ReadOnlyFilesystem | StorageFull) {
+                    cause = Some(Cause::System(kind));
+                }
+            }
+            next = error.source();
+        }
+        Self {
+            text: one_line(error),
+            cause,
+        }
+    }
+
+    /// With its remedy, where there is one.
+    pub(crate) fn remedied(text: String, remedy: Option<&'static str>) -> Self {
+        Self {
+            text,
+            cause: remedy.map(Cause::Remedied),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Reason {
+    fn from(text: T) -> Self {
+        Self::remedied(text.into(), None)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A remedy on its way through the engine's errors, which keep their sources: it is found again in their chain.
+#[derive(Debug)]
+pub(crate) struct Remedied {
+    pub(crate) remedy: &'static str,
+    /// What it is the remedy for, where the engine's error does not say so already.
+    pub(crate) error: Option<io::Error>,
+}
+
+impl fmt::Display for Remedied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.as_ref().map_or(Ok(()), |error| error.fmt(f))
+    }
+}
+
+impl StdError for Remedied {}
+
+fn joined(reasons: &[Reason]) -> String {
+    let texts: Vec<_> = reasons.iter().map(|reason| reason.text.as_str()).collect();
+    texts.join("; ")
 }
 
 fn first_of(files: &[PathBuf]) -> String {

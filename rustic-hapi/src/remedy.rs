@@ -4,8 +4,7 @@ use std::io;
 
 use hapi_sources::StagingError;
 
-use crate::destination::{rclone, rest};
-use crate::error::{Error, ProfileError};
+use crate::error::{Cause, Error, ProfileError, Reason};
 
 impl Error {
     /// What the operator can do about it, if anything is known.
@@ -66,7 +65,7 @@ impl Error {
             }
             Self::Refused { failures } => failures
                 .iter()
-                .find_map(|failure| destination_remedy(failure))
+                .find_map(of_reason)
                 .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again")
                 .to_owned(),
             Self::Unproven { id, .. } => {
@@ -102,10 +101,10 @@ impl Error {
                 let index = doing.starts_with("reading the index").then_some(
                     "`rustic-hapi check` tells which file it is; `restic rebuild-index` (from 0.16 on `restic repair index`) makes the index anew from the packs",
                 );
-                return destination_remedy(reason).or(index).map(str::to_owned);
+                return of_reason(reason).or(index).map(str::to_owned);
             }
             Self::NotProven { reason } => {
-                return destination_remedy(reason).map(str::to_owned);
+                return of_reason(reason).map(str::to_owned);
             }
             Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
             Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
@@ -140,31 +139,47 @@ impl Error {
     }
 }
 
-/// What helps against the errors of file systems that destinations have in common.
-fn destination_remedy(reason: &str) -> Option<&'static str> {
+/// What helps against what was at the bottom of a failure at the destination.
+fn of_reason(reason: &Reason) -> Option<&'static str> {
+    match reason.cause {
+        Some(Cause::Remedied(remedy)) => Some(remedy),
+        Some(Cause::System(io::ErrorKind::StorageFull)) => Some(
+            "make room at the destination: `rustic-hapi forget --prune` frees what retention removed",
+        ),
+        Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
+            Some("mount the destination for writing")
+        }
+        Some(Cause::System(io::ErrorKind::PermissionDenied)) => Some(
+            "run this as the user that the repository's files belong to; a run as root leaves files of root's",
+        ),
+        _ => in_the_engines_words(&reason.text),
+    }
+}
+
+/// The engine has no type for a damaged file, only these words.
+fn in_the_engines_words(text: &str) -> Option<&'static str> {
     [
-        ("No space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
-        ("Read-only file system", "mount the destination for writing"),
         ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
-        ("Permission denied", "run this as the user that the repository's files belong to; a run as root leaves files of root's"),
         ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
-        ("cannot list", "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed"),
     ]
     .into_iter()
-    .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))
-    .or_else(|| rclone::remedy(reason.split_once("rclone says: ")?.1))
-    .or_else(|| rest::remedy(reason))
+    .find_map(|(fact, remedy)| text.contains(fact).then_some(remedy))
 }
 
 #[cfg(test)]
 mod tests {
+    use rustic_core::{ErrorKind, RusticError};
+
     use super::*;
     use crate::exit::Exit;
 
     #[test]
     fn a_full_destination_has_a_remedy() {
+        let full = io::Error::from_raw_os_error(28);
+        let inner = RusticError::with_source(ErrorKind::InputOutput, "cannot write", full);
+        let outer = RusticError::with_source(ErrorKind::Backend, "packing failed", inner);
         let error = Error::Refused {
-            failures: vec!["No space left on device".into()],
+            failures: vec![Reason::of(&outer)],
         };
         assert!(error.hint().is_some_and(|hint| hint.contains("make room")));
         assert_eq!(error.exit(), Exit::Failed);

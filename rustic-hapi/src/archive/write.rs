@@ -98,7 +98,7 @@ impl Archive {
             .parse()
             .map_err(|error| Error::Engine {
                 doing: "tagging the snapshot",
-                reason: format!("{error}"),
+                reason: format!("{error}").into(),
             })?;
         let snapshot = SnapshotFile {
             time: label.time.clone(),

@@ -192,7 +192,7 @@ pub fn apply<Tz: TimeZone>(
     if let Some(stayed) = doomed.iter().find(|id| left.contains(id)) {
         return Err(Error::Engine {
             doing: "removing snapshots",
-            reason: format!("{} is still listed", &stayed.to_hex()[..8]),
+            reason: format!("{} is still listed", &stayed.to_hex()[..8]).into(),
         });
     }
     let removed = plan.removals().into_iter().cloned().collect();

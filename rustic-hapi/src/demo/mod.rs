@@ -301,7 +301,7 @@ impl Demo {
             crate::Exit::Complete => Ok(()),
             _ => Err(Error::Engine {
                 doing: "the demo",
-                reason: complaints.join("; "),
+                reason: complaints.join("; ").into(),
             }),
         }
     }

@@ -141,7 +141,7 @@ impl LockStore for Rest {
         match self.is_through_rclone() && LockStore::list(self)?.contains(id) {
             true => Err(Error::Engine {
                 doing: "removing a lock",
-                reason: "it is still listed".to_owned(),
+                reason: "it is still listed".into(),
             }),
             false => Ok(()),
         }

@@ -5,7 +5,7 @@
 //! our standard output, and keeps its address from what else has to reach the place: restic's locks.
 
 mod call;
-mod log;
+pub(super) mod log;
 
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

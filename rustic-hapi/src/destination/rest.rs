@@ -28,7 +28,7 @@ use crate::destination::access::Access;
 use crate::destination::rclone::{Listing, Rclone};
 use crate::error::Error;
 
-pub(crate) use self::failure::{Failure, remedy};
+pub(crate) use self::failure::Failure;
 
 use self::failure::{What, causes};
 

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::error::{Reason, Remedied};
 use bytes::Bytes;
 use hapi_sources::{Integrity, IntegrityVerdict, Stop};
 use rustic_core::{
@@ -58,7 +59,7 @@ struct GateState {
     verdicts: Vec<(PathBuf, IntegrityVerdict)>,
     /// Whether that is why a snapshot was refused, with nothing else on record.
     presumed_wrongly: bool,
-    failures: Vec<String>,
+    failures: Vec<Reason>,
     written: Written,
     /// When [`Gate::may_delete`] last looked.
     confirmed: Option<Instant>,
@@ -110,7 +111,8 @@ impl Gate {
     }
 
     /// Something went wrong: no snapshot will be let through.
-    pub(crate) fn fail(&self, failure: String) {
+    pub(crate) fn fail(&self, failure: impl Into<Reason>) {
+        let failure = failure.into();
         let mut state = self.state();
         // The first few tell the story; a full disk fails a thousand times.
         if state.failures.len() < 8 && !state.failures.contains(&failure) {
@@ -123,7 +125,7 @@ impl Gate {
         *self.confirm.lock().unwrap_or_else(PoisonError::into_inner) = confirm;
     }
 
-    pub(crate) fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<Reason> {
         self.state().failures.clone()
     }
 
@@ -147,7 +149,7 @@ impl Gate {
         let verdicts = {
             let state = self.state();
             if let Some(failure) = state.failures.first() {
-                return Err(failure.clone());
+                return Err(failure.text.clone());
             }
             match &state.open {
                 None => return Err("no run is under way".to_owned()),
@@ -187,7 +189,7 @@ impl Gate {
         }
         let state = self.state();
         if let Some(failure) = state.failures.first() {
-            return Err(failure.clone());
+            return Err(failure.text.clone());
         }
         if state.confirmed.is_some_and(|at| at.elapsed() < LATELY) {
             return Ok(());
@@ -250,6 +252,10 @@ impl ReadBackend for GatedBackend {
             Some(folder) if tpe != FileType::Config => {
                 let mut files = Vec::new();
                 list_strictly(&folder.join(tpe.dirname()), &mut files).map_err(|error| {
+                    let error = Remedied {
+                        remedy: "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed",
+                        error: Some(error),
+                    };
                     RusticError::with_source(ErrorKind::Backend, "cannot list `{path}`", error)
                         .attach_context("path", folder.join(tpe.dirname()).to_string_lossy())
                 })?;
@@ -324,7 +330,7 @@ impl WriteBackend for GatedBackend {
                     .map_or(Ok(()), |folder| sync_parent(folder, tpe, id))
             });
         if let Err(error) = &written {
-            self.gate.fail(crate::error::one_line(error));
+            self.gate.fail(Reason::of(error));
         } else {
             let mut state = self.gate.state();
             match tpe {

@@ -65,7 +65,7 @@ impl Repository {
                 .map_err(Error::engine("reading a key"))?;
             let key: Key = serde_json::from_slice(&bytes).map_err(|error| Error::Engine {
                 doing: "reading a key",
-                reason: format!("{} is not a key: {error}", id.to_hex().as_str()),
+                reason: format!("{} is not a key: {error}", id.to_hex().as_str()).into(),
             })?;
             Ok(Key {
                 id: id.to_hex().to_string(),

@@ -136,7 +136,7 @@ impl Repository {
         let results = checked
             .map_err(|_| Error::Engine {
                 doing: "checking the repository",
-                reason: "the check gave up".to_owned(),
+                reason: "the check gave up".into(),
             })?
             .map_err(Error::engine("checking the repository"))?;
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());

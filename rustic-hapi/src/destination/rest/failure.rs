@@ -7,7 +7,8 @@ use std::fmt;
 use reqwest::StatusCode;
 use rustic_core::{ErrorKind, RusticError};
 
-use crate::error::Error;
+use crate::destination::rclone::log as rclone;
+use crate::error::{Error, Reason, Remedied};
 
 /// A failure to get something from a server.
 #[derive(Debug)]
@@ -104,6 +105,85 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What helps against it.
+    fn remedy(&self) -> Option<&'static str> {
+        if let Some(said) = &self.said {
+            return rclone::remedy(said);
+        }
+        Some(match &self.what {
+            What::Status { status, .. } => match status.as_u16() {
+                401 => {
+                    "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for runs without anybody), or `user:password@` in the location"
+                }
+                403 if self.doing.starts_with("DELETE ") => {
+                    "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"
+                }
+                403 => {
+                    "the server knows this user and refuses: may it read and write at this path?"
+                }
+                400 => {
+                    "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"
+                }
+                410 => "the server says that what was here is gone for good: look at the server",
+                429 => "the server asks for patience; the next run tries again",
+                301 => {
+                    "is the path right, without `//`? Else the server has moved: write its new address into `location`"
+                }
+                404 => {
+                    "is the path of the location right? A repository's files do not go by themselves: look at the server"
+                }
+                405 => {
+                    "is this a server for restic repositories (rest-server, `rclone serve restic`)?"
+                }
+                413 => {
+                    "the server takes no files of this size: raise the limit of the proxy before it"
+                }
+                507 => {
+                    "make room at the server: `rustic-hapi forget --prune` frees what retention removed"
+                }
+                500..=599 => {
+                    "look at the server's own log; is its disk full, or its storage away? The next run tries again"
+                }
+                300..=399 => "the server has moved: write its new address into `location`",
+                _ => return None,
+            },
+            // What TLS and the system say has no type on its way through the client.
+            What::Tls(why) if why.contains("corrupt message") => {
+                "does the server speak TLS at all? Without it: `rest:http://…`"
+            }
+            What::Tls(why) if why.contains("Expired") => {
+                "its certificate is no longer valid, or this machine's clock is wrong: look at both"
+            }
+            What::Tls(why) if why.contains("NotValidForName") => {
+                "its certificate is for another name: write that name into `location`"
+            }
+            What::Tls(_) => {
+                "is it the right server? Name the certificate authority of a private one with `RESTIC_CACERT=FILE`"
+            }
+            What::Silence => {
+                "is the server hung, or its disk asleep? Look at it, and run this again"
+            }
+            What::Unreachable(why) if why.contains("Connection refused") => {
+                "is the server running, and is the port right?"
+            }
+            What::Unreachable(why) if why.contains("failed to lookup address") => {
+                "is the name right, and the network (VPN, tailnet) up?"
+            }
+            What::Unreachable(_) => "is the machine on, and the network (VPN, tailnet) up?",
+            What::Broken(_) if self.doing.starts_with("POST ") => {
+                "the network or the server broke off, or it has no room left (its own log tells); the next run goes on where this one was"
+            }
+            What::Broken(_) => {
+                "the network or the server broke off; the next run goes on where this one was"
+            }
+            What::Nonsense => {
+                "is this a server for restic repositories (rest-server, `rclone serve restic`)?"
+            }
+        })
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, doing) = (&self.name, &self.doing);
@@ -134,49 +214,23 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         Self::Engine {
             doing: "reaching the repository",
-            reason: failure.to_string(),
+            reason: Reason::remedied(failure.to_string(), failure.remedy()),
         }
     }
 }
 
 impl From<Failure> for Box<RusticError> {
     fn from(failure: Failure) -> Self {
-        RusticError::new(ErrorKind::Backend, "{failure}")
-            .attach_context("failure", failure.to_string())
+        let error = RusticError::new(ErrorKind::Backend, "{failure}")
+            .attach_context("failure", failure.to_string());
+        match failure.remedy() {
+            Some(remedy) => error.attach_source(Remedied {
+                remedy,
+                error: None,
+            }),
+            None => error,
+        }
     }
-}
-
-/// What the remedy is, by the words of [`Failure`]'s text.
-pub(crate) fn remedy(text: &str) -> Option<&'static str> {
-    const CREDENTIALS: &str = "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for runs without anybody), or `user:password@` in the location";
-    [
-        (" answers 401 ", CREDENTIALS),
-        (" answers 403 Forbidden to DELETE ", "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"),
-        (" answers 403 ", "the server knows this user and refuses: may it read and write at this path?"),
-        (" answers 400 ", "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"),
-        (" answers 410 ", "the server says that what was here is gone for good: look at the server"),
-        (" answers 429 ", "the server asks for patience; the next run tries again"),
-        (" answers 301 ", "is the path right, without `//`? Else the server has moved: write its new address into `location`"),
-        ("corrupt message", "does the server speak TLS at all? Without it: `rest:http://…`"),
-        ("Expired", "its certificate is no longer valid, or this machine's clock is wrong: look at both"),
-        ("NotValidForName", "its certificate is for another name: write that name into `location`"),
-        (" answers 404 ", "is the path of the location right? A repository's files do not go by themselves: look at the server"),
-        (" answers 405 ", "is this a server for restic repositories (rest-server, `rclone serve restic`)?"),
-        (" answers 413 ", "the server takes no files of this size: raise the limit of the proxy before it"),
-        (" answers 507 ", "make room at the server: `rustic-hapi forget --prune` frees what retention removed"),
-        (" answers 5", "look at the server's own log; is its disk full, or its storage away? The next run tries again"),
-        (" answers 3", "the server has moved: write its new address into `location`"),
-        (" is not to be trusted: ", "is it the right server? Name the certificate authority of a private one with `RESTIC_CACERT=FILE`"),
-        (" does not answer (", "is the server hung, or its disk asleep? Look at it, and run this again"),
-        ("Connection refused", "is the server running, and is the port right?"),
-        ("failed to lookup address", "is the name right, and the network (VPN, tailnet) up?"),
-        (" cannot be reached: ", "is the machine on, and the network (VPN, tailnet) up?"),
-        (" broke (POST ", "the network or the server broke off, or it has no room left (its own log tells); the next run goes on where this one was"),
-        ("the connection to `", "the network or the server broke off; the next run goes on where this one was"),
-        (" answers nonsense: ", "is this a server for restic repositories (rest-server, `rclone serve restic`)?"),
-    ]
-    .into_iter()
-    .find_map(|(fact, remedy)| text.contains(fact).then_some(remedy))
 }
 
 /// An error with its causes and without its address, which may hold a password.
