@@ -143,7 +143,7 @@ impl Rest {
             quick: self.quick.clone(),
             bulk: self.bulk.clone(),
             patience: self.patience,
-            stop: self.stop.beside(),
+            stop: self.stop.unwatched(),
             rclone: self.rclone.clone(),
         }
     }

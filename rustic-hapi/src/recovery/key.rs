@@ -34,7 +34,7 @@ pub struct RecoveryKey(Zeroizing<String>);
 
 /// Where a new key goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum KeyGoesTo {
     /// It is handed out, for the one who reads the terminal to write it down.
     Terminal,
     /// A file that is not there yet.
@@ -93,13 +93,13 @@ const RECORD_VERSION: u32 = 1;
 pub(crate) fn make(
     repository: &Repository,
     profile: &Profile,
-    place: &Place,
+    place: &KeyGoesTo,
 ) -> Result<Made, Error> {
     let others = among(repository.keys()?);
     let key = RecoveryKey::random()?;
     let (file, warnings) = match place {
-        Place::Terminal => (None, Vec::new()),
-        Place::File(path) => (Some(key.write_to(path)?), dies_with(profile, path)),
+        KeyGoesTo::Terminal => (None, Vec::new()),
+        KeyGoesTo::File(path) => (Some(key.write_to(path)?), dies_with(profile, path)),
     };
     let id = repository.add_key(key.reveal(), USERNAME)?;
     if let Err(error) = prove(profile, &key, &id) {
