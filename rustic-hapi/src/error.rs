@@ -445,6 +445,9 @@ pub(crate) fn shortened(text: &str) -> String {
     ] {
         line = line.replace(noise, better);
     }
+    // A source that says nothing carries a remedy.
+    let line = line.trim_end_matches([' ', ':', '.']);
+    let line = line.strip_suffix(": caused by").unwrap_or(line);
     line.trim_end_matches([' ', ':', '.']).to_owned()
 }
 
