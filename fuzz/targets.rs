@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use rustic_hapi::manifest::{Description, Manifest};
+use rustic_hapi::description::Description;
+use rustic_hapi::manifest::Manifest;
 use rustic_hapi::{Location, Lookup, Profile};
 
 /// What a location must not show.

@@ -20,6 +20,7 @@ mod drill;
 mod gate;
 mod init;
 mod inplace;
+mod layers;
 mod live_files;
 mod locks;
 mod notify;

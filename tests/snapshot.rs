@@ -836,7 +836,12 @@ fn a_series_that_was_not_taken_for_a_signal_is_named_and_not_complete() {
     };
     let request = rustic_hapi::snapshot::Request::default();
     let ui = rustic_hapi::Ui::silent();
-    let report = rustic_hapi::snapshot::run(&profile, &request, &clock, &stop, &ui).unwrap();
+    let context = rustic_hapi::Context {
+        clock: &clock,
+        stop: &stop,
+        ui: &ui,
+    };
+    let report = rustic_hapi::snapshot::run(&profile, &request, &context).unwrap();
     let names: Vec<_> = report.series.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["hapi-weekly", "hapi"]);
     assert_ne!(report.exit(), rustic_hapi::Exit::Complete);

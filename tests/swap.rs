@@ -187,12 +187,15 @@ fn in_a_process_of_its_own() {
 fn a_database_in_use_is_refused_with_the_process() {
     let (hub, writer) = Hub::busy();
     let error = Swap::begin(&hub.live()).unwrap_err();
-    let Error::InUse { path, holders } = &error else {
+    let Error::InUse { path, by, .. } = &error else {
         panic!("{error:?}");
     };
     assert_eq!(*path, hub.live().canonicalize().unwrap());
-    let pids: Vec<_> = holders.iter().map(|holder| holder.pid).collect();
-    assert_eq!(pids, [Some(writer.pid())]);
+    assert_eq!(by.len(), 1, "{by:?}");
+    assert!(
+        by[0].starts_with(&format!("process {} ", writer.pid())),
+        "{by:?}"
+    );
     assert!(error.to_string().contains("python"), "{error}");
     assert!(error.hint().unwrap().contains("stop the unit"));
     assert_eq!(hub.names(), ["hapi.db", "hapi.db-shm", "hapi.db-wal"]);

@@ -68,6 +68,15 @@ pub enum StagingError {
     },
 }
 
+impl StagingError {
+    pub(crate) fn at(path: &Path, error: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            error,
+        }
+    }
+}
+
 /// A source, or a part of it, could not be captured.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -179,6 +188,20 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
+    pub(crate) fn read(path: &Path, error: io::Error) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    pub(crate) fn of_the_copy(path: &Path, reason: &str) -> Self {
+        Self::Sqlite {
+            path: path.to_owned(),
+            reason: format!("checking the copy: {reason}"),
+        }
+    }
+
     /// What the operator can do about it, if anything is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

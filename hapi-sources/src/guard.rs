@@ -5,8 +5,6 @@
 //! past age. Both are told by device and inode, databases by path too, secrets by content too.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,17 +13,16 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use crate::capture::{Sha256Hash, Stop};
 use crate::error::CaptureError;
-use crate::file::Pinned;
+use crate::facts::Sha256Hash;
+use crate::file::pinned::Pinned;
 use crate::source::{Kind, Source};
-use crate::tree::Pattern;
+use crate::sqlite::names::{SIDE_FILES, real, with_suffix};
+use crate::stop::Stop;
+use crate::tree::pattern::Pattern;
 
 /// Side files come and go with the hub's connections: what was seen is this old at most.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// The names of SQLite's side files, appended to the database's.
-pub(crate) const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Why a file must not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,21 +54,26 @@ struct Seen {
     paths: HashMap<PathBuf, Protected>,
 }
 
-impl fmt::Debug for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Guard")
-    }
-}
-
 impl Guard {
     /// Protects the databases and secrets among the sources.
     pub(crate) fn new(sources: &[Source]) -> Result<Self, CaptureError> {
-        let (mut patterns, mut plain, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
+        let mut guard = Self {
+            patterns: Vec::new(),
+            plain: Vec::new(),
+            secrets: Vec::new(),
+            private: Vec::new(),
+            seen: Seen {
+                at: Instant::now(),
+                databases: Vec::new(),
+                inodes: HashMap::new(),
+                paths: HashMap::new(),
+            },
+        };
         for s in sources {
             match s.kind {
-                Kind::Sqlite if s.is_pattern() => patterns.push(Pattern::parse(&s.path)?),
-                Kind::Sqlite => plain.push(s.path.clone()),
-                Kind::Secret => secrets.push(Secret {
+                Kind::Sqlite if s.is_pattern() => guard.patterns.push(Pattern::parse(&s.path)?),
+                Kind::Sqlite => guard.plain.push(s.path.clone()),
+                Kind::Secret => guard.secrets.push(Secret {
                     name: s.name.clone(),
                     path: s.path.clone(),
                     content: None,
@@ -80,19 +82,6 @@ impl Guard {
                 Kind::File | Kind::Glob | Kind::Dir => {}
             }
         }
-        let seen = Seen {
-            at: Instant::now(),
-            databases: Vec::new(),
-            inodes: HashMap::new(),
-            paths: HashMap::new(),
-        };
-        let mut guard = Self {
-            patterns,
-            plain,
-            secrets,
-            private: Vec::new(),
-            seen,
-        };
         guard.renew();
         Ok(guard)
     }
@@ -171,10 +160,7 @@ impl Guard {
         if named.is_some() {
             return named;
         }
-        self.seen
-            .inodes
-            .get(&(pinned.stat.dev(), pinned.stat.ino()))
-            .cloned()
+        self.seen.inodes.get(&pinned.identity()).cloned()
     }
 
     /// Remembers a secret's content, in memory only.
@@ -216,36 +202,10 @@ impl Guard {
     }
 }
 
-/// The path with all links resolved, as far as it exists.
-pub(crate) fn real(path: &Path) -> PathBuf {
-    // A link whose target is gone leads there all the same.
-    let mut path = path.to_owned();
-    for _ in 0..40 {
-        let Ok(target) = fs::read_link(&path) else {
-            break;
-        };
-        path = path.parent().unwrap_or(Path::new("/")).join(target);
-    }
-    path.canonicalize()
-        .unwrap_or_else(|_| match (path.parent(), path.file_name()) {
-            (Some(parent), Some(name)) => parent
-                .canonicalize()
-                .unwrap_or_else(|_| parent.to_owned())
-                .join(name),
-            _ => path.clone(),
-        })
-}
-
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::Links;
+    use crate::file::pinned::Links;
 
     fn check(guard: &mut Guard, path: &Path) -> Option<Protected> {
         guard.check(&Pinned::new(path, Links::Follow).unwrap(), path)

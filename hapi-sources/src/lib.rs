@@ -12,38 +12,59 @@
 //! This crate knows nothing of restic, repositories or retention.
 //!
 #![doc = include_str!("../EXAMPLE.md")]
+// From top to bottom: a file uses only files below it, so there is no circle. Some files of the kinds' folders
+// stand below their kind, since others need them: the guard asks `file/pinned.rs`, `sqlite/names.rs` and (as
+// sqlite does) `tree/pattern.rs`; a capture holds a `sqlite/verdict.rs`, with check, hash and header below it;
+// taking holds `secret/cache.rs` and `secret/recipients.rs`.
+#![warn(unreachable_pub)]
+
+mod capturer;
+mod probe;
+
+mod secret;
+mod sqlite;
+mod tree;
+
+mod file;
+
+mod taking;
+
+mod guard;
 
 mod capture;
-mod checksum;
-mod error;
-mod file;
-mod git;
-mod guard;
-mod identity;
-mod probe;
-mod secret;
-mod source;
-mod sqlite;
+
+mod facts;
+mod observer;
 mod staging;
-mod tree;
+mod stop;
+
+mod checksum;
+mod source;
+
+mod error;
 
 /// A passphrase, from [`age::secrecy`]: zeroed when it is dropped, and never printed.
 pub use age::secrecy::SecretString;
-pub use capture::{
-    Capture, Capturer, Content, DatabaseFacts, Entry, Failure, Integrity, Limits, Metadata, Note,
-    Observer, SecretFacts, Sha256Hash, Silent, SoundDatabase, Stop,
-};
+pub use capture::{Capture, Content, Entry, Failure, Note};
+pub use capturer::Capturer;
 pub use checksum::{Checksum, Checksummer};
 pub use error::{
     CaptureError, DecryptError, ExamineError, IdentityError, RecipientError, SourceError,
     StagingError,
 };
-pub use identity::{Identities, Passphrase, Plaintext};
+pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
+pub use observer::Observer;
 pub use probe::{Probe, probe};
-pub use secret::{Recipients, SecretCache};
+pub use secret::cache::SecretCache;
+pub use secret::identity::{Identities, Passphrase, Plaintext};
+pub use secret::recipients::Recipients;
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
-pub use sqlite::{IntegrityVerdict, Unknown, examine, tables};
-pub use staging::{Bytes, BytesReader, Staging};
+pub use sqlite::examine::{examine, tables};
+pub use sqlite::verdict::{IntegrityVerdict, Unknown};
+pub use staging::Staging;
+pub use staging::bytes::{Bytes, BytesReader};
+pub use stop::Stop;
+pub use taking::Limits;
 
 /// The version of the SQLite within, `3.50.2`, say.
 pub fn sqlite_version() -> &'static str {

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use walkdir::WalkDir;
 
-use crate::capture::{Failure, Note, Stop};
+use crate::capture::{Failure, Note};
 use crate::error::CaptureError;
-use crate::file::{self, Links, Pinned};
+use crate::file::pinned::{Links, Pinned};
 use crate::source::{Kind, Source};
 use crate::sqlite;
-use crate::tree::{self, Pattern};
+use crate::sqlite::names::real;
+use crate::stop::Stop;
+use crate::tree::pattern::{Pattern, excluded, exclusions, walk_failure};
 
 /// What a probe showed.
 #[derive(Debug, Default)]
@@ -44,7 +46,7 @@ pub fn probe(source: &Source, stop: &Stop) -> Result<Probe, CaptureError> {
             probe.paths.push(source.path.clone());
         }
         Kind::Dir => {
-            tree::folder(&source.path)?;
+            Pinned::folder(&source.path)?;
             probe.below(source, stop)?;
             probe.paths.push(source.path.clone());
         }
@@ -52,7 +54,7 @@ pub fn probe(source: &Source, stop: &Stop) -> Result<Probe, CaptureError> {
         Kind::Sqlite | Kind::Glob => {
             let found = match source.kind {
                 Kind::Sqlite => sqlite::databases_of(source, stop)?,
-                _ => Pattern::parse(&source.path)?.find(&tree::exclusions(source)?, stop)?,
+                _ => Pattern::parse(&source.path)?.find(&exclusions(source)?, stop)?,
             };
             probe.failures = found.failures;
             for path in found.paths {
@@ -80,7 +82,7 @@ impl Probe {
         self.notes.extend(note);
         self.staged = self.staged.max(sqlite::size(path));
         self.paths.push(path.to_owned());
-        let real = crate::guard::real(path);
+        let real = real(path);
         if let Some(folder) = real.parent()
             && wal
             && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_err()
@@ -91,14 +93,12 @@ impl Probe {
     }
 
     fn below(&mut self, source: &Source, stop: &Stop) -> Result<(), CaptureError> {
-        let (root, exclude) = (source.path.as_path(), tree::exclusions(source)?);
+        let (root, exclude) = (source.path.as_path(), exclusions(source)?);
         let walk = WalkDir::new(root)
             .into_iter()
-            .filter_entry(|e| e.depth() == 0 || !tree::excluded(&exclude, root, e.path()));
+            .filter_entry(|e| e.depth() == 0 || !excluded(&exclude, root, e.path()));
         for item in walk {
-            if stop.is_set() {
-                return Err(CaptureError::Stopped);
-            }
+            stop.check()?;
             match item {
                 Ok(entry) if entry.file_type().is_file() => {
                     if let Err(error) = readable(entry.path()) {
@@ -107,7 +107,7 @@ impl Probe {
                     }
                 }
                 Ok(_) => {}
-                Err(error) => self.failures.extend(tree::walk_failure(error, root)),
+                Err(error) => self.failures.extend(walk_failure(error, root)),
             }
         }
         Ok(())
@@ -116,15 +116,8 @@ impl Probe {
 
 /// Whether a path leads to a file that this user may read.
 fn readable(path: &Path) -> Result<(), CaptureError> {
-    let pinned = Pinned::new(path, Links::Follow).map_err(|e| file::look_error(path, e))?;
-    if !pinned.stat.is_file() {
-        return Err(CaptureError::WrongType {
-            path: path.to_owned(),
-            found: file::found(&pinned.stat),
-            wanted: "a regular file",
-        });
-    }
-    access(path, Access::READ_OK).map_err(|error| file::read_error(path, error.into()))
+    Pinned::regular(path, Links::Follow, "a regular file")?;
+    access(path, Access::READ_OK).map_err(|error| CaptureError::read(path, error.into()))
 }
 
 #[cfg(test)]

@@ -1,59 +1,49 @@
-//! A live SQLite database is copied by SQLite's online backup API (<https://sqlite.org/backup.html>).
-//!
-//! A read transaction pins one state first. Without it every commit of another process would start
-//! the copy over, and a busy hub's would never end. The pin keeps the WAL from being reset, so it
-//! is released as soon as the local copy is done; all checks run on the copy.
+//! A SQLite database is captured while the hub uses it: a preflight, a copy, its facts, a verdict.
 //!
 //! Nothing here opens the database or its side files but SQLite itself: closing another handle on
-//! them drops the locks that SQLite holds in this process.
+//! them drops the locks that SQLite holds in this process. All checks run on the copy.
 
 mod check;
-mod examine;
+mod copy;
+pub(crate) mod examine;
 mod hash;
+mod header;
 mod live;
+pub(crate) mod names;
 mod other_name;
 mod preflight;
 mod side_files;
-mod verdict;
-
-pub use examine::{examine, tables};
-pub use verdict::{IntegrityVerdict, Unknown};
+pub(crate) mod verdict;
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rusqlite::backup::{Backup, StepResult};
-use rusqlite::ffi::{self, ErrorCode};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::ffi::ErrorCode;
 
-use crate::capture::{Capture, Capturer, Content, Entry, Failure, Note, Stop};
-use crate::error::{CaptureError, StagingError};
+use crate::capture::{Capture, Content, Entry, Failure, Note};
+use crate::error::CaptureError;
+use crate::facts::Metadata;
 use crate::file;
-use crate::guard::{SIDE_FILES, real, with_suffix};
 use crate::source::Source;
-use crate::staging::{Bytes, StagedFile};
-use crate::tree::{self, Found, Pattern};
+use crate::staging::bytes::{Bytes, StagedFile};
+use crate::stop::Stop;
+use crate::taking::Taking;
+use crate::tree::pattern::{Found, Pattern, exclusions};
 use check::{Failed, Wanted};
-use hash::{Behind, Hashed};
-use live::Live;
-use preflight::{Cleared, Refused, SideFile};
-
-/// Bytes to copy between two looks at the clock.
-const STEP: u32 = 8 << 20;
-const PAUSE: Duration = Duration::from_millis(20);
+use copy::{Copied, copy};
+use hash::Hashed;
+use names::{is_side_file, real, with_suffix};
+use preflight::{Refused, SideFile};
+use verdict::IntegrityVerdict;
 
 /// Captures one database, or all that match a pattern.
-pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
-    let captured = all(c, source);
+pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
+    let captured = all(taking, source);
     if captured.is_err()
-        && let Some(checking) = c.checking.take()
+        && let Some(checking) = taking.checking.take()
     {
         // The copy that it keeps is in the way of the next source's.
         checking.give_up();
@@ -61,9 +51,9 @@ pub(crate) fn capture(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, 
     captured
 }
 
-fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
+fn all(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let mut capture = Capture::empty(source);
-    let found = databases_of(source, &c.stop)?;
+    let found = databases_of(source, &taking.stop)?;
     capture.failures = found.failures;
     if found.paths.is_empty() && capture.failures.is_empty() {
         return Err(CaptureError::NoMatch {
@@ -71,7 +61,7 @@ fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
         });
     }
     for path in found.paths {
-        match one(c, source, &path) {
+        match one(taking, source, &path) {
             Ok((entry, note)) => {
                 capture.entries.push(entry);
                 capture.notes.extend(note);
@@ -81,7 +71,7 @@ fn all(c: &mut Capturer<'_>, source: &Source) -> Result<Capture, CaptureError> {
                 ..
             }) => return Err(error),
             Err(Refused { error, left }) => {
-                let kept = left.map(|left| keep(c, &path, left)).transpose()?;
+                let kept = left.map(|left| keep(taking, &path, left)).transpose()?;
                 capture.entries.extend(kept.flatten());
                 capture.failures.push(Failure { path, error });
             }
@@ -103,7 +93,7 @@ pub(crate) fn databases_of(source: &Source, stop: &Stop) -> Result<Found, Captur
             dangling: Vec::new(),
         });
     }
-    let exclude = tree::exclusions(source)?;
+    let exclude = exclusions(source)?;
     let mut found = Pattern::parse(&source.path)?.find(&exclude, stop)?;
     found.paths.retain(|path| !is_side_file(path));
     let wals = Pattern::parse(&with_suffix(&source.path, "-wal"))?.find(&exclude, stop)?;
@@ -121,26 +111,20 @@ pub(crate) fn databases_of(source: &Source, stop: &Stop) -> Result<Found, Captur
 
 /// Keeps what is left of a database that SQLite must not open: the bytes of its WAL or journal, under a
 /// name that SQLite never takes for one.
-fn keep(c: &Capturer<'_>, path: &Path, left: SideFile) -> Result<Option<Entry>, CaptureError> {
+fn keep(taking: &Taking<'_>, path: &Path, left: SideFile) -> Result<Option<Entry>, CaptureError> {
     let Some(mut file) = left.file else {
         return Ok(None);
     };
-    let err = |e| file::read_error(&left.path, e);
+    let err = |e| CaptureError::read(&left.path, e);
     let stat = file.metadata().map_err(err)?;
-    let (bytes, sha256) = file::stage(c, &left.path, &mut file, stat.len())?;
+    let (bytes, sha256) = file::stage(taking, &left.path, &mut file, stat.len())?;
     let is_wal = left.path.as_os_str().as_bytes().ends_with(b"-wal");
     let suffix = if is_wal { "-wal.kept" } else { "-journal.kept" };
     Ok(Some(Entry {
         path: with_suffix(path, suffix),
-        metadata: file::metadata(&stat).map_err(err)?,
+        metadata: Metadata::of(&stat).map_err(err)?,
         content: Content::File { bytes, sha256 },
     }))
-}
-
-/// Whether SQLite would call a file of a database's so.
-pub(crate) fn is_side_file(path: &Path) -> bool {
-    let name = path.as_os_str().as_encoded_bytes();
-    SIDE_FILES.iter().any(|s| name.ends_with(s.as_bytes()))
 }
 
 /// Opens a database, reads one value and closes it: what a capture begins with. Tells whether it is
@@ -168,24 +152,24 @@ pub(crate) fn probe(path: &Path, stop: &Stop) -> Result<(bool, Option<Note>), Ca
 /// The bytes to copy, about: the database's and its WAL's.
 pub(crate) fn size(path: &Path) -> u64 {
     let path = real(path);
-    tree::size(&path) + tree::size(&with_suffix(&path, "-wal"))
+    file::size(&path) + file::size(&with_suffix(&path, "-wal"))
 }
 
 fn one(
-    c: &mut Capturer<'_>,
+    taking: &mut Taking<'_>,
     source: &Source,
     path: &Path,
 ) -> Result<(Entry, Option<Note>), Refused> {
-    let (live, mut cleared) = preflight::clear(path, &c.stop)?;
+    let (live, mut cleared) = preflight::clear(path, &taking.stop)?;
     let note = cleared.note.take();
     let Copied {
         staged,
         len,
         hashed,
         cut,
-    } = copy(c, &live, cleared)?;
+    } = copy(taking, &live, cleared)?;
     let staged = Arc::new(staged);
-    let sound = c.sound.get(path).copied();
+    let sound = taking.sound.get(path).copied();
     let sound = sound.filter(|sound| sound.check.covers(source.integrity));
     // The bytes in which it found nothing before.
     let known = |hashed: &Hashed| sound.is_some_and(|sound| sound.sha256 == hashed.sha256);
@@ -194,19 +178,19 @@ fn one(
         // It is likely to be: then the check waits for the hash, and goes on beside it otherwise.
         None => sound.is_some_and(|sound| sound.mtime == live.metadata.mtime),
     };
-    let mut verdict = (!for_nothing).then(|| begin_check(c, source, &staged));
+    let mut verdict = (!for_nothing).then(|| begin_check(taking, source, &staged));
     let wanted = Wanted {
         count: &source.count,
         newest: &source.newest,
     };
-    let (hashed, mut facts) =
-        check::presumed(staged.path(), hashed, &wanted, &c.stop).map_err(|e| {
+    let (hashed, mut facts) = check::presumed(staged.path(), hashed, &wanted, &taking.stop)
+        .map_err(|e| {
             // Nothing is left to be checked.
             verdict.iter().for_each(IntegrityVerdict::give_up);
             match e {
                 Failed::Stopped => CaptureError::Stopped,
-                Failed::Read(e) => c.staging.write_error(e, 0).into(),
-                Failed::Sqlite(e) => of_the_copy(path, &e.to_string()),
+                Failed::Read(e) => taking.staging.write_error(e, 0).into(),
+                Failed::Sqlite(e) => CaptureError::of_the_copy(path, &e.to_string()),
             }
         })?;
     if let Some(finding) = cut {
@@ -215,10 +199,10 @@ fn one(
     if known(&hashed) {
         if let Some(verdict) = verdict.take() {
             verdict.give_up();
-            c.checking = None;
+            taking.checking = None;
         }
     } else if verdict.is_none() {
-        verdict = Some(begin_check(c, source, &staged));
+        verdict = Some(begin_check(taking, source, &staged));
     }
     let mut entry = Entry {
         path: path.to_owned(),
@@ -230,7 +214,7 @@ fn one(
             verdict,
         },
     };
-    if !c.presume {
+    if !taking.presume {
         entry.conclude()?;
     }
     Ok((entry, note))
@@ -238,203 +222,16 @@ fn one(
 
 /// Begins to check a copy.
 fn begin_check(
-    c: &mut Capturer<'_>,
+    taking: &mut Taking<'_>,
     source: &Source,
     staged: &Arc<StagedFile>,
 ) -> IntegrityVerdict {
-    c.observer.step("checking integrity");
+    taking.observer.step("checking integrity");
     // One check at a time: each has a large cache.
-    if let Some(before) = c.checking.take() {
+    if let Some(before) = taking.checking.take() {
         _ = before.wait();
     }
-    let verdict = IntegrityVerdict::begin(Arc::clone(staged), source.integrity, &c.stop);
-    c.checking = Some(verdict.clone());
+    let verdict = IntegrityVerdict::begin(Arc::clone(staged), source.integrity, &taking.stop);
+    taking.checking = Some(verdict.clone());
     verdict
-}
-
-impl Entry {
-    /// Waits for SQLite's verdict, where one is still to come, and puts it into the facts.
-    pub(crate) fn conclude(&mut self) -> Result<(), CaptureError> {
-        let Content::Database { facts, verdict, .. } = &mut self.content else {
-            return Ok(());
-        };
-        match verdict.take().map(|verdict| verdict.wait()) {
-            None => Ok(()),
-            Some(Ok(integrity)) => {
-                facts.judge(integrity);
-                Ok(())
-            }
-            Some(Err(Unknown::Stopped)) => Err(CaptureError::Stopped),
-            Some(Err(Unknown::Failed { reason })) => Err(of_the_copy(&self.path, &reason)),
-        }
-    }
-}
-
-fn of_the_copy(path: &Path, reason: &str) -> CaptureError {
-    CaptureError::Sqlite {
-        path: path.to_owned(),
-        reason: format!("checking the copy: {reason}"),
-    }
-}
-
-/// One state of a database.
-struct Copied {
-    staged: StagedFile,
-    len: u64,
-    /// Where the hash could be taken on the way.
-    hashed: Option<Hashed>,
-    /// A finding: the file was shorter than it says.
-    cut: Option<String>,
-}
-
-fn copy(c: &mut Capturer<'_>, db: &Live<'_>, cleared: Cleared) -> Result<Copied, Refused> {
-    let start = Instant::now();
-    let mut live = db.open()?;
-    let mut cut = None;
-    let pinned = db.pin(c, &live);
-    cleared.confirm(db)?;
-    if !pinned? {
-        // A file shorter than its header says is refused as malformed. With this switch SQLite
-        // goes by the file's real size instead; on this connection nothing can be written anyway.
-        live = db.open()?;
-        live.execute_batch("PRAGMA writable_schema = ON")
-            .map_err(|e| db.error(&e))?;
-        if !db.pin(c, &live)? {
-            let reason = "the database disk image is malformed".into();
-            return Err(CaptureError::Sqlite {
-                path: db.path.to_owned(),
-                reason,
-            }
-            .into());
-        }
-        cut = Some("the file is shorter than its header says".to_owned());
-    }
-    let (staged, file) = c.staging.file()?;
-    // Closed before SQLite opens it, for the same reason that the live file is never opened here.
-    drop(file);
-    let mut target = Connection::open_with_flags(
-        staged.path(),
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(|e| staging_error(c, &e, 0))?;
-    let cache = hash::CACHE >> 10;
-    target
-        .execute_batch(&format!(
-            "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -{cache}"
-        ))
-        .map_err(|e| staging_error(c, &e, 0))?;
-    let behind = pages(c, db, &live, &mut target, staged.path(), start)?;
-    // The pin ends here: nothing below needs the live database.
-    drop(live);
-    target.close().map_err(|(_, e)| staging_error(c, &e, 0))?;
-    let finish = || -> io::Result<_> {
-        let len = opens_anywhere(staged.path())?;
-        let hashed = behind.map_or(Ok(None), |behind| behind.finish(len))?;
-        Ok((len, hashed))
-    };
-    let (len, hashed) = finish().map_err(|e| c.staging.write_error(e, 0))?;
-    c.check_stop()?;
-    Ok(Copied {
-        staged,
-        len,
-        hashed,
-        cut,
-    })
-}
-
-/// Copies all pages, and begins to hash them where it can.
-fn pages(
-    c: &Capturer<'_>,
-    db: &Live<'_>,
-    live: &Connection,
-    target: &mut Connection,
-    copy: &Path,
-    start: Instant,
-) -> Result<Option<Behind>, CaptureError> {
-    let page_size: u32 = live
-        .query_row("PRAGMA page_size", [], |r| r.get(0))
-        .map_err(|e| db.error(&e))?;
-    let step = i32::try_from(STEP / page_size.max(512)).unwrap_or(1).max(1);
-    let backup = Backup::new(live, target).map_err(|e| db.error(&e))?;
-    // Copies nothing, and tells how many pages there are.
-    let mut outcome = backup.step(0);
-    let pages = backup.progress().pagecount.max(0) as u32;
-    let needed = u64::from(page_size) * u64::from(pages);
-    c.staging.require(needed)?;
-    let behind = hash::foresee(live, pages).and_then(|first| Behind::begin(copy, first, &c.stop));
-    let mut left = backup.progress().remaining;
-    loop {
-        c.check_stop()?;
-        if start.elapsed() > c.limits.copy {
-            let seconds = c.limits.copy.as_secs();
-            return Err(CaptureError::Deadline {
-                path: db.path.to_owned(),
-                seconds,
-            });
-        }
-        match outcome {
-            Ok(StepResult::Done) => return Ok(behind),
-            Ok(StepResult::More) => {}
-            Ok(_) => thread::sleep(PAUSE),
-            Err(e) if writes(&e) => return Err(staging_error(c, &e, needed).into()),
-            Err(e) => return Err(db.error(&e)),
-        }
-        outcome = backup.step(step);
-        let now = backup.progress().remaining;
-        if let Some(behind) = &behind {
-            let copied = pages.saturating_sub(now.max(0) as u32);
-            behind.copied(u64::from(page_size) * u64::from(copied));
-        }
-        c.advance(u64::from(page_size) * (left - now).max(0) as u64);
-        left = now;
-    }
-}
-
-/// Whether an error of the copy comes from the writing side.
-fn writes(e: &rusqlite::Error) -> bool {
-    let extended = e.sqlite_error().map_or(0, |e| e.extended_code);
-    e.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        || [
-            ffi::SQLITE_IOERR_WRITE,
-            ffi::SQLITE_IOERR_TRUNCATE,
-            ffi::SQLITE_IOERR_FSYNC,
-        ]
-        .contains(&extended)
-}
-
-fn staging_error(c: &Capturer<'_>, e: &rusqlite::Error, needed: u64) -> StagingError {
-    match e.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => c.staging.no_space(needed),
-        _ => c
-            .staging
-            .write_error(io::Error::other(e.to_string()), needed),
-    }
-}
-
-/// Sets the header's versions, so that the copy opens anywhere, also where nothing can be written beside
-/// it. `PRAGMA journal_mode = DELETE` does the same, but wants a schema without damage.
-fn opens_anywhere(copy: &Path) -> io::Result<u64> {
-    let file = File::options().read(true).write(true).open(copy)?;
-    let len = file.metadata()?.len();
-    let mut header = [0; 100];
-    if len >= 100 {
-        file.read_exact_at(&mut header, 0)?;
-        if rollback_journal(&mut header) {
-            file.write_all_at(&header, 0)?;
-        }
-    }
-    Ok(len)
-}
-
-/// From WAL to rollback journal (bytes 18 and 19, <https://sqlite.org/fileformat2.html>). Returns whether
-/// that changed anything.
-fn rollback_journal(header: &mut [u8]) -> bool {
-    match header.get_mut(18..20) {
-        Some(versions) if *versions == [2, 2] => {
-            versions.fill(1);
-            true
-        }
-        _ => false,
-    }
 }

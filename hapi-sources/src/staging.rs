@@ -1,22 +1,23 @@
-//! Staging is the run's own folder for copies too large for memory; [`Bytes`] is content we own.
+//! Staging is the run's own folder for copies too large for memory. A program may use it for other
+//! things that a killed run must not leave behind.
 //!
 //! The folder is `run-<pid>-<random>`, mode 0700, and holds files of mode 0600. Its run keeps an
 //! advisory lock (flock) on it, so [`Staging::sweep`] can tell a killed run's folder from a live
 //! one. Creating and sweeping exclude each other by a lock on the base folder: no folder is ever
 //! seen between its creation and its lock.
 
-use std::fmt;
+pub(crate) mod bytes;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Cursor, Read};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
-use crate::checksum::Checksum;
 use crate::error::StagingError;
+use bytes::StagedFile;
 
 /// What stays free on the staging file system, in bytes.
 const MARGIN: u64 = 4 << 20;
@@ -32,10 +33,7 @@ pub struct Staging {
 impl Staging {
     /// Makes the run's folder under `base`, and `base` (mode 0700) where it is missing.
     pub fn create(base: &Path) -> Result<Self, StagingError> {
-        let at = |error| StagingError::Io {
-            path: base.to_owned(),
-            error,
-        };
+        let at = |error| StagingError::at(base, error);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -55,9 +53,9 @@ impl Staging {
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
-            .map_err(|e| io_at(&path, e))?;
-        let lock = open_folder(&path).map_err(|e| io_at(&path, e))?;
-        lock.lock().map_err(|e| io_at(&path, e))?;
+            .map_err(|e| StagingError::at(&path, e))?;
+        let lock = open_folder(&path).map_err(|e| StagingError::at(&path, e))?;
+        lock.lock().map_err(|e| StagingError::at(&path, e))?;
         Ok(Self {
             path,
             next: AtomicU64::new(0),
@@ -69,13 +67,13 @@ impl Staging {
     /// symbolic links are left alone; a missing `base` holds nothing.
     pub fn sweep(base: &Path) -> Result<Vec<PathBuf>, StagingError> {
         use io::ErrorKind::{NotFound, PermissionDenied};
-        if !base.try_exists().map_err(|e| io_at(base, e))? {
+        if !base.try_exists().map_err(|e| StagingError::at(base, e))? {
             return Ok(Vec::new());
         }
         let _base_lock = lock_base(base)?;
         let mut removed = Vec::new();
-        for entry in fs::read_dir(base).map_err(|e| io_at(base, e))? {
-            let entry = entry.map_err(|e| io_at(base, e))?;
+        for entry in fs::read_dir(base).map_err(|e| StagingError::at(base, e))? {
+            let entry = entry.map_err(|e| StagingError::at(base, e))?;
             let path = entry.path();
             let ours = is_a_runs(entry.file_name().as_encoded_bytes())
                 && entry.file_type().is_ok_and(|t| t.is_dir());
@@ -85,17 +83,17 @@ impl Staging {
             let lock = match open_folder(&path) {
                 // Gone this moment, or another user's in a shared base.
                 Err(e) if matches!(e.kind(), NotFound | PermissionDenied) => continue,
-                other => other.map_err(|e| io_at(&path, e))?,
+                other => other.map_err(|e| StagingError::at(&path, e))?,
             };
             match lock.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(e)) => return Err(io_at(&path, e)),
+                Err(TryLockError::Error(e)) => return Err(StagingError::at(&path, e)),
             }
             match fs::remove_dir_all(&path) {
                 // A run that ends right now removes its own folder.
                 Err(e) if e.kind() == NotFound => continue,
-                other => other.map_err(|e| io_at(&path, e))?,
+                other => other.map_err(|e| StagingError::at(&path, e))?,
             }
             removed.push(path);
         }
@@ -119,7 +117,7 @@ impl Staging {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(|e| io_at(&path, e))?;
+            .map_err(|e| StagingError::at(&path, e))?;
         Ok((StagedFile { path }, file))
     }
 
@@ -142,7 +140,7 @@ impl Staging {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         match error.kind() {
             StorageFull | QuotaExceeded => self.no_space(needed),
-            _ => io_at(&self.path, error),
+            _ => StagingError::at(&self.path, error),
         }
     }
 
@@ -156,7 +154,8 @@ impl Staging {
     }
 
     fn free(&self) -> Result<u64, StagingError> {
-        let fs = rustix::fs::statvfs(&self.path).map_err(|e| io_at(&self.path, e.into()))?;
+        let fs =
+            rustix::fs::statvfs(&self.path).map_err(|e| StagingError::at(&self.path, e.into()))?;
         Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 }
@@ -165,13 +164,6 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now, the next run's sweep removes.
         let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-pub(crate) fn io_at(path: &Path, error: io::Error) -> StagingError {
-    StagingError::Io {
-        path: path.to_owned(),
-        error,
     }
 }
 
@@ -196,156 +188,15 @@ fn open_folder(path: &Path) -> io::Result<File> {
 }
 
 fn lock_base(base: &Path) -> Result<File, StagingError> {
-    let lock = File::open(base).map_err(|e| io_at(base, e))?;
-    lock.lock().map_err(|e| io_at(base, e))?;
+    let lock = File::open(base).map_err(|e| StagingError::at(base, e))?;
+    lock.lock().map_err(|e| StagingError::at(base, e))?;
     Ok(lock)
-}
-
-/// A file in the staging folder that is removed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct StagedFile {
-    path: PathBuf,
-}
-
-impl StagedFile {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn into_bytes(self, len: u64) -> Bytes {
-        Bytes::staged(Arc::new(self), len, None)
-    }
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// Content we own: in memory, or in a staged file that is removed with the last clone.
-///
-/// A staged file does not outlive its [`Staging`]. `Debug` shows the length only.
-#[derive(Clone)]
-pub struct Bytes(Inner);
-
-#[derive(Clone)]
-enum Inner {
-    Memory(Arc<Vec<u8>>),
-    Staged(Arc<StagedFile>, u64, Option<Checksum>),
-    Outline(u64),
-}
-
-impl Bytes {
-    /// Content held in memory.
-    pub fn from_vec(v: Vec<u8>) -> Self {
-        Self(Inner::Memory(Arc::new(v)))
-    }
-
-    /// Content of a staged file that others use, too.
-    pub(crate) fn staged(file: Arc<StagedFile>, len: u64, checksum: Option<Checksum>) -> Self {
-        Self(Inner::Staged(file, len, checksum))
-    }
-
-    /// The checksum, where one was taken with the SHA-256.
-    pub fn checksum(&self) -> Option<Checksum> {
-        match &self.0 {
-            Inner::Memory(_) | Inner::Outline(_) => None,
-            Inner::Staged(_, _, checksum) => *checksum,
-        }
-    }
-
-    /// Bytes in all.
-    pub fn len(&self) -> u64 {
-        match &self.0 {
-            Inner::Memory(v) => v.len() as u64,
-            Inner::Staged(_, len, _) | Inner::Outline(len) => *len,
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A reader from the first byte on, independent of this value's life.
-    pub fn open(&self) -> io::Result<BytesReader> {
-        Ok(BytesReader(match &self.0 {
-            Inner::Memory(v) => Reader::Memory(Cursor::new(Shared(Arc::clone(v)))),
-            Inner::Staged(file, ..) => Reader::Staged(File::open(&file.path)?, Arc::clone(file)),
-            Inner::Outline(_) => return Err(io::ErrorKind::NotFound.into()),
-        }))
-    }
-
-    /// The content, where it is in memory.
-    pub fn in_memory(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Inner::Memory(v) => Some(v),
-            Inner::Staged(..) | Inner::Outline(_) => None,
-        }
-    }
-
-    /// Something as long that keeps no file: for what only wants to know how much it was. It cannot be
-    /// opened.
-    #[must_use]
-    pub fn outline(&self) -> Self {
-        Self(Inner::Outline(self.len()))
-    }
-
-    /// The file, where it is staged.
-    pub fn staged_path(&self) -> Option<&Path> {
-        match &self.0 {
-            Inner::Memory(_) | Inner::Outline(_) => None,
-            Inner::Staged(file, ..) => Some(&file.path),
-        }
-    }
-}
-
-impl fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bytes({})", self.len())
-    }
-}
-
-/// Reads a [`Bytes`] from the beginning, and keeps it alive meanwhile.
-pub struct BytesReader(Reader);
-
-enum Reader {
-    Memory(Cursor<Shared>),
-    // The file is kept so that its name stays as long as someone reads it.
-    Staged(
-        File,
-        #[allow(dead_code, reason = "held for its Drop")] Arc<StagedFile>,
-    ),
-}
-
-struct Shared(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Read for BytesReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Reader::Memory(c) => c.read(buf),
-            Reader::Staged(f, _) => f.read(buf),
-        }
-    }
-}
-
-impl fmt::Debug for BytesReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BytesReader")
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::fs::{MetadataExt, symlink};
 
     #[test]
@@ -413,14 +264,6 @@ mod tests {
         assert!(live.path().exists() && other.join("kept").exists());
         assert!(
             base.join("run-2-0123456789abcdef").is_symlink() && base.join("unrelated").exists()
-        );
-    }
-
-    #[test]
-    fn debug_shows_no_content() {
-        assert_eq!(
-            format!("{:?}", Bytes::from_vec(b"hush".to_vec())),
-            "Bytes(4)"
         );
     }
 }

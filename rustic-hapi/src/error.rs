@@ -5,48 +5,16 @@
     reason = "a variant's fields are named by the message above it"
 )]
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hapi_sources::{CaptureError, StagingError};
 use rustic_core::RusticError;
 
-use crate::machine::holders::Holder;
-
-/// The exit codes of the program; restic's where it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Exit {
-    /// Everything the profile asked for happened.
-    Complete = 0,
-    /// It did not work.
-    Failed = 1,
-    /// Usage, or profile.
-    Usage = 2,
-    /// A snapshot was saved, but something the profile asked for did not happen.
-    Incomplete = 3,
-    /// There is definitely no repository.
-    NoRepository = 10,
-    /// Another run holds the lock.
-    Locked = 11,
-    /// The password opens no key of the repository.
-    WrongPassword = 12,
-    /// The newest complete snapshot of a series is too old.
-    Stale = 20,
-    /// A drill found a difference.
-    Difference = 21,
-    /// A drill could not be run.
-    DrillFailed = 22,
-    /// Retention would go below its floor.
-    Floor = 24,
-    /// SIGHUP.
-    HungUp = 129,
-    /// SIGINT.
-    Interrupted = 130,
-    /// SIGTERM.
-    Terminated = 143,
-}
+use crate::exit::Exit;
 
 /// A profile, or the way it was asked for, makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -159,16 +127,16 @@ pub enum Error {
     },
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
-    Engine { doing: &'static str, reason: String },
+    Engine { doing: &'static str, reason: Reason },
     /// A program of the system did not do what it was asked to.
     #[error("`{command}` failed: {reason}")]
     Tool { command: String, reason: String },
     /// The commit gate refused the snapshot.
-    #[error("no snapshot was written, since {}", failures.join("; "))]
-    Refused { failures: Vec<String> },
+    #[error("no snapshot was written, since {}", joined(failures))]
+    Refused { failures: Vec<Reason> },
     /// The snapshot could not be read back, and was removed.
     #[error("the snapshot could not be read back and was removed: {reason}")]
-    NotProven { reason: String },
+    NotProven { reason: Reason },
     /// The snapshot could not be read back, and could not be removed.
     #[error("the snapshot {id} is unproven: {reason}; removing it failed: {removal}")]
     Unproven {
@@ -244,8 +212,13 @@ pub enum Error {
     #[error("the drill could not be run: {error}")]
     Drill { error: Box<Error> },
     /// The database cannot be replaced while somebody has it open.
-    #[error("`{}` is open in {}", path.display(), holders.iter().map(Holder::to_string).collect::<Vec<_>>().join(" and in "))]
-    InUse { path: PathBuf, holders: Vec<Holder> },
+    #[error("`{}` is open in {}", path.display(), by.join(" and in "))]
+    InUse {
+        path: PathBuf,
+        by: Vec<String>,
+        /// What ends each, once.
+        remedies: Vec<String>,
+    },
     /// The old database is at its path, as it was.
     #[error("`{}` was not replaced and is as it was: {reason}", path.display())]
     NotSwapped {
@@ -287,11 +260,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error that a file or folder of ours cannot be used, once it is known why.
+    pub(crate) fn at<P: AsRef<Path> + ?Sized>(path: &P) -> impl Fn(io::Error) -> Self + Copy + '_ {
+        let path = path.as_ref();
+        move |error| Self::State {
+            path: path.into(),
+            error,
+        }
+    }
+
+    /// The error that something was asked for that makes no sense, and what would.
+    pub fn usage(fact: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage {
+            fact: fact.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
     /// Wraps an error of the engine, in one line.
     pub fn engine(doing: &'static str) -> impl FnOnce(Box<RusticError>) -> Self {
         move |error| Self::Engine {
             doing,
-            reason: one_line(&error),
+            reason: Reason::of(&error),
         }
     }
 
@@ -316,134 +306,90 @@ impl Error {
             _ => Exit::Failed,
         }
     }
+}
 
-    /// What the operator can do about it, if anything is known.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::Profile(ProfileError::Missing { .. }) => {
-                "`rustic-hapi init --repository LOCATION` writes one; to get data back without one, give `--repository LOCATION --password-file FILE`".into()
+/// Why something failed, in words; and what was at the bottom of it, as far as that has a remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    pub text: String,
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What was at the bottom of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// This call of the operating system.
+    System(io::ErrorKind),
+    /// Something that who met it knows a remedy for.
+    Remedied(&'static str),
+}
+
+impl Reason {
+    /// Of an error of the engine's: in one line, with what stands in its chain.
+    pub(crate) fn of(error: &RusticError) -> Self {
+        let mut cause = None;
+        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(error) = next {
+            if let Some(remedied) = error.downcast_ref::<Remedied>() {
+                cause = Some(Cause::Remedied(remedied.remedy));
+                next = remedied.error.as_ref().map(|error| error as &dyn StdError);
+                continue;
             }
-            Self::Profile(ProfileError::NoHome) => {
-                "set HOME (cron and systemd may not), or give `--home DIR`".into()
-            }
-            Self::Profile(ProfileError::Value { hint, .. }) | Self::Usage { hint, .. } => {
-                return hint.clone();
-            }
-            Self::Profile(ProfileError::Variable { hint, .. })
-            | Self::PasswordFile { hint, .. }
-            | Self::PasswordCommand { hint, .. }
-            | Self::NoRepository { hint, .. }
-            | Self::NotARepository { hint, .. }
-            | Self::NoSnapshot { hint, .. } => hint.clone(),
-            Self::InTheWay { .. } => {
-                "nothing was written; choose an empty folder, or replace them with `--overwrite`".into()
-            }
-            Self::Unlike { .. } => {
-                "nothing was restored from it; `rustic-hapi check --read-data` tells what else is affected, `rustic-hapi snapshots` what other snapshots there are".into()
-            }
-            Self::NoRoom { .. } => "make room there, or choose another place".into(),
-            Self::Tool { command, .. } if command.starts_with("crontab") => {
-                "is cron installed, and may this user use it? A systemd timer needs neither: `rustic-hapi schedule --install`".into()
-            }
-            Self::Identity(error) => return error.hint(),
-            Self::NoScratch { .. } => "name a folder with room with `--scratch DIR`".into(),
-            Self::Drill { error } | Self::Undone { error } | Self::NotUndone { error, .. } => {
-                return error.hint();
-            }
-            Self::WrongPassword { .. } => {
-                "put the password there that this repository was made with, or its recovery key".into()
-            }
-            Self::DamagedKeys { .. } => {
-                "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
-            }
-            Self::WrongKey { .. } => {
-                "compare it with the page it stands on, letter by letter; `restic key list` shows the keys there are, `rustic-hapi recovery-kit --new-key` makes another".into()
-            }
-            Self::NotARecoveryKey { .. } => {
-                "a recovery key is one that `rustic-hapi recovery-kit --new-key` made, kept off this machine".into()
-            }
-            Self::UnprovenKey { id, .. } => format!("`restic key remove {id}`"),
-            Self::OtherRepository { location, .. } => format!(
-                "{} If the new repository is meant, change `id` in the profile",
-                match location.starts_with('/') {
-                    true => "is another disk mounted there?",
-                    false => "is it the right server, and the right path?",
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+                let kind = error.kind();
+                if matches!(kind, PermissionDenied | ReadOnlyFilesystem | StorageFull) {
+                    cause = Some(Cause::System(kind));
                 }
-            ),
-            Self::SameDisk { .. } => {
-                "choose a place on another machine or disk; `init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
             }
-            Self::Refused { failures } => failures
-                .iter()
-                .find_map(|failure| destination_remedy(failure))
-                .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again")
-                .to_owned(),
-            Self::Unproven { id, .. } => {
-                format!("look at the destination (`restic check`), then `restic forget {id}`")
-            }
-            Self::Locked { holder, .. } => {
-                format!("{holder}; wait for it, or give `--lock-wait 10m`")
-            }
-            Self::RepositoryLocked { unreadable: true, .. } => {
-                "is it a leftover of a crash? `restic unlock --remove-all` removes all locks; make sure first that nobody uses the repository".into()
-            }
-            Self::RepositoryLocked { .. } => {
-                "wait for it, or give `--lock-wait 30m`; a lock that a crash left is stale after 30 minutes, and `restic unlock` removes it".into()
-            }
-            Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
-                "run this as its owner, or give the user that runs this the permission".into()
-            }
-            Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
-                "make room on that file system".into()
-            }
-            Self::State { error, .. } if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                "mount it for writing, or choose another place".into()
-            }
-            Self::State { error, .. }
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                "something that is no folder is there: choose another place".into()
-            }
-            Self::Engine { doing, reason } => {
-                let index = doing.starts_with("reading the index").then_some(
-                    "`rustic-hapi check` tells which file it is; `restic rebuild-index` (from 0.16 on `restic repair index`) makes the index anew from the packs",
-                );
-                return destination_remedy(reason).or(index).map(str::to_owned);
-            }
-            Self::NotProven { reason } => {
-                return destination_remedy(reason).map(str::to_owned);
-            }
-            Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
-            Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
-                return hint.clone();
-            }
-            Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
-            Self::Postponed { hint, .. } => (*hint).into(),
-            Self::InUse { holders, .. } => stop_them(holders),
-            Self::NotSwapped { hint, .. } => return hint.map(str::to_owned),
-            Self::HalfSwapped { folder, .. } => format!(
-                "stop the hub and run the same command again, which puts this right if it can; if it cannot, put all files of `{}` back together, beside no other `-wal`",
-                folder.display()
-            ),
-            Self::Stalled { .. } => {
-                "is the server hung, the link down, a disk asleep? No snapshot was written, and the next run sends only what is missing; `no-progress` in `[limits]` is how long nothing may move".into()
-            }
-            Self::TooLong { .. } => {
-                "is the link slower than it was? No snapshot was written, and the next run sends only what is missing; `total` in `[limits]` is how long a run may take".into()
-            }
-            Self::Internal { .. } => {
-                "this is a defect; the repository has no half snapshot, and the next run may well work".into()
-            }
-            Self::Capture(error) => return error.hint(),
-            Self::Staging(StagingError::NoSpace { .. }) => {
-                "make room, or choose another place with `staging` in the profile".into()
-            }
-            _ => return None,
-        })
+            next = error.source();
+        }
+        Self {
+            text: one_line(error),
+            cause,
+        }
     }
+
+    /// With its remedy, where there is one.
+    pub(crate) fn remedied(text: String, remedy: Option<&'static str>) -> Self {
+        Self {
+            text,
+            cause: remedy.map(Cause::Remedied),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Reason {
+    fn from(text: T) -> Self {
+        Self::remedied(text.into(), None)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// A remedy on its way through the engine's errors, which keep their sources: it is found again in their chain.
+#[derive(Debug)]
+pub(crate) struct Remedied {
+    pub(crate) remedy: &'static str,
+    /// What it is the remedy for, where the engine's error does not say so already.
+    pub(crate) error: Option<io::Error>,
+}
+
+impl fmt::Display for Remedied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.as_ref().map_or(Ok(()), |error| error.fmt(f))
+    }
+}
+
+impl StdError for Remedied {}
+
+fn joined(reasons: &[Reason]) -> String {
+    let texts: Vec<_> = reasons.iter().map(|reason| reason.text.as_str()).collect();
+    texts.join("; ")
 }
 
 fn first_of(files: &[PathBuf]) -> String {
@@ -457,40 +403,6 @@ fn first_of(files: &[PathBuf]) -> String {
         text += " …";
     }
     text
-}
-
-/// What to type, once for each service.
-fn stop_them(holders: &[Holder]) -> String {
-    let mut remedies = Vec::new();
-    for holder in holders {
-        let remedy = match holder.unit {
-            Some(_) => format!("`{}`", holder.remedy()),
-            None => holder.remedy(),
-        };
-        if !remedies.contains(&remedy) {
-            remedies.push(remedy);
-        }
-    }
-    format!(
-        "{}; systemd restarts a killed hub: stop the unit",
-        remedies.join("; ")
-    )
-}
-
-/// What helps against the errors of file systems that destinations have in common.
-fn destination_remedy(reason: &str) -> Option<&'static str> {
-    [
-        ("No space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
-        ("Read-only file system", "mount the destination for writing"),
-        ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
-        ("Permission denied", "run this as the user that the repository's files belong to; a run as root leaves files of root's"),
-        ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
-        ("cannot list", "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed"),
-    ]
-    .into_iter()
-    .find_map(|(fact, remedy)| reason.contains(fact).then_some(remedy))
-    .or_else(|| crate::destination::rclone::remedy(reason.split_once("rclone says: ")?.1))
-    .or_else(|| crate::destination::rest::remedy(reason))
 }
 
 /// An engine's error as one line, without its advice: its own `Display` is a page.
@@ -558,36 +470,6 @@ mod tests {
     }
 
     #[test]
-    fn a_database_in_use_names_each_remedy_once() {
-        let hub = |pid| Holder {
-            pid: Some(pid),
-            command: "bun".into(),
-            unit: Some(crate::machine::holders::Unit {
-                name: "hapi-hub.service".into(),
-                user: None,
-            }),
-        };
-        let shell = Holder {
-            pid: Some(9),
-            command: "sqlite3".into(),
-            unit: None,
-        };
-        let error = Error::InUse {
-            path: "/h/hapi.db".into(),
-            holders: vec![hub(7), hub(8), shell],
-        };
-        assert_eq!(
-            error.to_string(),
-            "`/h/hapi.db` is open in process 7 (`bun`, unit hapi-hub.service) and in process 8 (`bun`, unit hapi-hub.service) and in process 9 (`sqlite3`)"
-        );
-        assert_eq!(
-            error.hint().unwrap(),
-            "`sudo systemctl stop hapi-hub.service`; end process 9 (`sqlite3`); systemd restarts a killed hub: stop the unit"
-        );
-        assert_eq!(error.exit(), Exit::Failed);
-    }
-
-    #[test]
     fn a_nested_error_of_the_engines_keeps_its_cause() {
         let cause = RusticError::new(
             ErrorKind::Cryptography,
@@ -603,16 +485,5 @@ mod tests {
             one_line(&error),
             "error processing Index:9bf703b8: Data decryption failed, MAC check failed"
         );
-        let error = Error::engine("reading the index")(error);
-        assert!(error.hint().is_some_and(|hint| hint.contains("is damaged")));
-    }
-
-    #[test]
-    fn a_full_destination_has_a_remedy() {
-        let error = Error::Refused {
-            failures: vec!["No space left on device".into()],
-        };
-        assert!(error.hint().is_some_and(|hint| hint.contains("make room")));
-        assert_eq!(error.exit(), Exit::Failed);
     }
 }

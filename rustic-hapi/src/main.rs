@@ -6,11 +6,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hapi_sources::{Identities, Stop};
-use rustic_hapi::cli::{Cli, Command, ProfileCommand, Restoring};
+use rustic_hapi::cli::meant::Restoring;
+use rustic_hapi::cli::{Cli, Command, ProfileCommand};
+use rustic_hapi::commands::{
+    check, drill, env, forget, init, prune, recovery_kit, restore, restore_in_place, snapshots,
+};
+use rustic_hapi::report::{self, error_output};
+use rustic_hapi::schedule::{self, Machine};
 use rustic_hapi::signals::Signals;
 use rustic_hapi::supervise::watch::Verdict;
-use rustic_hapi::supervise::{Task, supervise};
-use rustic_hapi::{Error, Exit, Lookup, Output, Profile};
+use rustic_hapi::supervise::{Task, supervise, take_snapshot};
+use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, doctor};
 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();
@@ -38,7 +44,7 @@ fn main() -> ExitCode {
         }
         None => {
             let mut output =
-                work().unwrap_or_else(|error| Output::of_error(&signals.error().unwrap_or(error)));
+                work().unwrap_or_else(|error| error_output(&signals.error().unwrap_or(error)));
             // What was told to stop and still did everything is complete.
             if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
                 output.ended_by(&error);
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
     if let Some(key) = &output.shown_once {
         // What nobody saw is lost, and that is one.
         let shown = stdout
-            .write_all(key.card().as_bytes())
+            .write_all(key.as_bytes())
             .and_then(|()| stdout.flush());
         if let Err(error) = shown {
             ui.complain(&format!(
@@ -81,13 +87,7 @@ fn main() -> ExitCode {
 }
 
 /// What a snapshot run does once everybody has heard of the snapshot; the exit code with that.
-fn prune_when_due(
-    cli: &Cli,
-    lookup: &Lookup,
-    signals: &Signals,
-    exit: Exit,
-    ui: &rustic_hapi::Ui,
-) -> Exit {
+fn prune_when_due(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui: &Ui) -> Exit {
     let now = rustic_hapi::process::now();
     let saved = matches!(exit, Exit::Complete | Exit::Incomplete);
     if !saved || !cli.may_prune() || signals.stop.is_set() {
@@ -97,7 +97,7 @@ fn prune_when_due(
         Ok(profile) => profile,
         Err(_) => return exit,
     };
-    match rustic_hapi::commands::prune::is_due(&profile, now) {
+    match prune::is_due(&profile, now) {
         Ok(true) => {}
         Ok(false) => return exit,
         Err(error) => {
@@ -114,7 +114,14 @@ fn prune_when_due(
     let verdict = Verdict::default();
     let ended = || signals.error().or_else(|| verdict.error());
     let output = supervise(task, ui, &signals.stop, &verdict, &ended, || {
-        rustic_hapi::commands::prune::run(&profile, now, &signals.stop, ui)
+        prune::run(
+            &profile,
+            &Context {
+                clock: &rustic_hapi::process::now,
+                stop: &signals.stop,
+                ui,
+            },
+        )
     });
     for line in &output.complaints {
         ui.complain(line);
@@ -138,11 +145,8 @@ fn usage(error: &clap::Error) -> ExitCode {
             .collect::<Vec<_>>()
             .join(" ");
         let fact = fact.strip_prefix("error: ").unwrap_or(&fact).to_owned();
-        let error = Error::Usage {
-            fact,
-            hint: Some("see `rustic-hapi --help`".into()),
-        };
-        _ = writeln!(std::io::stdout(), "{:#}", Output::of_error(&error).json);
+        let error = Error::usage(fact, "see `rustic-hapi --help`");
+        _ = writeln!(std::io::stdout(), "{:#}", error_output(&error).json);
     }
     _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -153,121 +157,96 @@ fn run(
     lookup: &Lookup,
     signals: &Signals,
     ended: &dyn Fn() -> Option<Error>,
-    ui: &rustic_hapi::Ui,
+    ui: &Ui,
 ) -> Result<Output, Error> {
     let stop = &signals.stop;
-    let now = rustic_hapi::process::now();
+    let context = &Context {
+        clock: &rustic_hapi::process::now,
+        stop,
+        ui,
+    };
     match &cli.command {
         Command::Init(args) => {
-            rustic_hapi::commands::init::run(lookup, &args.request(&cli.global), stop)
-                .map(Output::from)
+            init::run(lookup, &args.request(&cli.global), stop).map(|report| report.output())
         }
         Command::Snapshot(args) => {
             let profile = Profile::load(lookup)?;
-            rustic_hapi::supervise::take_snapshot(
-                &profile,
-                &args.request()?,
-                &rustic_hapi::process::now,
-                ended,
-                &signals.stop,
-                ui,
-            )
-            .map(Output::from)
+            take_snapshot(&profile, &args.request()?, ended, context)
+                .map(|report| report.output(ui.colour))
         }
         Command::Snapshots { host, all_hosts } => {
-            let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::commands::snapshots::run(
-                &profile,
-                host.as_deref(),
-                *all_hosts,
-                now,
-                stop,
-                ui,
-            )
+            let found = Profile::load_or_reach(lookup)?;
+            snapshots::run(found.reading(), host.as_deref(), *all_hosts, context)
+                .map(|listing| listing.output(context.now(), ui.colour))
         }
         Command::Status(args) => {
-            let profile = Profile::load_or_bare(lookup)?;
+            let found = Profile::load_or_reach(lookup)?;
             let file = args.prometheus.as_deref();
-            rustic_hapi::supervise::status(&profile, &args.request(), file, now, stop, ui)
+            rustic_hapi::supervise::status(found.reading(), &args.request(), file, context)
                 .map(|status| status.output(ui, args.markdown))
         }
         Command::Drill(args) => {
-            let profile = Profile::load_or_bare(lookup)?;
+            let found = Profile::load_or_reach(lookup)?;
             let request = args.request();
-            if let Some(why) = rustic_hapi::commands::drill::not_due(&profile, &request, now)? {
+            if let Some(why) = drill::not_due(found.reading(), &request, context.now())? {
                 return Ok(Output::nothing_to_do("drill", &why));
             }
             let identities = identities(args.identity.as_deref(), stop, ui)?;
-            rustic_hapi::commands::drill::run(
-                &profile,
-                &request,
-                identities.as_ref(),
-                now,
-                stop,
-                ui,
-            )
-            .map(|report| report.output(ui.colour))
+            drill::run(found.reading(), &request, identities.as_ref(), context)
+                .map(|report| report.output(ui.colour))
         }
         Command::Restore(args) => {
-            let profile = Profile::load_or_bare(lookup)?;
+            let found = Profile::load_or_reach(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             let identities = identities.as_ref();
             match args.request()? {
-                Restoring::Into(request) => rustic_hapi::commands::restore::run(
-                    &profile, &request, identities, now, stop, ui,
-                )
-                .map(|report| report.output(ui.colour)),
-                Restoring::InPlace(request) => rustic_hapi::commands::restore_in_place::run(
-                    &profile, &request, identities, now, stop, ui,
-                )
-                .map(|report| report.output()),
+                Restoring::Into(request) => {
+                    restore::run(found.reading(), &request, identities, context)
+                        .map(|report| report.output(ui.colour))
+                }
+                Restoring::InPlace(request) => {
+                    restore_in_place::run(found.reading(), &request, identities, context)
+                        .map(|report| report.output())
+                }
             }
         }
         Command::Check { read_data, host } => {
-            let profile = Profile::load_or_bare(lookup)?;
-            rustic_hapi::commands::check::run(&profile, *read_data, host.as_deref(), now, stop, ui)
+            let found = Profile::load_or_reach(lookup)?;
+            check::run(found.reading(), *read_data, host.as_deref(), context)
                 .map(|report| report.output(ui.colour))
         }
         Command::Doctor { as_cron } => {
-            let machine = rustic_hapi::schedule::Machine::here()?;
-            let request = rustic_hapi::doctor::Request {
+            let machine = Machine::here()?;
+            let request = doctor::Request {
                 as_cron: *as_cron,
                 arguments: std::env::args_os().skip(1).collect(),
                 zone: std::env::var_os("TZ"),
             };
-            rustic_hapi::doctor::run(lookup, &request, &machine, now, stop)
+            doctor::run(lookup, &request, &machine, context.now(), stop)
                 .map(|report| report.output(ui))
         }
         Command::Forget(args) => {
             let profile = Profile::load(lookup)?;
-            rustic_hapi::commands::forget::run(&profile, args, now, stop, ui)
+            forget::run(&profile, &args.request(), context).map(|report| report.output(ui.colour))
         }
-        Command::Env { with_credentials } => {
-            rustic_hapi::commands::env::run(lookup, *with_credentials)
-        }
+        Command::Env { with_credentials } => env::run(lookup, *with_credentials),
         Command::RecoveryKit(args) => {
             let request = args.request(&cli.global)?;
-            let profile = Profile::load(lookup)?;
-            rustic_hapi::commands::recovery_kit::run(&profile, &request, now, stop, ui)
+            recovery_kit::run(&Profile::load(lookup)?, &request, context)
         }
         Command::Schedule(args) => {
-            let machine = rustic_hapi::schedule::Machine::here()?;
-            rustic_hapi::schedule::run(lookup, args.request(), &machine)
-                .map(|report| report.output())
+            let machine = Machine::here()?;
+            schedule::run(lookup, args.request(), &machine).map(|report| report.output())
         }
         Command::Profile(ProfileCommand::Check) => {
-            Profile::load(lookup).map(|p| Output::checked(&p))
+            Profile::load(lookup).map(|profile| report::profile::checked(&profile))
         }
-        Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(Output::shown),
+        Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(report::profile::shown),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),
     }
 }
 
-fn identities(
-    file: Option<&Path>,
-    stop: &Stop,
-    ui: &rustic_hapi::Ui,
-) -> Result<Option<Identities>, Error> {
+fn identities(file: Option<&Path>, stop: &Stop, ui: &Ui) -> Result<Option<Identities>, Error> {
     file.map(|file| rustic_hapi::identity::read(file, stop, ui))
         .transpose()
 }

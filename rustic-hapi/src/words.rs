@@ -1,17 +1,17 @@
 //! Numbers, sizes and lengths of time as people read them.
 
 /// Bytes with a binary unit.
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
 }
 
 /// Thousands apart.
-pub fn grouped(n: u64) -> String {
+pub(crate) fn grouped(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
 }
 
 /// A length of time in its largest whole unit: `4 s`, `5 min`, `2 h`.
-pub fn duration(length: std::time::Duration) -> String {
+pub(crate) fn duration(length: std::time::Duration) -> String {
     match length.as_secs() {
         s if s >= 3600 && s % 3600 == 0 => format!("{} h", s / 3600),
         s if s >= 60 && s % 60 == 0 => format!("{} min", s / 60),
@@ -20,7 +20,7 @@ pub fn duration(length: std::time::Duration) -> String {
 }
 
 /// A length of time in its largest unit.
-pub fn age(delta: chrono::TimeDelta) -> String {
+pub(crate) fn age(delta: chrono::TimeDelta) -> String {
     match delta.num_seconds() {
         s if s < 0 => "in the future".to_owned(),
         s if s < 90 => format!("{s} s"),
@@ -33,4 +33,46 @@ pub fn age(delta: chrono::TimeDelta) -> String {
 /// The word for one, or for any other number.
 pub(crate) fn plural(n: u64, one: &'static str, many: &'static str) -> &'static str {
     if n == 1 { one } else { many }
+}
+
+/// `90s`, `5m`, `2h`, `14d`, `2w` in seconds; less than a century.
+pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
+    let unit = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        'w' => 7 * 24 * 3600,
+        _ => return None,
+    };
+    let number: u32 = text[..text.len() - 1].parse().ok()?;
+    Some(u64::from(number) * unit).filter(|seconds| *seconds < 100 * 366 * 24 * 3600)
+}
+
+/// The same in hours: `36h`, `14d`, `2w`.
+pub(crate) fn parse_hours(text: &str) -> Option<u32> {
+    let seconds = parse_seconds(text).filter(|_| text.ends_with(['h', 'd', 'w']))?;
+    u32::try_from(seconds / 3600).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        assert_eq!(parse_hours("14d"), Some(336));
+        assert_eq!(parse_hours("36h"), Some(36));
+        assert_eq!(parse_hours("2w"), Some(336));
+        for wrong in ["", "d", "14", "-1d", "1.5d", "99999999999d", "14ä"] {
+            assert_eq!(parse_hours(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,20}") {
+            _ = parse_hours(&text);
+        }
+    }
 }

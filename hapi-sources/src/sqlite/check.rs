@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +18,10 @@ use rusqlite::{Connection, OpenFlags, Statement};
 use sha2::{Digest, Sha256};
 
 use super::hash::Hashed;
-use crate::capture::{DatabaseFacts, Integrity, Sha256Hash, Stop};
+use super::header;
+use crate::facts::{DatabaseFacts, Integrity, Sha256Hash};
 use crate::source::{Column, IntegrityCheck};
+use crate::stop::Stop;
 
 /// Findings that are kept; the first ones tell.
 const FINDINGS: usize = 20;
@@ -37,10 +38,14 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Why a look came to nothing.
+#[derive(thiserror::Error, Debug)]
 pub(super) enum Failed {
+    #[error("stopped")]
     Stopped,
-    Read(io::Error),
-    Sqlite(rusqlite::Error),
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
 }
 
 /// Hash, length and facts of a database that no one changes meanwhile, SQLite's check among them.
@@ -54,8 +59,8 @@ pub(super) fn look(
         let facts = scope.spawn(|| presumed(copy, None, wanted, stop));
         (integrity(copy, check, stop), facts.join())
     });
-    let broken = || Failed::Read(io::Error::other("the thread that hashes it panicked"));
-    let (hashed, mut facts) = facts.unwrap_or_else(|_| Err(broken()))?;
+    let broken = |_| io::Error::other("the thread that hashes it panicked");
+    let (hashed, mut facts) = facts.map_err(broken)??;
     facts.judge(verdict?);
     Ok((hashed.sha256, hashed.len, facts))
 }
@@ -72,19 +77,12 @@ pub(super) fn presumed(
         let hashed = hashed.map_or_else(|| Hashed::of(copy, stop), Ok);
         (hashed, facts.join())
     });
-    let broken = || {
-        Err(Failed::Read(io::Error::other(
-            "the thread that counts panicked",
-        )))
-    };
-    let (hashed, facts) = (
-        hashed.map_err(Failed::Read)?,
-        facts.unwrap_or_else(|_| broken()),
-    );
+    let hashed = hashed?;
     if stop.is_set() {
         return Err(Failed::Stopped);
     }
-    let mut facts = facts?;
+    let broken = |_| io::Error::other("the thread that counts panicked");
+    let mut facts = facts.map_err(broken)??;
     let len = hashed.len;
     // SQLite reads what is missing of the last page as zeros, and may find nothing wrong.
     if len.checked_rem(u64::from(facts.page_size)).unwrap_or(0) != 0 {
@@ -132,28 +130,7 @@ fn immutable(copy: &Path) -> String {
 /// Everything but the verdict. Fields of the header come from the file itself (offsets after
 /// <https://sqlite.org/fileformat2.html>): they are there however damaged the rest is.
 fn facts(copy: &Path, wanted: &Wanted<'_>, stop: &Stop) -> Result<DatabaseFacts, Failed> {
-    let (header, len) = header(copy).map_err(Failed::Read)?;
-    facts_by(copy, wanted, stop, &header, len).map_err(Failed::Sqlite)
-}
-
-/// The header of the copy, zeros where it is shorter, and its length.
-fn header(copy: &Path) -> io::Result<([u8; 100], u64)> {
-    let file = File::open(copy)?;
-    let len = file.metadata()?.len();
-    let mut header = [0; 100];
-    if len >= header.len() as u64 {
-        file.read_exact_at(&mut header, 0)?;
-    }
-    Ok((header, len))
-}
-
-fn facts_by(
-    copy: &Path,
-    wanted: &Wanted<'_>,
-    stop: &Stop,
-    header: &[u8; 100],
-    len: u64,
-) -> rusqlite::Result<DatabaseFacts> {
+    let (header, len) = header::read(&File::open(copy)?)?;
     let page_size = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 65_536,
         n => u32::from(n),
@@ -255,7 +232,7 @@ pub(super) fn integrity(
     let verdict = checked(copy, check, stop);
     match stop.is_set() {
         true => Err(Failed::Stopped),
-        false => verdict.map_err(Failed::Sqlite),
+        false => Ok(verdict?),
     }
 }
 
@@ -391,31 +368,5 @@ impl Tally {
             ) => Err(e),
             _ => Ok(true),
         }
-    }
-}
-
-impl DatabaseFacts {
-    /// Adds a finding of our own, before SQLite's.
-    pub(super) fn add_damage(&mut self, finding: String) {
-        let mut all = vec![finding];
-        if let Integrity::Damaged { findings } = &mut self.integrity {
-            all.append(findings);
-        }
-        self.integrity = Integrity::Damaged { findings: all };
-    }
-
-    /// Takes SQLite's verdict into account, beside findings of our own.
-    pub(crate) fn judge(&mut self, verdict: Integrity) {
-        self.integrity = match (
-            std::mem::replace(&mut self.integrity, Integrity::Ok),
-            verdict,
-        ) {
-            (Integrity::Damaged { findings: mut ours }, Integrity::Damaged { findings }) => {
-                ours.extend(findings);
-                Integrity::Damaged { findings: ours }
-            }
-            (ours @ Integrity::Damaged { .. }, _) => ours,
-            (_, verdict) => verdict,
-        };
     }
 }

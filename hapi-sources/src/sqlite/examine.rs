@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::check::{self, Wanted};
-use crate::capture::{DatabaseFacts, Sha256Hash, Stop};
+use super::names::{real, with_suffix};
 use crate::error::ExamineError;
-use crate::file;
-use crate::guard::{real, with_suffix};
+use crate::facts::{DatabaseFacts, Sha256Hash};
+use crate::file::pinned::found;
 use crate::source::{Column, IntegrityCheck};
+use crate::stop::Stop;
 
 /// How every database begins (<https://sqlite.org/fileformat2.html>).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -60,7 +61,7 @@ fn at_rest(path: &Path) -> Result<PathBuf, ExamineError> {
     if !stat.is_file() {
         return Err(ExamineError::WrongType {
             path: path.to_owned(),
-            found: file::found(&stat),
+            found: found(&stat),
         });
     }
     let mut magic = [0; MAGIC.len()];

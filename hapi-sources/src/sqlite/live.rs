@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use rusqlite::ffi::ErrorCode;
 use rusqlite::{Connection, OpenFlags};
 
-use super::PAUSE;
-use crate::capture::{Capturer, Metadata};
+use super::names::{real, with_suffix};
 use crate::error::CaptureError;
-use crate::file::{self, Links, Pinned};
-use crate::guard::{real, with_suffix};
+use crate::facts::Metadata;
+use crate::file::pinned::{Links, Pinned};
+use crate::stop::Stop;
+
+/// Between two tries for a lock, and two steps of a copy that had none.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// A database as the file system shows it.
 #[derive(Debug)]
@@ -28,17 +31,9 @@ pub(super) struct Live<'a> {
 
 impl<'a> Live<'a> {
     pub(super) fn look(path: &'a Path) -> Result<Self, CaptureError> {
-        let pinned = Pinned::new(path, Links::Follow).map_err(|e| file::look_error(path, e))?;
-        if !pinned.stat.is_file() {
-            let found = file::found(&pinned.stat);
-            return Err(CaptureError::WrongType {
-                path: path.to_owned(),
-                found,
-                wanted: "a database",
-            });
-        }
-        let err = |e| file::read_error(path, e);
-        let mut metadata = file::metadata(&pinned.stat).map_err(err)?;
+        let pinned = Pinned::regular(path, Links::Follow, "a database")?;
+        let err = |e| CaptureError::read(path, e);
+        let mut metadata = Metadata::of(&pinned.stat).map_err(err)?;
         let real = real(path);
         // An empty WAL holds nothing; a reader makes one where the hub closed cleanly.
         if let Ok(wal) = with_suffix(&real, "-wal").metadata()
@@ -68,12 +63,17 @@ impl<'a> Live<'a> {
     /// Starts a read transaction, waiting for locks until the limit is reached. `user_version`
     /// stands in the header, so a damaged schema does not keep a database from being pinned and
     /// copied. Returns false where SQLite calls the file malformed even so.
-    pub(super) fn pin(&self, c: &Capturer<'_>, live: &Connection) -> Result<bool, CaptureError> {
-        live.busy_timeout(Duration::from_millis(100).min(c.limits.busy))
+    pub(super) fn pin(
+        &self,
+        live: &Connection,
+        limit: Duration,
+        stop: &Stop,
+    ) -> Result<bool, CaptureError> {
+        live.busy_timeout(Duration::from_millis(100).min(limit))
             .map_err(|e| self.error(&e))?;
         let start = Instant::now();
         loop {
-            c.check_stop()?;
+            stop.check()?;
             let pinned = live
                 .execute_batch("BEGIN")
                 .and_then(|()| live.query_row("PRAGMA user_version", [], |_| Ok(())));
@@ -82,7 +82,7 @@ impl<'a> Live<'a> {
             if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
                 return Ok(false);
             }
-            if !is_busy(&e) || start.elapsed() >= c.limits.busy {
+            if !is_busy(&e) || start.elapsed() >= limit {
                 return Err(self.error(&e));
             }
             thread::sleep(PAUSE);

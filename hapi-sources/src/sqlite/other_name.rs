@@ -1,4 +1,4 @@
-//! Whether somebody uses a database through another name than ours.
+//! Whether another process uses a database through another name than ours.
 //!
 //! SQLite finds the WAL and the `-shm` by the name through which a database was opened. A hard link, a
 //! file that is mounted into a container, or a rename under a running hub puts them elsewhere: we see
@@ -12,18 +12,19 @@
 
 use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
+use super::header::is_wal;
 use super::live::Live;
-use super::preflight::pause;
-use crate::capture::{Note, Stop};
+use super::names::with_suffix;
+use crate::capture::Note;
 use crate::error::CaptureError;
-use crate::guard::with_suffix;
+use crate::stop::Stop;
 
 /// A connection that is being opened or closed looks the same for a moment.
 const LOOKS: u32 = 3;
@@ -55,7 +56,7 @@ pub(super) fn look(live: &Live<'_>, stop: &Stop) -> Result<Option<Note>, Capture
         if user.is_none() {
             break;
         }
-        pause(BETWEEN, stop)?;
+        stop.pause(BETWEEN)?;
         user = find(live);
     }
     if let Some(User { pid, wal }) = user {
@@ -192,12 +193,6 @@ fn locked(file: &File, (start, length): (u64, u64)) -> Option<Flock> {
         offset_type: FlockOffsetType::Set,
     };
     fcntl_getlk(file, &question).ok().flatten()
-}
-
-/// Whether a database's header says WAL (bytes 18 and 19, <https://sqlite.org/fileformat2.html>).
-pub(super) fn is_wal(database: &File) -> bool {
-    let mut versions = [0; 2];
-    database.read_exact_at(&mut versions, 18).is_ok() && versions == [2, 2]
 }
 
 #[cfg(test)]

@@ -16,16 +16,16 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use super::live::{self, Live};
+use super::names::with_suffix;
 use super::{other_name, side_files};
-use crate::capture::{Note, Stop};
+use crate::capture::Note;
 use crate::error::{CaptureError, StagingError};
-use crate::guard::with_suffix;
+use crate::stop::Stop;
 
 /// A state that a hub passes through in a moment must still be there after this time.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
@@ -77,7 +77,7 @@ pub(super) fn clear<'a>(path: &'a Path, stop: &Stop) -> Result<(Live<'a>, Cleare
     let (mut live, mut wal) = look(path)?;
     if live.as_ref().is_ok_and(Live::is_empty) || is_lost(&live, wal.as_ref()) {
         // The first transaction of a new database looks like this for a moment.
-        pause(SECOND_LOOK, stop)?;
+        stop.pause(SECOND_LOOK)?;
         (live, wal) = look(path)?;
         if is_lost(&live, wal.as_ref()) {
             return Err(lost(path, live.is_err(), wal));
@@ -118,7 +118,7 @@ type Looked<'a> = (Result<Live<'a>, CaptureError>, Option<SideFile>);
 /// Side files first, then the database: a hub makes the database first, so one that is alive is never
 /// seen with a WAL and without a database.
 fn look(path: &Path) -> Result<Looked<'_>, CaptureError> {
-    let real = crate::guard::real(path);
+    let real = super::names::real(path);
     let side = match SideFile::open(&real, "-wal")? {
         Some(wal) => Some(wal),
         None => SideFile::open(&real, "-journal")?,
@@ -166,7 +166,7 @@ impl SideFile {
         let stat = match looked {
             Ok(stat) => stat,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(crate::file::read_error(&path, error)),
+            Err(error) => return Err(CaptureError::read(&path, error)),
         };
         if !stat.is_file() || stat.len() == 0 {
             return Ok(None);
@@ -188,16 +188,4 @@ impl SideFile {
     fn is_wal(&self) -> bool {
         self.path.as_os_str().as_encoded_bytes().ends_with(b"-wal")
     }
-}
-
-/// Waits, and ends early when the run is to end.
-pub(super) fn pause(time: Duration, stop: &Stop) -> Result<(), CaptureError> {
-    let start = Instant::now();
-    while start.elapsed() < time {
-        if stop.is_set() {
-            return Err(CaptureError::Stopped);
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
+use super::header::is_wal;
 use super::live::Live;
-use super::other_name::is_wal;
+use super::names::with_suffix;
 use crate::error::CaptureError;
-use crate::guard::with_suffix;
 
 /// Decides before SQLite opens the database, and looks once more after its first read: the hub may have
 /// stopped, and removed its side files, in between.

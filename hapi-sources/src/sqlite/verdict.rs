@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::check::{self, Failed};
-use crate::capture::{Integrity, Stop};
+use crate::facts::Integrity;
 use crate::source::IntegrityCheck;
-use crate::staging::StagedFile;
+use crate::staging::bytes::StagedFile;
+use crate::stop::Stop;
 
 /// The verdict on a copy, perhaps still to come. Clones share it; with the last of them the check ends,
 /// too.
@@ -97,11 +98,8 @@ fn outcome(joined: thread::Result<Result<Integrity, Failed>>) -> Result<Integrit
     match joined {
         Ok(Ok(integrity)) => Ok(integrity),
         Ok(Err(Failed::Stopped)) => Err(Unknown::Stopped),
-        Ok(Err(Failed::Read(error))) => Err(Unknown::Failed {
-            reason: error.to_string(),
-        }),
-        Ok(Err(Failed::Sqlite(error))) => Err(Unknown::Failed {
-            reason: error.to_string(),
+        Ok(Err(failed)) => Err(Unknown::Failed {
+            reason: failed.to_string(),
         }),
         Err(_) => Err(Unknown::Failed {
             reason: "the thread that checks it panicked".to_owned(),

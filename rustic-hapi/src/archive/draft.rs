@@ -8,19 +8,21 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
 use crate::archive::taken::Taken;
-use crate::commands::snapshot::Request;
 use crate::error::Error;
+use crate::policy::description::{Description, Outcome};
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
-use crate::policy::manifest::{Description, Manifest, Outcome, describe_note};
-use crate::profile::{Profile, Series, SeriesSource};
+use crate::policy::manifest::Manifest;
+use crate::policy::notes::describe_note;
+use crate::profile::Profile;
+use crate::profile::sources::{Series, SeriesSource};
 
-/// Draws a snapshot up; `None` where nothing of the series exists and nothing has to.
+/// Draws a snapshot up, with the tags that were asked for; `None` where nothing of the series exists and nothing has to.
 ///
 /// # Errors
 /// [`Error::NothingCaptured`] where something should exist.
 pub(crate) fn of(
     profile: &Profile,
-    request: &Request,
+    more_tags: &[String],
     history: &[Snapshot],
     series: &Series,
     sources: &[SeriesSource],
@@ -42,7 +44,7 @@ pub(crate) fn of(
         .iter()
         .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
     let taken = Taken {
-        tags: tags(request, series, &manifest, shrunk.is_some()),
+        tags: tags(more_tags, series, &manifest, shrunk.is_some()),
         told_once: told_once(&captures),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
         shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
@@ -52,7 +54,10 @@ pub(crate) fn of(
         shrunk,
         snapshot: None,
     };
-    Ok(Some((taken, Archive::new(&captures, &profile.home, bytes))))
+    Ok(Some((
+        taken,
+        Archive::new(&captures, &profile.reach.home, bytes),
+    )))
 }
 
 /// Whether there is anything to write; that nothing could be captured is an error.
@@ -83,14 +88,13 @@ fn something_was_captured(
     })
 }
 
-fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
+fn tags(more: &[String], series: &Series, manifest: &Manifest, shrunk: bool) -> Vec<String> {
     let mut tags = vec![series.name.clone()];
     let conditions = [
         (!manifest.is_complete(), PARTIAL),
         (manifest.is_damaged(), DAMAGED),
         (shrunk, SHRUNK),
         (manifest.kept_side_files().next().is_some(), WAL_KEPT),
-        (!request.only.is_empty(), ONLY),
     ];
     tags.extend(
         conditions
@@ -98,7 +102,7 @@ fn tags(request: &Request, series: &Series, manifest: &Manifest, shrunk: bool) -
             .filter(|(holds, _)| *holds)
             .map(|(_, tag)| (*tag).to_owned()),
     );
-    tags.extend(request.tag.clone());
+    tags.extend_from_slice(more);
     tags
 }
 

@@ -17,7 +17,7 @@ use crate::repository::Writing;
 
 /// A snapshot of which it is known what bytes it has.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// Its id, 64 hexadecimal digits.
     pub snapshot: String,
     /// Its root.
@@ -28,7 +28,7 @@ pub struct Known {
 
 /// The same, as the parent of an archive.
 #[derive(Clone, Debug)]
-pub struct Parent {
+pub(crate) struct Parent {
     /// Its id.
     pub snapshot: String,
     /// The archive's files that are the same in it, by their place.
@@ -37,7 +37,7 @@ pub struct Parent {
 
 impl Known {
     /// The parent of an archive; `None` where the engine must read everything.
-    pub fn parent_of(&self, archive: &Archive, engine: &Writing) -> Option<Parent> {
+    pub(crate) fn parent_of(&self, archive: &Archive, engine: &Writing) -> Option<Parent> {
         let nodes = self.nodes(engine)?;
         let mut same = BTreeSet::new();
         for (index, item) in archive.items().iter().enumerate() {

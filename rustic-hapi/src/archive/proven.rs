@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{Manifest, PathRecord};
-use crate::profile::{Series, SeriesSource};
+use crate::profile::sources::{Series, SeriesSource};
 
 /// After so long all is read once more.
 const TRUSTED_FOR: TimeDelta = TimeDelta::days(7);
@@ -33,7 +33,7 @@ const VERSION: u32 = 1;
 /// The record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Proven {
+pub(crate) struct Proven {
     version: u32,
     /// By series.
     series: BTreeMap<String, LastSnapshot>,
@@ -79,7 +79,7 @@ struct Check {
 
 impl Proven {
     /// What is on record: nothing, where there is none or it makes no sense.
-    pub fn load(state: &Path) -> Self {
+    pub(crate) fn load(state: &Path) -> Self {
         fs::read(file(state))
             .ok()
             .and_then(|text| serde_json::from_slice::<Self>(&text).ok())
@@ -91,26 +91,27 @@ impl Proven {
     ///
     /// # Errors
     /// [`Error::State`] with the file.
-    pub fn store(&mut self, state: &Path, series: &[Series]) -> Result<(), Error> {
+    pub(crate) fn store(&mut self, state: &Path, series: &[Series]) -> Result<(), Error> {
         self.version = VERSION;
         self.series
             .retain(|name, _| series.iter().any(|s| s.name == *name));
         let path = file(state);
-        let text = serde_json::to_vec(self).map_err(|error| Error::State {
-            path: path.clone(),
-            error: error.into(),
-        })?;
+        let text = serde_json::to_vec(self).map_err(|error| Error::at(&path)(error.into()))?;
         write_private(&path, &text)
     }
 
     /// What is on record of a series counts no more.
-    pub fn forget(&mut self, series: &str) {
+    pub(crate) fn forget(&mut self, series: &str) {
         self.series.remove(series);
     }
 
     /// The databases of a series that SQLite need not check again while they have these hashes, with the
     /// check that it made.
-    pub fn sound(&self, series: &str, now: &DateTime<Local>) -> BTreeMap<PathBuf, SoundDatabase> {
+    pub(crate) fn sound(
+        &self,
+        series: &str,
+        now: &DateTime<Local>,
+    ) -> BTreeMap<PathBuf, SoundDatabase> {
         let files = self.series.get(series).into_iter().flat_map(|s| &s.files);
         files
             .filter_map(|file| {
@@ -128,7 +129,7 @@ impl Proven {
     }
 
     /// The snapshot that the engine may take chunks from, if it still is in the repository.
-    pub fn known(
+    pub(crate) fn known(
         &self,
         series: &str,
         history: &[Snapshot],
@@ -152,7 +153,7 @@ impl Proven {
     }
 
     /// Takes a snapshot into the record that was just read back.
-    pub fn record(
+    pub(crate) fn record(
         &mut self,
         snapshot: &str,
         manifest: &Manifest,

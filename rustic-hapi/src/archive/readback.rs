@@ -13,7 +13,7 @@ use rustic_core::{Id, IndexedFullStatus};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{Archive, Item, ItemContent};
-use crate::error::{Error, one_line};
+use crate::error::{Error, Reason, one_line};
 use crate::repository::Repository;
 use crate::repository::gate::Written;
 
@@ -28,15 +28,15 @@ const SMALL_IN_ALL: u64 = 32 << 20;
 /// # Errors
 /// [`Error::NotProven`] when it does not: the snapshot was then removed. [`Error::Unproven`] when
 /// even that failed.
-pub fn prove(
+pub(crate) fn prove(
     repository: &Repository,
     snapshot: &SnapshotFile,
     archive: &Archive,
     written: &Written,
 ) -> Result<(), Error> {
     // Who had the lock removed may prune what was just found.
-    let proven =
-        compare(repository, snapshot, archive, written).and_then(|()| repository.gate().confirm());
+    let proven = compare(repository, snapshot, archive, written)
+        .and_then(|()| Ok(repository.gate().confirm()?));
     let Err(reason) = proven else {
         return Ok(());
     };
@@ -44,7 +44,7 @@ pub fn prove(
         Ok(()) => Err(Error::NotProven { reason }),
         Err(removal) => Err(Error::Unproven {
             id: snapshot.id.to_hex().as_str()[..8].to_owned(),
-            reason,
+            reason: reason.text,
             removal: removal.to_string(),
         }),
     }
@@ -55,16 +55,19 @@ fn compare(
     snapshot: &SnapshotFile,
     archive: &Archive,
     written: &Written,
-) -> Result<(), String> {
-    let engine = repository.reopen().map_err(|error| error.to_string())?;
+) -> Result<(), Reason> {
+    let engine = repository.reopen().map_err(|error| match error {
+        Error::Engine { reason, .. } => reason,
+        other => other.to_string().into(),
+    })?;
     let stored: SnapshotFile = engine
         .get_file(&snapshot.id)
-        .map_err(|error| one_line(&error))?;
+        .map_err(|error| Reason::of(&error))?;
     if stored.tree != snapshot.tree || stored.description != snapshot.description {
-        return Err("the snapshot file is not what was written".to_owned());
+        return Err("the snapshot file is not what was written".into());
     }
     if written.snapshot != Some(*snapshot.id) {
-        return Err("the snapshot was not written through the gate".to_owned());
+        return Err("the snapshot was not written through the gate".into());
     }
     let packs = packs_are_listed(repository, written)?;
 
@@ -76,14 +79,13 @@ fn compare(
     let mut small_budget = SMALL_IN_ALL;
     let mut folders = vec![(PathBuf::from("/"), stored.tree)];
     while let Some((folder, tree)) = folders.pop() {
-        let tree = engine.get_tree(&tree).map_err(|error| one_line(&error))?;
+        let tree = engine.get_tree(&tree).map_err(|error| Reason::of(&error))?;
         for node in tree.nodes {
             let path = folder.join(node.name());
             let Some(item) = expected.remove(path.as_path()) else {
-                return Err(format!(
-                    "`{}` is in the snapshot and should not be",
-                    path.display()
-                ));
+                return Err(
+                    format!("`{}` is in the snapshot and should not be", path.display()).into(),
+                );
             };
             let same_kind = match (&item.content, &node.node_type) {
                 (ItemContent::File { .. }, NodeType::File) => true,
@@ -94,10 +96,9 @@ fn compare(
                 _ => false,
             };
             if !same_kind {
-                return Err(format!(
-                    "`{}` is something else in the snapshot",
-                    path.display()
-                ));
+                return Err(
+                    format!("`{}` is something else in the snapshot", path.display()).into(),
+                );
             }
             if let ItemContent::File { sha256, .. } = &item.content {
                 let stored = blobs_add_up(&engine, &packs, &node)
@@ -107,7 +108,8 @@ fn compare(
                         "`{}` has {stored} bytes in the snapshot, {} were captured",
                         path.display(),
                         item.len()
-                    ));
+                    )
+                    .into());
                 }
                 let manifest = path.ends_with(crate::policy::manifest::FILE_NAME);
                 if manifest || (stored <= SMALL && stored <= small_budget) {
@@ -115,9 +117,9 @@ fn compare(
                     let mut bytes = Vec::with_capacity(usize::try_from(stored).unwrap_or(0));
                     engine
                         .dump(&node, &mut bytes)
-                        .map_err(|error| one_line(&error))?;
+                        .map_err(|error| Reason::of(&error))?;
                     if Sha256::digest(&bytes)[..] != sha256.0 {
-                        return Err(format!("`{}` reads back differently", path.display()));
+                        return Err(format!("`{}` reads back differently", path.display()).into());
                     }
                 }
             }
@@ -128,7 +130,7 @@ fn compare(
     }
     match expected.keys().next() {
         None => Ok(()),
-        Some(missing) => Err(format!("`{}` is not in the snapshot", missing.display())),
+        Some(missing) => Err(format!("`{}` is not in the snapshot", missing.display()).into()),
     }
 }
 

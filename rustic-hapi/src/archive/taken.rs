@@ -2,7 +2,8 @@
 
 use hapi_sources::Sha256Hash;
 
-use crate::policy::manifest::{Description, Manifest};
+use crate::policy::description::Description;
+use crate::policy::manifest::Manifest;
 
 /// A series that was taken.
 #[derive(Debug)]

@@ -2,27 +2,19 @@
 //!
 //! Knows: clap, requests. Must not know: repositories, formats.
 
+pub mod meant;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, Local, TimeDelta};
+use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::drill;
-use crate::commands::init;
-use crate::commands::recovery_kit;
-use crate::commands::restore;
-use crate::commands::restore_in_place;
-use crate::commands::snapshot::Request;
-use crate::commands::status;
-use crate::error::Error;
-use crate::policy::choice::Which;
-use crate::profile::{Environment, Lookup, parse_hours};
-use crate::recovery::key::{Origin, Place};
-use crate::schedule;
+use crate::profile::lookup::{Environment, Lookup};
 use crate::state::drills;
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
+use crate::words::{parse_hours, parse_seconds};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
 #[derive(Debug, Parser)]
@@ -228,16 +220,16 @@ pub struct StatusArgs {
 pub struct ForgetArgs {
     /// Show what would stay and go, with reasons; change nothing
     #[arg(long)]
-    pub dry_run: bool,
+    dry_run: bool,
     /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
     #[arg(long)]
-    pub prune: bool,
+    prune: bool,
     /// For a timer: as a run does it, postponed while others use the repository or the clock looks wrong
     #[arg(long, conflicts_with = "dry_run")]
-    pub unattended: bool,
+    unattended: bool,
     /// How long to wait for another run.
     #[command(flatten)]
-    pub lock: LockArgs,
+    lock: LockArgs,
 }
 
 /// Arguments of `drill`.
@@ -300,15 +292,6 @@ pub struct RestoreArgs {
     dry_run: bool,
     #[command(flatten)]
     lock: LockArgs,
-}
-
-/// What a restore was asked for.
-#[derive(Clone, Debug)]
-pub enum Restoring {
-    /// Into a folder.
-    Into(restore::Request),
-    /// To where the sources live.
-    InPlace(restore_in_place::Request),
 }
 
 /// Arguments of `recovery-kit`.
@@ -422,170 +405,6 @@ impl Global {
     }
 }
 
-impl SnapshotArgs {
-    /// What is meant.
-    ///
-    /// # Errors
-    /// `--keep` without `--tag`: a snapshot that stays should say why.
-    pub fn request(&self) -> Result<Request, Error> {
-        if self.keep.is_some() && self.tag.is_none() {
-            return Err(Error::Usage {
-                fact: "`--keep` needs `--tag`".into(),
-                hint: Some("say why it stays: `--tag before-upgrade --keep 60d`".into()),
-            });
-        }
-        Ok(Request {
-            only: self.only.clone(),
-            all: self.all,
-            tag: self.tag.clone(),
-            keep_hours: self.keep,
-            dry_run: self.dry_run,
-            no_forget: self.no_forget,
-            lock_wait: self.lock.lock_wait,
-        })
-    }
-}
-
-impl StatusArgs {
-    /// What is meant.
-    pub fn request(&self) -> status::Request {
-        status::Request {
-            max_age: self.max_age.map(|hours| TimeDelta::hours(hours.into())),
-            host: self.host.clone(),
-        }
-    }
-}
-
-impl DrillArgs {
-    /// What is meant.
-    pub fn request(&self) -> drill::Request {
-        drill::Request {
-            which: which(self.snapshot.as_deref(), self.older || self.weekly),
-            weekly: self.weekly,
-            host: self.host.clone(),
-            scratch: self.scratch.clone(),
-            keep: self.keep,
-            boot: self.boot.clone().map(|command| (command, self.boot_wait)),
-        }
-    }
-}
-
-impl RestoreArgs {
-    /// What is meant.
-    ///
-    /// # Errors
-    /// Nowhere to restore to.
-    pub fn request(&self) -> Result<Restoring, Error> {
-        let which = which(self.snapshot.as_deref(), false);
-        Ok(match &self.target {
-            None if !self.in_place => {
-                return Err(Error::Usage {
-                    fact: "where to is not said".into(),
-                    hint: Some("`--target DIR` restores into a folder, `--in-place` to where the sources live, with the hub stopped".into()),
-                });
-            }
-            Some(target) => Restoring::Into(restore::Request {
-                which,
-                target: std::path::absolute(target).unwrap_or_else(|_| target.clone()),
-                sources: self.source.clone(),
-                host: self.host.clone(),
-                overwrite: self.overwrite,
-                dry_run: self.dry_run,
-            }),
-            None => Restoring::InPlace(restore_in_place::Request {
-                which,
-                sources: self.source.clone(),
-                host: self.host.clone(),
-                dry_run: self.dry_run,
-                lock_wait: self.lock.wait(),
-            }),
-        })
-    }
-}
-
-fn which(snapshot: Option<&str>, older: bool) -> Which {
-    match snapshot {
-        Some(name) => Which::Named(name.to_owned()),
-        None if older => Which::Older,
-        None => Which::Newest,
-    }
-}
-
-impl ScheduleArgs {
-    /// What is meant.
-    pub fn request(&self) -> schedule::Request {
-        use schedule::{Action, Kind};
-        schedule::Request {
-            kind: match (self.system, self.cron) {
-                (true, _) => Kind::SystemTimer,
-                (_, true) => Kind::Cron,
-                _ => Kind::UserTimer,
-            },
-            action: match (self.install, self.remove) {
-                (true, _) => Action::Install,
-                (_, true) => Action::Remove,
-                _ => Action::Print,
-            },
-        }
-    }
-}
-
-impl LockArgs {
-    /// What is meant.
-    pub fn wait(&self) -> Duration {
-        self.lock_wait
-    }
-}
-
-impl InitArgs {
-    /// What is meant. A recovery key is made where somebody reads it, or where it is asked for.
-    pub fn request(&self, global: &Global) -> init::Request {
-        let shown = global.may_show().then_some(Place::Terminal);
-        init::Request {
-            recovery_key: self.recovery_key.clone().map(Place::File).or(shown),
-            recipients: self.recipient.clone(),
-            recipients_files: self.recipients_file.clone(),
-            extends: self.extends.clone(),
-            hapi_home: self.hapi_home.clone(),
-            host: self.host.clone(),
-            adopt: self.adopt.clone(),
-            allow_same_disk: self.allow_same_disk,
-        }
-    }
-}
-
-impl RecoveryKitArgs {
-    /// What is meant.
-    ///
-    /// # Errors
-    /// A new key with no place to go to, a kept one with nowhere to come from.
-    pub fn request(&self, global: &Global) -> Result<recovery_kit::Request, Error> {
-        use recovery_kit::Request;
-        let file = self.key_file.as_deref();
-        match (self.new_key, self.confirm, file) {
-            (true, _, _) => recovery_kit::place(file, global.may_show()).map(Request::NewKey),
-            (_, true, Some(path)) if path.as_os_str() != "-" => {
-                Ok(Request::Confirm(Origin::File(path.into())))
-            }
-            (_, true, dash) => match Origin::stdin() {
-                Origin::Stdin if dash.is_none() => Err(Error::Usage {
-                    fact: "there is no terminal to type the recovery key on".into(),
-                    hint: Some(
-                        "name the file it is in: `--key-file FILE`, or `-` for standard input"
-                            .into(),
-                    ),
-                }),
-                origin => Ok(Request::Confirm(origin)),
-            },
-            (_, _, Some(_)) => Err(Error::Usage {
-                fact: "`--key-file` needs `--new-key` or `--confirm`".into(),
-                hint: None,
-            }),
-            (_, _, None) => Ok(Request::Page(self.output.clone())),
-        }
-    }
-}
-
 /// A path on the command line is seen from the working folder, as everywhere.
 fn absolute(location: &str) -> String {
     if location.contains(':') || location.starts_with('~') {
@@ -602,13 +421,6 @@ fn hours(text: &str) -> Result<u32, String> {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a length of time as 30s, 10m or 1h".to_owned();
-    let unit = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    Ok(Duration::from_secs(u64::from(number) * unit))
+    let seconds = parse_seconds(text).map(Duration::from_secs);
+    seconds.ok_or_else(|| "write a length of time as 30s, 10m or 1h".to_owned())
 }

@@ -16,15 +16,20 @@ use rustic_core::repofile::{NodeType, SnapshotFile};
 use rustic_core::{CheckOptions, FileType, ReadSubsetOption, TreeId};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::ledger;
-use crate::error::{Error, Exit};
+use crate::commands::context::Context;
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::history::{self, Snapshot};
+use crate::profile::Profile;
 use crate::profile::policy::Policy;
-use crate::profile::{Profile, Rhythm};
+use crate::profile::reach::Reach;
+use crate::profile::reading::Reading;
+use crate::profile::sources::Rhythm;
 use crate::repository::{Engine, Repository};
 use crate::restore::contents::Contents;
 use crate::restore::origin;
+use crate::state::ledger;
 use crate::terminal::ui::Ui;
 
 /// Weeks in which all data is read once.
@@ -121,15 +126,14 @@ impl Report {
 /// # Errors
 /// Those of opening and listing the repository; what is wrong in it is in the report.
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     read_data: bool,
     host: Option<&str>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
     let mut report = Report {
         time: now,
@@ -148,7 +152,7 @@ pub fn run(
         report.found(what, COPY);
     }
     names_are_hashes(&repository, &mut report)?;
-    let ours = origin::readable(&repository, &files, profile, host)?;
+    let ours = origin::readable(&repository, &files, from.profile, host)?;
     match repository.reopen() {
         Err(error) => report.found(error.to_string(), REPAIR),
         Ok(engine) => {
@@ -167,11 +171,11 @@ pub fn run(
     if stop.is_set() {
         return Err(CaptureError::Stopped.into());
     }
-    if !profile.is_bare() {
+    if let Some(profile) = from.profile {
         expectations(&repository, profile, &files, &ours, now, &mut report)?;
     }
     report.took = started.elapsed();
-    if let Err(error) = remember(profile, &report) {
+    if let Err(error) = remember(from.reach, &report) {
         ui.warn(format_args!("this check is not on record: {error}"));
     }
     Ok(report)
@@ -445,8 +449,8 @@ pub struct Last {
     pub findings: usize,
 }
 
-fn remember(profile: &Profile, report: &Report) -> Result<(), Error> {
-    private_folder(&profile.state)?;
+fn remember(reach: &Reach, report: &Report) -> Result<(), Error> {
+    private_folder(&reach.state)?;
     let last = Last {
         time: report.time.fixed_offset(),
         repository: report.repository.clone(),
@@ -454,19 +458,19 @@ fn remember(profile: &Profile, report: &Report) -> Result<(), Error> {
         findings: report.findings.len(),
     };
     let text = serde_json::to_vec(&last).unwrap_or_default();
-    write_private(&profile.state.join("check.json"), &text)
+    write_private(&reach.state.join("check.json"), &text)
 }
 
 /// The last check of this profile's repository, if there was one.
 ///
 /// # Errors
 /// [`Error::State`] where the record cannot be read; one that makes no sense counts as none.
-pub fn last(profile: &Profile) -> Result<Option<Last>, Error> {
-    let path = profile.state.join("check.json");
+pub fn last(reach: &Reach) -> Result<Option<Last>, Error> {
+    let path = reach.state.join("check.json");
     match std::fs::read(&path) {
         Ok(text) => Ok(serde_json::from_slice(&text).ok()),
         Err(error) if crate::machine::private_files::is_absent(&error) => Ok(None),
-        Err(error) => Err(Error::State { path, error }),
+        Err(error) => Err(Error::at(&path)(error)),
     }
 }
 

@@ -3,27 +3,31 @@
 //!
 //! It needs the repository, its password and, to open secrets, an identity: no sources, no state.
 
+mod scratch;
+mod source;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{
-    CaptureError, Column, DatabaseFacts, Identities, Integrity, IntegrityCheck, Kind, Staging,
-    Stop, examine,
-};
+use hapi_sources::{CaptureError, Identities, Kind, Observer, Stop};
 
-use crate::commands::restore::{Library, Restorer, SourceReport, open_secret, warnings_of};
-use crate::error::{Error, Exit};
+pub use self::source::{SourceDrill, Verdict};
+use crate::commands::context::Context;
+use crate::commands::drill::scratch::Scratch;
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::machine::boot::{self, Boot};
-use crate::machine::place::Place;
-use crate::policy::choice::{Choice, Which};
-use crate::policy::manifest::{EntryRecord, SourceRecord, SourceSummary};
-use crate::profile::Profile;
+use crate::machine::target::Target;
+use crate::policy::choice::Which;
+use crate::policy::manifest::SourceRecord;
+use crate::profile::reading::Reading;
 use crate::repository::Repository;
-use crate::restore::fetch::Failure;
+use crate::restore::library::{Library, warnings_of};
+use crate::restore::proof::{databases_differ, secrets_differ};
+use crate::restore::restorer::Restorer;
 use crate::state::drills::{self, DrillOutcome, Record};
-use crate::terminal::ui::Ui;
 
 /// Bytes that stay free for the live hub.
 const MARGIN: u64 = 64 << 20;
@@ -66,57 +70,6 @@ pub struct Report {
     pub boot: Option<Boot>,
     /// Where everything was left, if it was.
     pub kept: Option<PathBuf>,
-}
-
-/// One source as it was drilled.
-#[derive(Debug)]
-pub struct SourceDrill {
-    /// The source's name.
-    pub name: String,
-    /// Its kind, where that is known.
-    pub kind: Option<Kind>,
-    /// Where it came from; `None` where no snapshot holds it.
-    pub choice: Option<Choice>,
-    /// Files restored.
-    pub files: u64,
-    /// Bytes restored.
-    pub bytes: u64,
-    /// What its manifest says of its databases.
-    pub summary: Option<SourceSummary>,
-    /// Its files in the scratch folder.
-    pub restored_to: Vec<PathBuf>,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What is different.
-    pub findings: Vec<String>,
-}
-
-/// What a drill says of a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It came back as it was.
-    Proven,
-    /// Its ciphertext came back as it was; whether it opens was not tried.
-    Unopened,
-    /// There was nothing of it then, and there need not be.
-    Absent,
-    /// It is not, or not wholly, in the snapshot that was named.
-    Missing,
-    /// It did not come back as it was.
-    Different,
-}
-
-impl Verdict {
-    /// In a word.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Proven => "proven",
-            Self::Unopened => "unopened",
-            Self::Absent => "absent",
-            Self::Missing => "missing",
-            Self::Different => "DIFFERENT",
-        }
-    }
 }
 
 impl Report {
@@ -194,14 +147,14 @@ impl Report {
 /// # Errors
 /// The record of drills cannot be read.
 pub fn not_due(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     now: DateTime<Local>,
 ) -> Result<Option<String>, Error> {
-    if !request.weekly || drills::is_due(&profile.state, now) {
+    if !request.weekly || drills::is_due(&from.reach.state, now) {
         return Ok(None);
     }
-    let last = drills::last(profile)?;
+    let last = drills::last(from.reach)?;
     Ok(last.map(|last| {
         format!(
             "nothing to do: the last drill was {} ago",
@@ -216,20 +169,19 @@ pub fn not_due(
 /// [`Error::Drill`] around whatever kept it from being run (exit 22); what is different is in the
 /// report (exit 21).
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
-    let result = drill(profile, request, identities, now, stop, ui);
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
+    let result = drill(from, request, identities, now, context);
     let record = match &result {
         Ok(report) => report.record(),
         Err(_) if stop.is_set() => return result,
         Err(error) => Record {
             time: now.fixed_offset(),
-            repository: profile.repository_id.clone(),
+            repository: from.reach.id.clone(),
             outcome: DrillOutcome::Failed,
             exit: Exit::DrillFailed as u8,
             seconds: 0.0,
@@ -240,7 +192,7 @@ pub fn run(
             boot: None,
         },
     };
-    if let Err(error) = drills::append(profile, &record) {
+    if let Err(error) = drills::append(from.reach, &record) {
         // A machine that has only the repository may have no place for it.
         ui.warn(format_args!("this drill is not on record: {error}"));
     }
@@ -253,30 +205,30 @@ pub fn run(
 }
 
 fn drill(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
     now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (stop, ui) = (context.stop, context.ui);
     let started = Instant::now();
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
-    let mut library = Library::open(&repository, profile, request.host.as_deref())?;
-    let mut chosen = library.choose(profile, &request.which, &[], now);
+    let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
+    let mut chosen = library.choose(from.profile, &request.which, &[], now);
     // In its first days a repository has no older snapshot.
     if request.weekly && matches!(chosen, Err(Error::NoSnapshot { .. })) {
-        chosen = library.choose(profile, &Which::Newest, &[], now);
+        chosen = library.choose(from.profile, &Which::Newest, &[], now);
     }
     let chosen = chosen?;
-    let scratch = Scratch::make(profile, request)?;
-    let place = Place::open(&scratch.path().join("restored"))?;
+    let scratch = Scratch::make(request.scratch.as_deref(), &from.staging(), request.keep)?;
+    let target = Target::open(&scratch.path().join("restored"))?;
     // The live hub may write to the same file system: a drill must not be what fills it.
     let needed = chosen.choices.iter().fold(0u64, |sum, choice| {
         sum.saturating_add(library.bytes(choice))
     });
-    let free = place.free()?;
+    let free = target.free()?;
     let needed = needed.saturating_add(MARGIN);
     if free < needed {
         return Err(Error::NoRoom {
@@ -287,7 +239,7 @@ fn drill(
     }
     // Secrets are opened in memory, and lie in the scratch folder as ciphertext.
     let restorer = Restorer {
-        place: &place,
+        target: &target,
         identities: None,
         overwrite: false,
         ui,
@@ -338,10 +290,10 @@ fn drill(
             .sources
             .get(&choice.source)
             .cloned();
-        let came = library.bring(&repository, &restorer, choice, ui, stop)?;
+        let came = restorer.bring(&repository, &mut library, choice)?;
         restored.push((SourceDrill::of(came, summary), record));
     }
-    place.sync()?;
+    target.sync()?;
     report.restored_after = started.elapsed();
 
     for (mut source, record) in restored {
@@ -350,7 +302,7 @@ fn drill(
         }
         ui.start(&format!("comparing {}", source.name), 0);
         let findings = match record.kind {
-            Kind::Sqlite => databases_differ(&place, &record, stop)?,
+            Kind::Sqlite => databases_differ(&target, &record, stop)?,
             Kind::Secret => match (identities, &source.choice) {
                 (Some(identities), Some(choice)) => {
                     let fetch = library.fetch(&choice.snapshot, ui, stop)?;
@@ -360,7 +312,7 @@ fn drill(
             },
             Kind::File | Kind::Glob | Kind::Dir => Vec::new(),
         };
-        hapi_sources::Observer::end(ui);
+        ui.end();
         source.findings.extend(findings);
         source.judge(
             &request.which,
@@ -372,133 +324,20 @@ fn drill(
         report.sources.push(SourceDrill::nowhere(name, required));
     }
     if let Some((command, wait)) = &request.boot {
-        report.boot = Some(start_hub(profile, &place, &report, command, *wait, stop)?);
+        report.boot = Some(start_hub(from, &target, &report, command, *wait, stop)?);
         // A hub that was given no time has proven nothing, either way.
         if stop.is_set() {
             return Err(CaptureError::Stopped.into());
         }
     }
     report.took = started.elapsed();
-    report.kept = scratch.end(place)?;
+    report.kept = scratch.end(target)?;
     Ok(report)
 }
 
-/// Compares restored databases with what was known of them when they were captured.
-fn databases_differ(
-    place: &Place,
-    record: &SourceRecord,
-    stop: &Stop,
-) -> Result<Vec<String>, Error> {
-    let mut findings = Vec::new();
-    for entry in &record.entries {
-        let Some(known) = &entry.database else {
-            continue;
-        };
-        let path = place.of(&entry.path.to_path());
-        if !path.exists() {
-            continue; // told when it did not come
-        }
-        let tables: Vec<String> = known.rows.keys().cloned().collect();
-        let columns: Vec<Column> = known.newest.keys().cloned().collect();
-        let found = match examine(&path, &tables, &columns, IntegrityCheck::Full, stop) {
-            Ok((_, _, found)) => found,
-            Err(_) if stop.is_set() => return Err(CaptureError::Stopped.into()),
-            Err(error) => {
-                findings.push(format!("it cannot be opened: {error}"));
-                continue;
-            }
-        };
-        findings.extend(facts_differ(known, &found));
-    }
-    Ok(findings)
-}
-
-/// Where two looks at one database disagree.
-pub(crate) fn facts_differ(known: &DatabaseFacts, found: &DatabaseFacts) -> Vec<String> {
-    let mut findings = Vec::new();
-    let mut compare = |what: &str, known: String, found: String| {
-        if known != found {
-            findings.push(format!("{what} is {found}, the manifest says {known}"));
-        }
-    };
-    let text = |number: Option<u64>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    compare(
-        "the number of pages",
-        known.page_count.to_string(),
-        found.page_count.to_string(),
-    );
-    compare(
-        "user_version",
-        known.user_version.to_string(),
-        found.user_version.to_string(),
-    );
-    compare(
-        "the hash of the schema",
-        known.schema.clone(),
-        found.schema.clone(),
-    );
-    for (table, rows) in &known.rows {
-        let now = found.rows.get(table).copied().flatten();
-        compare(
-            &format!("the row count of `{table}`"),
-            text(*rows),
-            text(now),
-        );
-    }
-    for (column, value) in &known.newest {
-        let now = found.newest.get(column).cloned().flatten();
-        let show = |v: &Option<serde_json::Value>| {
-            v.as_ref()
-                .map_or_else(|| "nothing".to_owned(), ToString::to_string)
-        };
-        compare(&format!("the newest `{column}`"), show(value), show(&now));
-    }
-    match (&known.integrity, &found.integrity) {
-        (_, Integrity::Damaged { findings: damage }) => findings.push(format!(
-            "SQLite finds damage: {}",
-            damage
-                .first()
-                .and_then(|d| d.lines().next())
-                .unwrap_or("no details")
-        )),
-        (Integrity::Damaged { .. }, _) => {
-            findings.push("the manifest says it is damaged, and SQLite finds nothing".into());
-        }
-        _ => {}
-    }
-    findings
-}
-
-/// Decrypts every secret to the last byte, in memory.
-fn secrets_differ(
-    fetch: &crate::restore::fetch::Fetch<'_>,
-    record: &SourceRecord,
-    identities: &Identities,
-) -> Result<Vec<String>, Error> {
-    let secrets = |entry: &&EntryRecord| entry.secret_entries.is_some();
-    let mut findings = Vec::new();
-    for entry in record.entries.iter().filter(secrets) {
-        match open_secret(fetch, entry, identities) {
-            Ok(_) => {}
-            Err(Failure::Difference(what)) => findings.push(what),
-            Err(Failure::Sealed) => {
-                findings.push("none of the identities opens it".to_owned());
-            }
-            Err(Failure::Stopped) => return Err(CaptureError::Stopped.into()),
-            Err(Failure::Local(error)) => {
-                return Err(Error::State {
-                    path: entry.path.to_path(),
-                    error,
-                });
-            }
-        }
-    }
-    Ok(findings)
-}
-
 fn start_hub(
-    profile: &Profile,
-    place: &Place,
+    from: Reading<'_>,
+    target: &Target,
     report: &Report,
     command: &str,
     wait: Duration,
@@ -511,156 +350,8 @@ fn start_hub(
         .filter(|s| s.kind == Some(Kind::Sqlite))
         .find_map(|s| s.summary.as_ref().and(s.restored_to.first().cloned()));
     let home = match &database {
-        Some(database) => database.parent().unwrap_or(place.path()).to_path_buf(),
-        None => place.of(&profile.hapi_home),
+        Some(database) => database.parent().unwrap_or(target.path()).to_path_buf(),
+        None => target.of(&from.hapi_home()),
     };
-    boot::boot(command, &home, database.as_deref(), wait, stop)
-        .map_err(|error| Error::State { path: home, error })
-}
-
-impl SourceDrill {
-    fn of(came: SourceReport, summary: Option<SourceSummary>) -> Self {
-        Self {
-            name: came.choice.source.clone(),
-            kind: Some(came.kind),
-            files: came.files.len() as u64,
-            bytes: came.bytes,
-            summary,
-            verdict: Verdict::Different,
-            findings: came.differences,
-            restored_to: came.files,
-            choice: Some(came.choice),
-        }
-    }
-
-    fn lost(choice: Choice, error: &Error) -> Self {
-        Self {
-            name: choice.source.clone(),
-            kind: None,
-            files: 0,
-            bytes: 0,
-            summary: None,
-            verdict: Verdict::Different,
-            findings: vec![error.to_string()],
-            restored_to: Vec::new(),
-            choice: Some(choice),
-        }
-    }
-
-    fn nowhere(name: String, required: bool) -> Self {
-        let (verdict, findings) = match required {
-            true => (
-                Verdict::Different,
-                vec!["no snapshot holds anything of it".to_owned()],
-            ),
-            false => (Verdict::Absent, Vec::new()),
-        };
-        Self {
-            name,
-            kind: None,
-            files: 0,
-            bytes: 0,
-            summary: None,
-            verdict,
-            findings,
-            restored_to: Vec::new(),
-            choice: None,
-        }
-    }
-
-    fn judge(&mut self, which: &Which, unopened: bool) {
-        use crate::policy::manifest::Outcome;
-        let outcome = self.choice.as_ref().map(|c| c.outcome);
-        self.verdict = match outcome {
-            _ if !self.findings.is_empty() => Verdict::Different,
-            Some(Outcome::Absent) => Verdict::Absent,
-            Some(Outcome::Complete) if unopened => Verdict::Unopened,
-            Some(Outcome::Complete) => Verdict::Proven,
-            // A snapshot that was named is what it is; the newest whole one should be whole.
-            Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => {
-                self.findings
-                    .push("it is not, or not wholly, in this snapshot".to_owned());
-                Verdict::Missing
-            }
-            Some(outcome) if *which != Which::Newest => {
-                self.findings.push(format!(
-                    "it was {} when it was captured",
-                    outcome.in_words()
-                ));
-                Verdict::Different
-            }
-            Some(outcome) => {
-                self.findings.push(format!(
-                    "no snapshot holds it whole; in this one it is {}",
-                    outcome.in_words()
-                ));
-                Verdict::Different
-            }
-            None => Verdict::Different,
-        };
-    }
-}
-
-/// The folder of one drill, 0700. It is locked while the drill runs and removed in the end, by a later
-/// run's sweep if need be; what is to be kept is moved out of it.
-struct Scratch {
-    staging: Staging,
-    base: PathBuf,
-    keep: bool,
-}
-
-impl Scratch {
-    fn make(profile: &Profile, request: &Request) -> Result<Self, Error> {
-        let base = match &request.scratch {
-            // One that is not there is a typing error, or a disk that is not mounted.
-            Some(base) if !base.is_dir() => {
-                return Err(Error::Usage {
-                    fact: format!("the scratch folder `{}` is not there", base.display()),
-                    hint: Some("is the disk mounted? Name a folder that exists".into()),
-                });
-            }
-            Some(base) => base.clone(),
-            None => profile.staging.clone(),
-        };
-        let made = || -> Result<Staging, Error> {
-            crate::machine::private_files::private_folder(&base)?;
-            Staging::sweep(&base)?;
-            Ok(Staging::create(&base)?)
-        };
-        let staging = made().map_err(|error| match &request.scratch {
-            None => Error::NoScratch {
-                error: Box::new(error),
-            },
-            Some(_) => error,
-        })?;
-        Ok(Self {
-            staging,
-            base,
-            keep: request.keep,
-        })
-    }
-
-    fn path(&self) -> &Path {
-        self.staging.path()
-    }
-
-    /// Where it was left, if it is to be.
-    fn end(self, place: Place) -> Result<Option<PathBuf>, Error> {
-        let from = place.path().to_path_buf();
-        drop(place);
-        if !self.keep {
-            return Ok(None);
-        }
-        let state = |error| Error::State {
-            path: self.base.clone(),
-            error,
-        };
-        let kept = tempfile::Builder::new()
-            .prefix("drill-")
-            .tempdir_in(&self.base)
-            .map_err(state)?
-            .keep();
-        std::fs::rename(&from, &kept).map_err(state)?;
-        Ok(Some(kept))
-    }
+    boot::boot(command, &home, database.as_deref(), wait, stop).map_err(Error::at(&home))
 }

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use crate::destination::variables::Variables;
 use crate::error::Error;
 use crate::machine::shell::quoted;
-use crate::profile::{Lookup, Profile};
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+use crate::profile::reach::Password;
+use crate::terminal::output::{JSON_VERSION, Output};
 
 /// Prints the variables of a profile, whatever those in the environment say now: it is asked what they
 /// should say.
@@ -31,17 +32,14 @@ pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
 /// # Errors
 /// The environment file cannot be used.
 fn variables(profile: &Profile, with_credentials: bool) -> Result<Vec<(String, String)>, Error> {
-    let access = profile.access()?;
+    let access = profile.reach.access()?;
     let location = match with_credentials {
-        true => profile.location.with_user(&access),
-        false => profile.location.without_credentials(),
+        true => profile.reach.location.with_user(&access),
+        false => profile.reach.location.without_credentials(),
     };
-    let password = match &profile.password_command {
-        Some(command) => ("PASSWORD_COMMAND", command.clone()),
-        None => (
-            "PASSWORD_FILE",
-            profile.password_file.to_string_lossy().into_owned(),
-        ),
+    let password = match &profile.reach.password {
+        Password::Command(command) => ("PASSWORD_COMMAND", command.clone()),
+        Password::File(path) => ("PASSWORD_FILE", path.to_string_lossy().into_owned()),
     };
     let mut both = vec![("REPOSITORY", location), password];
     if let Some(path) = &access.cacert {

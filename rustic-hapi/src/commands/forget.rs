@@ -1,84 +1,85 @@
 //! Retention by hand: the plan is shown, or applied.
 
-use chrono::{DateTime, Local};
-use hapi_sources::Stop;
+use std::time::Duration;
 
-use crate::cli;
-use crate::commands::prune;
+use crate::commands::context::Context;
+use crate::commands::retention::{Applied, Asked, apply, apply_by_itself};
 use crate::error::Error;
 use crate::profile::Profile;
-use crate::report;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
-use crate::terminal::output::Output;
-use crate::terminal::ui::Ui;
+use crate::repository::prune::Pruned;
+
+/// What is asked of `forget`.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Show the plan, and change nothing.
+    pub dry_run: bool,
+    /// Nobody watches: the plan is postponed where a run would postpone it.
+    pub unattended: bool,
+    /// Free the space, too.
+    pub prune: bool,
+    /// How long to wait for another run, and for other programs.
+    pub lock_wait: Duration,
+}
+
+/// What `forget` did.
+#[derive(Debug)]
+pub struct Report {
+    /// The plan, and what became of it.
+    pub applied: Applied,
+    /// What was freed, where that was asked for.
+    pub pruned: Option<Pruned>,
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+}
 
 /// Applies or shows the retention plan.
 ///
 /// # Errors
 /// Those of the repository, [`Error::Floor`], [`Error::Postponed`].
-pub fn run(
-    profile: &Profile,
-    args: &cli::ForgetArgs,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Output, Error> {
-    let asked = match args.dry_run {
-        true => crate::commands::retention::Asked::DryRun,
-        false => crate::commands::retention::Asked::ByHand,
+pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
+    let asked = match request.dry_run {
+        true => Asked::DryRun,
+        false => Asked::ByHand,
     };
-    if profile.append_only && !args.dry_run {
-        return Err(Error::Usage {
-            fact: format!(
+    if profile.append_only && !request.dry_run {
+        return Err(Error::usage(
+            format!(
                 "`{}` deletes nothing that this machine asks it to: `append-only` is true in `{}`",
-                profile.location,
+                profile.reach.location,
                 profile.file.display()
             ),
-            hint: Some("apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan".into()),
-        });
+            "apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan",
+        ));
     }
-    let _lock = crate::state::run_lock::lock(profile, args.lock.wait(), stop)?;
-    let repository = Repository::open(profile, stop, ui.clone())?;
-    let wait = args.lock.wait().max(exclusive_wait());
+    let _lock = crate::state::run_lock::lock(&profile.reach, request.lock_wait, stop)?;
+    let repository = Repository::open(&profile.reach, stop, ui.clone())?;
+    let wait = request.lock_wait.max(exclusive_wait());
     // What is deleted is planned, deleted and pruned with nobody else at it.
     let alone = || repository.lock(Mode::Exclusive, wait);
-    let (applied, held) = match (args.dry_run, args.unattended) {
-        (true, _) => (
-            crate::commands::retention::apply(&repository, profile, &now, asked)?,
-            None,
-        ),
-        (false, true) => (
-            crate::commands::retention::apply_by_itself(&repository, profile, &now)?,
-            None,
-        ),
+    let (applied, held) = match (request.dry_run, request.unattended) {
+        (true, _) => (apply(&repository, profile, &now, asked)?, None),
+        (false, true) => (apply_by_itself(&repository, profile, &now)?, None),
         (false, false) => {
             let held = alone()?;
-            (
-                crate::commands::retention::apply(&repository, profile, &now, asked)?,
-                Some(held),
-            )
+            (apply(&repository, profile, &now, asked)?, Some(held))
         }
     };
-    let mut text = report::plan_text(&applied.plan, ui.colour);
-    let mut json = report::plan_json(&applied.plan, applied.postponed.is_none() && !args.dry_run);
-    if let Some(why) = &applied.postponed {
-        text += &format!("nothing was removed: retention is postponed, {why}\n");
-        json["postponed"] = why.as_str().into();
-        return Ok(Output::done(text, json));
-    }
-    if args.prune && !args.dry_run {
-        let _held = match held {
-            Some(held) => held,
-            None => alone()?,
-        };
-        let pruned = repository.prune()?;
-        text += &format!("{}\n", prune::line(&pruned));
-        json["pruned"] = serde_json::to_value(pruned).unwrap_or_default();
-    }
-    if args.dry_run {
-        text += "nothing was changed (--dry-run)\n";
-        return Ok(Output::new(text, json));
-    }
-    Ok(Output::done(text, json))
+    let pruned = match applied.postponed.is_none() && request.prune && !request.dry_run {
+        true => {
+            let _held = match held {
+                Some(held) => held,
+                None => alone()?,
+            };
+            Some(repository.prune()?)
+        }
+        false => None,
+    };
+    Ok(Report {
+        applied,
+        pruned,
+        dry_run: request.dry_run,
+    })
 }

@@ -3,16 +3,17 @@
 //! Knows: policy, repository, archive, restore, state. Must not know: words for people, formats, clap.
 
 pub mod check;
+pub mod context;
 pub mod drill;
 pub mod env;
 pub mod forget;
 pub mod init;
-pub(crate) mod ledger;
 pub mod prune;
 pub mod recovery_kit;
 pub mod restore;
 pub mod restore_in_place;
-pub(crate) mod retention;
+pub mod retention;
+pub mod run_report;
 pub mod snapshot;
 pub mod snapshots;
 pub mod status;

@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Local, TimeDelta};
-use hapi_sources::Stop;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::profile::Profile;
+use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
-use crate::repository::{Pruned, Repository};
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
-use crate::terminal::ui::Ui;
+use crate::repository::prune::Pruned;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
 /// How often it is done.
@@ -44,7 +43,7 @@ pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
     if profile.append_only || !profile.prune {
         return Ok(false);
     }
-    let last = std::fs::read(file(&profile.state))
+    let last = std::fs::read(file(&profile.reach.state))
         .ok()
         .and_then(|text| serde_json::from_slice::<LastPrune>(&text).ok());
     let age = last.map(|last| now.fixed_offset() - last.time);
@@ -56,12 +55,12 @@ pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
 }
 
 fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
-    private_folder(&profile.state)?;
+    private_folder(&profile.reach.state)?;
     let last = LastPrune {
         time: now.fixed_offset(),
     };
     write_private(
-        &file(&profile.state),
+        &file(&profile.reach.state),
         &serde_json::to_vec(&last).unwrap_or_default(),
     )
 }
@@ -70,16 +69,18 @@ fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
 ///
 /// # Errors
 /// Those of the repository.
-pub fn run(profile: &Profile, now: DateTime<Local>, stop: &Stop, ui: &Ui) -> Result<Output, Error> {
+pub fn run(profile: &Profile, context: &Context<'_>) -> Result<Output, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
+
     let later = |error: &Error| {
         ui.step(format_args!("the prune is postponed: {error}"));
         Output::nothing_to_do("prune", "others use the repository: the next run prunes")
     };
-    let _lock = match crate::state::run_lock::lock(profile, Duration::ZERO, stop) {
+    let _lock = match crate::state::run_lock::lock(&profile.reach, Duration::ZERO, stop) {
         Err(error @ Error::Locked { .. }) => return Ok(later(&error)),
         taken => taken?,
     };
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let repository = Repository::open(&profile.reach, stop, ui.clone())?;
     let _held = match repository.lock(Mode::Exclusive, exclusive_wait()) {
         Err(error @ Error::RepositoryLocked { .. }) => return Ok(later(&error)),
         taken => taken?,

@@ -11,16 +11,17 @@ use chrono::{DateTime, Local};
 use hapi_sources::{Kind, Stop};
 use serde_json::{Value, json};
 
+use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::profile::Profile;
+use crate::profile::reach::Password;
 use crate::recovery::key::{self, Confirmed, Made, Origin, Place, RecoveryKey};
 use crate::recovery::runbook::Runbook;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 
 /// What is asked of the command.
@@ -39,17 +40,12 @@ pub enum Request {
 /// # Errors
 /// Those of making and confirming a key, of [`Kit::look`], and of writing the
 /// page.
-pub fn run(
-    profile: &Profile,
-    request: &Request,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Output, Error> {
+pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Result<Output, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     match request {
         Request::Page(file) => page(profile, file.as_deref(), now, stop, ui),
         Request::NewKey(place) => {
-            let repository = Repository::open(profile, stop, ui.clone())?;
+            let repository = Repository::open(&profile.reach, stop, ui.clone())?;
             let _held = repository.lock(Mode::Shared, SHARED_WAIT)?;
             key::make(&repository, profile, place).map(made)
         }
@@ -93,7 +89,7 @@ impl<'a> Kit<'a> {
         let mut kit = Self {
             profile,
             printed: now,
-            id: profile.repository_id.clone(),
+            id: profile.reach.id.clone(),
             unchecked: None,
             chunk_size: None,
             keys: Vec::new(),
@@ -104,7 +100,7 @@ impl<'a> Kit<'a> {
             Ok(confirmed) => kit.confirmed = confirmed,
             Err(error) => kit.warnings.push(error.to_string()),
         }
-        let looked = Repository::open_at_once(profile, stop, ui.clone())
+        let looked = Repository::open_at_once(&profile.reach, stop, ui.clone())
             .and_then(|repository| Ok((key::among(repository.keys()?), repository)));
         match looked {
             Ok((keys, repository)) => {
@@ -153,14 +149,14 @@ impl<'a> Kit<'a> {
             "time": self.printed.to_rfc3339(),
             "profile": profile.file,
             "repository": {
-                "location": profile.location.to_string(),
+                "location": profile.reach.location.to_string(),
                 "id": self.id,
                 "checked": self.unchecked.is_none(),
                 "unchecked-because": self.unchecked,
                 "chunk-size": self.chunk_size.flatten(),
-                "needs-credentials": profile.needs().is_some(),
+                "needs-credentials": profile.reach.needs().is_some(),
             },
-            "password-file": profile.password_file,
+            "password-file": profile.reach.password.file(),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
             "recipients": self.recipients(),
@@ -182,8 +178,8 @@ impl<'a> Kit<'a> {
 
     fn places(&self) -> String {
         let profile = self.profile;
-        let mut rows = vec![("repository", code(&profile.location.to_string()))];
-        if let Some((what, _)) = profile.needs() {
+        let mut rows = vec![("repository", code(&profile.reach.location.to_string()))];
+        if let Some((what, _)) = profile.reach.needs() {
             rows.push((what, format!("needed; kept at: {BLANK}")));
         }
         rows.push((
@@ -213,18 +209,18 @@ impl<'a> Kit<'a> {
         }
         rows.push((
             "password",
-            match &profile.password_command {
-                None => format!(
+            match &profile.reach.password {
+                Password::File(path) => format!(
                     "in {} on this machine, and lost with its disk; also kept at: {BLANK}",
-                    code(&profile.password_file.to_string_lossy())
+                    code(&path.to_string_lossy())
                 ),
-                Some(command) => format!(
+                Password::Command(command) => format!(
                     "what {} prints on this machine; also kept at: {BLANK}",
                     code(command)
                 ),
             },
         ));
-        if let Some(cacert) = profile.access().ok().and_then(|access| access.cacert) {
+        if let Some(cacert) = profile.reach.access().ok().and_then(|access| access.cacert) {
             rows.push((
                 "certificate authority",
                 format!(
@@ -233,7 +229,7 @@ impl<'a> Kit<'a> {
                 ),
             ));
         }
-        if let Some(account) = profile.location.sftp_account(&profile.home) {
+        if let Some(account) = profile.reach.location.sftp_account(&profile.reach.home) {
             rows.push(("which is", code(&account)));
         }
         rows.extend(self.recovery_keys());
@@ -336,10 +332,7 @@ fn page(
     let mut output = match file {
         None => Output::new(markdown, json),
         Some(path) => {
-            let path = std::path::absolute(path).map_err(|error| Error::State {
-                path: path.into(),
-                error,
-            })?;
+            let path = std::path::absolute(path).map_err(Error::at(path))?;
             // An older page may go; anything else there may be the only recovery key.
             let title = markdown
                 .split_whitespace()
@@ -348,10 +341,10 @@ fn page(
                 .join(" ");
             match std::fs::read(&path) {
                 Ok(there) if !String::from_utf8_lossy(&there).starts_with(&title) => {
-                    return Err(Error::Usage {
-                        fact: format!("`{}` is there already, and is no such page", path.display()),
-                        hint: Some("it stays as it is; name a new file".into()),
-                    });
+                    return Err(Error::usage(
+                        format!("`{}` is there already, and is no such page", path.display()),
+                        "it stays as it is; name a new file",
+                    ));
                 }
                 _ => {}
             }
@@ -392,7 +385,7 @@ fn made(made: Made) -> Output {
     });
     let mut output = Output::done(text, json);
     output.complaints = warnings(&made.warnings);
-    output.shown_once = made.shown_once;
+    output.shown_once = made.shown_once.as_ref().map(RecoveryKey::card);
     output
 }
 
@@ -408,13 +401,13 @@ fn proven(profile: &Profile, confirmed: &Confirmed) -> Output {
         "the recovery key {} opens the repository {} ({})\n",
         short(&confirmed.key_id),
         short(&confirmed.repository),
-        profile.location
+        profile.reach.location
     );
     let json = json!({
         "version": JSON_VERSION,
         "command": "recovery-kit",
         "key-id": confirmed.key_id,
-        "repository": { "location": profile.location.to_string(), "id": confirmed.repository },
+        "repository": { "location": profile.reach.location.to_string(), "id": confirmed.repository },
         "confirmed": confirmed.confirmed.to_rfc3339(),
     });
     Output::done(text, json)
@@ -456,9 +449,9 @@ pub fn place(file: Option<&Path>, may_show: bool) -> Result<Place, Error> {
     match file {
         Some(path) if path.as_os_str() != "-" => Ok(Place::File(path.into())),
         None if may_show => Ok(Place::Terminal),
-        _ => Err(Error::Usage {
-            fact: "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)".into(),
-            hint: Some("have it written to a new file: `--key-file FILE`".into()),
-        }),
+        _ => Err(Error::usage(
+            "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)",
+            "have it written to a new file: `--key-file FILE`",
+        )),
     }
 }

@@ -4,31 +4,33 @@
 //! Everything is fetched and proven beside the live files first. Then each database is swapped
 //! ([`crate::machine::swap`]), and each other file takes its name by one rename, the old one kept beside it.
 
+mod item;
+
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{
-    CaptureError, Column, Identities, IntegrityCheck, Kind, Observer, Stop, examine,
-};
+use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Stop};
 
-use crate::commands::drill::facts_differ;
-use crate::commands::restore::{Library, open_secret, path_of, warnings_of};
+pub use self::item::Replaced;
+use crate::commands::context::Context;
+use crate::commands::restore_in_place::item::{
+    Arrival, Item, has_room, make_folder, owner_here, sweep,
+};
 use crate::error::Error;
 use crate::machine::holders;
-use crate::machine::place::{Looks, dress};
 use crate::machine::swap::{Ownership, Swap};
+use crate::machine::target::Looks;
 use crate::policy::choice::{Choice, Which};
-use crate::policy::manifest::{EntryKind, EntryRecord, SourceRecord};
-use crate::profile::Profile;
+use crate::policy::manifest::{EntryKind, SourceRecord};
+use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::contents::is_plain;
-use crate::restore::fetch::{Failure, Fetch};
-use crate::terminal::ui::Ui;
+use crate::restore::library::{Library, warnings_of};
+use crate::restore::proof::database_is;
+use crate::restore::restorer::path_of;
 
 /// What an in-place restore is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -67,52 +69,24 @@ impl Report {
     }
 }
 
-/// One file that was replaced, or would be.
-#[derive(Debug)]
-pub struct Replaced {
-    /// Whether SQLite opened it.
-    pub is_database: bool,
-    /// The source's name.
-    pub source: String,
-    /// Where it came from.
-    pub choice: Choice,
-    /// Where it lives.
-    pub live: PathBuf,
-    /// Its bytes.
-    pub bytes: u64,
-    /// Where what was there is now.
-    pub set_aside: Option<PathBuf>,
-    /// It was there already, and equal.
-    pub already: bool,
-}
-
-/// A file that is to come home.
-struct Item {
-    choice: Choice,
-    record: SourceRecord,
-    entry: EntryRecord,
-    live: PathBuf,
-}
-
 /// Restores to where the sources live.
 ///
 /// # Errors
 /// [`Error::InUse`] while a process has a database of the profile open; whatever keeps a file from
 /// being fetched and proven, with nothing changed; [`Error::NotSwapped`], [`Error::HalfSwapped`].
 pub fn run(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     identities: Option<&Identities>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<Report, Error> {
+    let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
-    let _lock = crate::state::run_lock::lock(profile, request.lock_wait, stop)?;
-    let repository = Repository::open(profile, stop, ui.clone())?;
+    let _lock = crate::state::run_lock::lock(from.reach, request.lock_wait, stop)?;
+    let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
-    let mut library = Library::open(&repository, profile, request.host.as_deref())?;
-    let chosen = library.choose(profile, &request.which, &request.sources, now)?;
+    let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
+    let chosen = library.choose(from.profile, &request.which, &request.sources, now)?;
     let mut report = Report {
         dry_run: request.dry_run,
         files: Vec::new(),
@@ -134,8 +108,8 @@ pub fn run(
         items,
         folders,
         links,
-    } = coming(profile, request, &mut library, chosen.choices, identities)?;
-    let unseen = nobody_has_a_database_open(profile, &items, request.dry_run, &mut report)?;
+    } = coming(from, request, &mut library, chosen.choices, identities)?;
+    let unseen = nobody_has_a_database_open(from, &items, request.dry_run, &mut report)?;
     if unseen > 0 {
         report.warnings.push(format!(
             "{unseen} processes of other users could not be looked at; run as root to see them all"
@@ -231,7 +205,7 @@ fn replace(
 ) -> Result<(), Error> {
     let no_stop = Stop::default();
     for (item, swap, ownership) in swaps {
-        let prove = |live: &Path| item.prove(live, IntegrityCheck::Quick, &no_stop);
+        let prove = |live: &Path| database_is(&item.entry, live, IntegrityCheck::Quick, &no_stop);
         let aside = swap.commit(now, &ownership, &prove)?;
         if let Some(folder) = &aside.folder {
             report.warnings.extend(lost_database(folder));
@@ -303,7 +277,7 @@ struct Coming {
 
 /// What comes home, and where that is.
 fn coming(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     library: &mut Library,
     choices: Vec<Choice>,
@@ -318,12 +292,12 @@ fn coming(
         if request.sources.is_empty() && record.kind != Kind::Sqlite {
             continue;
         }
-        is_of_here(profile, request, &choice, &record)?;
+        is_of_here(from, request, &choice, &record)?;
         if record.kind == Kind::Secret && identities.is_none() && !record.entries.is_empty() {
-            return Err(Error::Usage {
-                fact: format!("the secret `{}` is encrypted", choice.source),
-                hint: Some("bring the identity along: `--identity FILE`".into()),
-            });
+            return Err(Error::usage(
+                format!("the secret `{}` is encrypted", choice.source),
+                "bring the identity along: `--identity FILE`",
+            ));
         }
         let links: Vec<_> = record
             .entries
@@ -336,7 +310,7 @@ fn coming(
             })
             .collect();
         for (path, target) in links {
-            let live = live_path(profile, &record, &home, &path);
+            let live = live_path(from, &record, &home, &path);
             if is_plain(&path) && fs::symlink_metadata(&live).is_err() {
                 coming.links.push((target, live));
             }
@@ -356,7 +330,7 @@ fn coming(
             if record.is_kept_side_file(entry) {
                 continue;
             }
-            let live = live_path(profile, &record, &home, &path);
+            let live = live_path(from, &record, &home, &path);
             if entry.kind == EntryKind::Dir {
                 coming.folders.push((choice.clone(), path, live));
                 continue;
@@ -380,60 +354,60 @@ fn coming(
 
 /// A database of another path may be another hub's: it comes here only if its snapshot is named.
 fn is_of_here(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &Request,
     choice: &Choice,
     record: &SourceRecord,
 ) -> Result<(), Error> {
-    let now = profile
-        .sources
+    let now = from
+        .sources()
         .iter()
         .find(|s| s.source.name == record.name && s.source.kind == Kind::Sqlite);
     let then = record.path.to_path();
     match now {
         Some(now) if now.source.path != then && !matches!(request.which, Which::Named(_)) => {
-            Err(Error::Usage {
-                fact: format!(
+            Err(Error::usage(
+                format!(
                     "the newest snapshot {} of `{}` is of `{}`, and this profile's is `{}`",
                     choice.snapshot,
                     record.name,
                     then.display(),
                     now.source.path.display()
                 ),
-                hint: Some(format!(
+                format!(
                     "if it is the one you want here, name it: `rustic-hapi restore {} --in-place`",
                     choice.snapshot.short_id()
-                )),
-            })
+                ),
+            ))
         }
         _ => Ok(()),
     }
 }
 
 /// Where a file of a snapshot lives here: a source's path may have changed since, and so may home.
-fn live_path(profile: &Profile, record: &SourceRecord, home: &Path, path: &Path) -> PathBuf {
-    let now = profile
-        .sources
+fn live_path(from: Reading<'_>, record: &SourceRecord, home: &Path, path: &Path) -> PathBuf {
+    let now = from
+        .sources()
         .iter()
         .find(|s| s.source.name == record.name && !s.source.is_pattern());
     let then = record.path.to_path();
     match (now, path.strip_prefix(&then), path.strip_prefix(home)) {
         (Some(now), Ok(rest), _) if rest.as_os_str().is_empty() => now.source.path.clone(),
         (Some(now), Ok(rest), _) => now.source.path.join(rest),
-        (_, _, Ok(rest)) => profile.home.join(rest),
+        (_, _, Ok(rest)) => from.reach.home.join(rest),
         _ => path.to_path_buf(),
     }
 }
 
 /// A running hub would go on with files that are no longer there, and write into what came back.
 fn nobody_has_a_database_open(
-    profile: &Profile,
+    from: Reading<'_>,
     items: &[Item],
     dry_run: bool,
     report: &mut Report,
 ) -> Result<usize, Error> {
-    let of_profile = profile
-        .sources
+    let of_profile = from
+        .sources()
         .iter()
         .filter(|s| s.source.kind == Kind::Sqlite && !s.source.is_pattern())
         .map(|s| s.source.path.clone());
@@ -455,10 +429,7 @@ fn nobody_has_a_database_open(
         if look.holders.is_empty() {
             continue;
         }
-        let error = Error::InUse {
-            path,
-            holders: look.holders,
-        };
+        let error = holders::in_use(path, &look.holders);
         if !dry_run {
             return Err(error);
         }
@@ -466,340 +437,4 @@ fn nobody_has_a_database_open(
         report.warnings.extend(error.hint());
     }
     Ok(unseen)
-}
-
-/// Refuses to replace a database that a process has open.
-///
-/// # Errors
-/// [`Error::InUse`].
-pub(crate) fn nobody_has_it_open(path: &Path) -> Result<(), Error> {
-    match holders::of(path)?.holders {
-        holders if holders.is_empty() => Ok(()),
-        holders => Err(Error::InUse {
-            path: path.into(),
-            holders,
-        }),
-    }
-}
-
-/// Makes the folders above a file where there are none, with the mode they had.
-fn make_folder(fetch: &Fetch<'_>, then: &Path, live: &Path) -> Result<(), Error> {
-    let missing: Vec<(&Path, Option<&Path>)> = live
-        .ancestors()
-        .skip(1)
-        .zip(
-            then.ancestors()
-                .skip(1)
-                .map(Some)
-                .chain(std::iter::repeat(None)),
-        )
-        .take_while(|(folder, _)| !folder.exists())
-        .collect();
-    for (folder, was) in missing.into_iter().rev() {
-        let state = |error| Error::State {
-            path: folder.into(),
-            error,
-        };
-        let owner_above = owner_here(folder, None);
-        crate::machine::private_files::private_folder(folder)?;
-        let node = was.and_then(|was| fetch.contents.node(was));
-        let looks = node.map(Looks::of);
-        let owner = owner_above.or(looks.and_then(|looks| looks.owner));
-        let looks = Looks {
-            mode: looks.map_or(0o700, |looks| looks.mode),
-            owner,
-            mtime: None,
-        };
-        let open = File::open(folder).map_err(state)?;
-        dress(&open, looks).map_err(state)?;
-        let above = folder.parent().unwrap_or(Path::new("/"));
-        File::open(above)
-            .and_then(|above| above.sync_all())
-            .map_err(state)?;
-    }
-    Ok(())
-}
-
-/// To whom something new belongs: to whoever has the nearest folder, since numbers of users differ
-/// between machines; where root has it, to whom it belonged.
-fn owner_here(path: &Path, then: Option<(u32, u32)>) -> Option<(u32, u32)> {
-    let above = path.ancestors().skip(1).find_map(|p| fs::metadata(p).ok());
-    above
-        .filter(|above| above.uid() != 0)
-        .map(|above| (above.uid(), above.gid()))
-        .or(then)
-}
-
-/// What files that are on their way are called.
-const INCOMING: &str = ".rustic-hapi-restoring-";
-
-/// Removes what a killed restore left of files on their way: it may be a secret in plain. The lock of
-/// runs is held, so nobody is using them.
-fn sweep(folder: &Path) -> Result<(), Error> {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let ours = entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(INCOMING.as_bytes());
-        if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a file has the bytes of an entry.
-fn has_hash(path: &Path, entry: &EntryRecord) -> bool {
-    let hash = || {
-        let mut hash = <sha2::Sha256 as sha2::Digest>::new();
-        io::copy(&mut File::open(path).ok()?, &mut hash).ok()?;
-        Some(hex::encode(sha2::Digest::finalize(hash)))
-    };
-    fs::metadata(path).is_ok_and(|m| m.is_file() && Some(m.len()) == entry.size)
-        && hash() == entry.sha256
-}
-
-/// What came, beside where it will be.
-enum Arrival {
-    File(tempfile::TempPath),
-    Already,
-}
-
-impl Item {
-    fn lost(&self, failure: Failure) -> Error {
-        match failure {
-            Failure::Stopped => CaptureError::Stopped.into(),
-            Failure::Sealed => Error::Usage {
-                fact: format!("none of the identities opens the secret `{}`", self.choice.source),
-                hint: Some("bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into()),
-            },
-            Failure::Local(error) => Error::State {
-                path: self.live.clone(),
-                error,
-            },
-            Failure::Difference(what) => Error::Unlike {
-                snapshot: self.choice.snapshot.to_string(),
-                differences: vec![format!("`{}`: {what}", self.entry.path.to_path().display())],
-            },
-        }
-    }
-
-    fn looks(&self, fetch: &Fetch<'_>) -> Result<Looks, Error> {
-        let node = fetch.node(&self.entry).map_err(|f| self.lost(f))?;
-        Ok(Looks::of(node))
-    }
-
-    /// What is there must be something that can be set aside and brought back.
-    fn may_be_replaced(&self) -> Result<(), Error> {
-        let refuse = |fact: &str, hint: &str| {
-            Err(Error::Usage {
-                fact: format!("`{}` {fact}", self.live.display()),
-                hint: Some(hint.to_owned()),
-            })
-        };
-        match (fs::symlink_metadata(&self.live), fs::metadata(&self.live)) {
-            (Ok(link), Err(_)) if link.is_symlink() => refuse(
-                "is a symbolic link that leads nowhere",
-                "mount what it leads to, or move the link away",
-            ),
-            (_, Ok(there)) if !there.is_file() => refuse(
-                "is in the way, and is no file",
-                "look at it, and move it away",
-            ),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the live database is this one to the byte, with nothing in a WAL or journal.
-    fn is_there_already(&self) -> bool {
-        let side = |suffix| {
-            let path = holders::beside(&self.live, suffix);
-            fs::metadata(path).is_ok_and(|m| m.len() > 0)
-        };
-        !side("-wal") && !side("-journal") && has_hash(&self.live, &self.entry)
-    }
-
-    /// Fetches a database beside the live one, and has SQLite look at all of it.
-    fn bring_database(
-        &self,
-        fetch: &Fetch<'_>,
-        incoming: &Path,
-        ui: &Ui,
-        stop: &Stop,
-    ) -> Result<(), Error> {
-        let local = |error| self.lost(Failure::Local(error));
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(incoming)
-            .map_err(local)?;
-        ui.start(
-            &format!("restoring {}", self.record.name),
-            self.entry.size.unwrap_or(0),
-        );
-        let came = fetch.into_file(&self.entry, &mut file);
-        ui.end();
-        came.map_err(|failure| self.lost(failure))?;
-        file.sync_all().map_err(local)?;
-        drop(file);
-        ui.start("checking integrity", 0);
-        let proven = self.prove(incoming, IntegrityCheck::Full, stop);
-        ui.end();
-        if stop.is_set() {
-            return Err(CaptureError::Stopped.into());
-        }
-        proven.map_err(|what| self.lost(Failure::Difference(what)))
-    }
-
-    /// Opens a database, and compares it with what was known when it was captured.
-    fn prove(&self, path: &Path, check: IntegrityCheck, stop: &Stop) -> Result<(), String> {
-        let Some(known) = &self.entry.database else {
-            return Ok(());
-        };
-        let tables: Vec<String> = known.rows.keys().cloned().collect();
-        let columns: Vec<Column> = known.newest.keys().cloned().collect();
-        let (hash, _, found) = examine(path, &tables, &columns, check, stop)
-            .map_err(|error| format!("it cannot be opened: {error}"))?;
-        if self.entry.sha256 != Some(hash.to_string()) {
-            return Err("its SHA-256 is not the manifest's".to_owned());
-        }
-        match facts_differ(known, &found) {
-            differences if differences.is_empty() => Ok(()),
-            differences => Err(differences.join("; ")),
-        }
-    }
-
-    /// Fetches any other file beside where it lives. A link there is followed: the content is what
-    /// is restored.
-    fn bring(&self, fetch: &Fetch<'_>, identities: Option<&Identities>) -> Result<Arrival, Error> {
-        let live = fs::canonicalize(&self.live).unwrap_or_else(|_| self.live.clone());
-        let folder = live.parent().unwrap_or(Path::new("/"));
-        let local = |error| self.lost(Failure::Local(error));
-        let mut incoming = tempfile::Builder::new()
-            .prefix(INCOMING)
-            .tempfile_in(folder)
-            .map_err(local)?;
-        let mut looks = self.looks(fetch)?;
-        let same = match (self.record.kind, identities) {
-            (Kind::Secret, Some(identities)) => {
-                let plaintext = open_secret(fetch, &self.entry, identities)
-                    .map_err(|failure| self.lost(failure))?;
-                looks.mode = 0o600;
-                incoming.write_all(plaintext.as_bytes()).map_err(local)?;
-                fs::read(&live).is_ok_and(|there| {
-                    zeroize::Zeroizing::new(there).as_slice() == plaintext.as_bytes()
-                })
-            }
-            _ => {
-                fetch
-                    .into_file(&self.entry, incoming.as_file_mut())
-                    .map_err(|failure| self.lost(failure))?;
-                has_hash(&live, &self.entry)
-            }
-        };
-        if same {
-            if self.record.kind == Kind::Secret {
-                fs::set_permissions(&live, fs::Permissions::from_mode(0o600)).map_err(local)?;
-            }
-            return Ok(Arrival::Already);
-        }
-        looks.owner = owner_here(&live, looks.owner);
-        if let Ok(there) = fs::metadata(&live) {
-            looks.owner = Some((there.uid(), there.gid()));
-            if self.record.kind != Kind::Secret {
-                looks.mode = there.permissions().mode();
-            }
-        }
-        dress(incoming.as_file(), looks).map_err(local)?;
-        incoming.as_file().sync_all().map_err(local)?;
-        Ok(Arrival::File(incoming.into_temp_path()))
-    }
-
-    /// Gives what came its name; what was there keeps another one beside it.
-    fn take_place(
-        self,
-        arrival: Arrival,
-        now: DateTime<Local>,
-        undo: &mut Vec<String>,
-    ) -> Result<Replaced, Error> {
-        let live = fs::canonicalize(&self.live).unwrap_or_else(|_| self.live.clone());
-        let mut set_aside = None;
-        let already = matches!(arrival, Arrival::Already);
-        if let Arrival::File(incoming) = arrival {
-            let mut exchange = || -> io::Result<()> {
-                if live.try_exists()? {
-                    set_aside = Some(second_name(&live, now)?);
-                }
-                fs::rename(&incoming, &live)?;
-                File::open(live.parent().unwrap_or(Path::new("/")))?.sync_all()
-            };
-            exchange().map_err(|error| Error::State {
-                path: live.clone(),
-                error,
-            })?;
-            let quoted = |path: &Path| crate::machine::shell::quoted(&path.to_string_lossy());
-            undo.push(match &set_aside {
-                Some(old) => format!("mv -f {} {}", quoted(old), quoted(&live)),
-                None => format!("rm {}", quoted(&live)),
-            });
-        }
-        Ok(Replaced {
-            is_database: false,
-            source: self.choice.source.clone(),
-            bytes: self.entry.size.unwrap_or(0),
-            choice: self.choice,
-            live,
-            set_aside,
-            already,
-        })
-    }
-}
-
-/// Gives a file a second name beside its own.
-fn second_name(live: &Path, now: DateTime<Local>) -> io::Result<PathBuf> {
-    let mut name = live.as_os_str().to_owned();
-    name.push(now.format(".set-aside-%Y%m%dT%H%M%S").to_string());
-    let mut path = PathBuf::from(&name);
-    for number in 1.. {
-        match fs::hard_link(live, &path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100 => {
-                let mut next = name.clone();
-                next.push(format!("-{number}"));
-                path = PathBuf::from(next);
-            }
-            other => return other.map(|()| path),
-        }
-    }
-    Ok(path)
-}
-
-fn has_room(path: &Path, needed: u64) -> Result<(), Error> {
-    let folder = path.ancestors().find(|p| p.is_dir()).unwrap_or(path);
-    let Ok(room) = rustix::fs::statvfs(folder) else {
-        return Ok(());
-    };
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
-    match free < needed {
-        true => Err(Error::NoRoom {
-            path: folder.into(),
-            free,
-            needed,
-        }),
-        false => Ok(()),
-    }
-}
-
-impl Replaced {
-    fn planned(item: Item) -> Self {
-        Self {
-            is_database: item.entry.database.is_some(),
-            source: item.choice.source.clone(),
-            bytes: item.entry.size.unwrap_or(0),
-            choice: item.choice,
-            live: item.live,
-            set_aside: None,
-            already: false,
-        }
-    }
 }

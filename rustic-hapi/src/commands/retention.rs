@@ -7,7 +7,6 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 use rustic_core::repofile::SnapshotId;
 
-use crate::commands::ledger;
 use crate::error::Error;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::policy::history::Snapshot;
@@ -16,6 +15,7 @@ use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
 use crate::restore::origin;
+use crate::state::ledger;
 
 /// How far apart two snapshots are when the clock is suspected rather than a pause.
 const LEAP: TimeDelta = TimeDelta::days(30);
@@ -82,7 +82,7 @@ pub fn apply_by_itself<Tz: TimeZone>(
     profile: &Profile,
     now: &DateTime<Tz>,
 ) -> Result<Applied, Error> {
-    let waiting = profile.state.join(WAITING);
+    let waiting = profile.reach.state.join(WAITING);
     let mut planned = apply(repository, profile, now, Asked::DryRun)?;
     if planned.plan.removals().is_empty() {
         forget_waiting(&waiting)?;
@@ -132,10 +132,7 @@ fn waiting_since(path: &Path, now: &DateTime<Utc>) -> Result<DateTime<Utc>, Erro
 
 fn forget_waiting(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(path)(error)),
         _ => Ok(()),
     }
 }
@@ -190,12 +187,12 @@ pub fn apply<Tz: TimeZone>(
     // Before: what a killed run removed is not missed by the next one.
     ledger::removing(profile, &repository.id(), &doomed)?;
     repository.delete_snapshots(&doomed)?;
-    forget_waiting(&profile.state.join(WAITING))?;
+    forget_waiting(&profile.reach.state.join(WAITING))?;
     let left = repository.snapshot_ids()?;
     if let Some(stayed) = doomed.iter().find(|id| left.contains(id)) {
         return Err(Error::Engine {
             doing: "removing snapshots",
-            reason: format!("{} is still listed", &stayed.to_hex()[..8]),
+            reason: format!("{} is still listed", &stayed.to_hex()[..8]).into(),
         });
     }
     let removed = plan.removals().into_iter().cloned().collect();

@@ -1,43 +1,40 @@
 //! A snapshot run, from profile to report: the tour of the project. [`run`] reads as the arrow in
 //! ARCHITECTURE.md, a line or two a step; everything else is below it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{
-    Capture, CaptureError, Capturer, Note, SecretCache, SoundDatabase, Staging, Stop,
-};
+use hapi_sources::{CaptureError, Staging, Stop};
 
-use crate::archive::collisions;
-use crate::archive::draft;
+use crate::archive::capturing::{Ahead, at_once, capture, capture_ahead, chosen, concluded};
 use crate::archive::proven::Proven;
-use crate::archive::readback;
 use crate::archive::taken::{Saved, Taken};
-use crate::archive::{Label, Unwritten};
-use crate::commands::ledger::{Ledger, Present};
+use crate::archive::write::{Label, Unwritten};
+use crate::archive::{collisions, draft, readback};
+use crate::commands::context::Context;
+use crate::commands::run_report::{RunReport, SeriesReport};
 use crate::commands::status;
 use crate::destination;
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
-use crate::policy::history::{CONDITIONS, Snapshot};
-use crate::policy::manifest::{self, Description, describe_note};
-use crate::policy::restic_time;
-use crate::policy::slots;
+use crate::policy::description::Description;
+use crate::policy::history::{CONDITIONS, ONLY, Snapshot};
 use crate::policy::survival::off_the_disk;
-use crate::profile::{Profile, Rhythm, Series, SeriesSource};
-use crate::report::{RunReport, SeriesReport};
+use crate::policy::{manifest, restic_time, slots};
+use crate::profile::Profile;
+use crate::profile::sources::{Series, SeriesSource};
 use crate::repository::Repository;
 use crate::repository::gate::Written;
 use crate::repository::lock::{Held, Mode, SHARED_WAIT};
 use crate::restore::origin;
-use crate::state::run_lock::RunLock;
-use crate::state::run_lock::lock_folder;
+use crate::state::ledger::{Ledger, Present};
+use crate::state::run_lock::{RunLock, lock_folder};
 use crate::state::runs;
 use crate::terminal::ui::Ui;
 
@@ -62,7 +59,7 @@ pub struct Request {
 
 /// Takes what is due, proves it, and applies retention.
 ///
-/// `clock` tells the time that the snapshots get, once the lock is held. Every series is tried,
+/// The context's clock tells the time that the snapshots get, once the lock is held. Every series is tried,
 /// whatever becomes of the others.
 ///
 /// # Errors
@@ -70,25 +67,24 @@ pub struct Request {
 pub fn run(
     profile: &Profile,
     request: &Request,
-    clock: &dyn Fn() -> DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<RunReport, Error> {
+    let (stop, ui) = (context.stop, context.ui);
     let started = Instant::now();
     request.check(profile)?;
     profile.has_no_twin()?;
     let _lock = RunLock::take(
-        &lock_folder(profile),
-        &profile.location,
+        &lock_folder(&profile.reach),
+        &profile.reach.location,
         request.lock_wait,
         stop,
     )?;
-    let now = clock();
+    let now = context.now();
     let (staging, was_killed) = fresh_staging(profile, ui)?;
-    destination::require_folder(&profile.location)?;
+    destination::presence::require_folder(&profile.reach.location)?;
     off_the_disk(profile)?;
-    let mut proven = Proven::load(&profile.state);
-    let (opened, mut ahead) = beside(
+    let mut proven = Proven::load(&profile.reach.state);
+    let (opened, mut ahead) = at_once(
         stop,
         |give_up| {
             let opened = Opened::new(profile, request, stop, ui)?;
@@ -104,7 +100,7 @@ pub fn run(
             }
             Ok(opened)
         },
-        |stop| capture_ahead(profile, request, now, &proven, &staging, &stop, ui),
+        |stop| capture_ahead(profile, &request.only, now, &proven, &staging, &stop, ui),
     )?;
     let Opened {
         repository,
@@ -137,7 +133,7 @@ pub fn run(
         ahead = None;
     }
     for (nth, series) in due.into_iter().enumerate() {
-        let sources = chosen(profile, request, series);
+        let sources = chosen(profile, &request.only, series);
         let time = now + TimeDelta::milliseconds(nth as i64);
         let run = Run {
             profile,
@@ -163,7 +159,7 @@ pub fn run(
         }
     }
     if !request.dry_run
-        && let Err(error) = proven.store(&profile.state, &profile.series)
+        && let Err(error) = proven.store(&profile.reach.state, &profile.series)
     {
         ui.warn(format_args!(
             "what this run proved is not on record, and is proven anew by the next one: {error}"
@@ -187,7 +183,12 @@ pub fn run(
     }
     tell_once(profile, &mut report, ui);
     if profile.metrics.is_some() && !request.dry_run {
-        match status::of(&repository, profile, &status::Request::default(), now) {
+        match status::of(
+            &repository,
+            profile.reading(),
+            &status::Request::default(),
+            now,
+        ) {
             Ok(status) => report.status = Some(status),
             Err(error) => report.warnings.push(format!(
                 "the metrics say nothing new of the snapshots: {error}"
@@ -213,17 +214,10 @@ struct Opened {
 
 impl Opened {
     fn new(profile: &Profile, request: &Request, stop: &Stop, ui: &Ui) -> Result<Self, Error> {
-        let repository = Repository::open(profile, stop, ui.clone())?;
+        let repository = Repository::open(&profile.reach, stop, ui.clone())?;
         let lock = repository.lock(Mode::Shared, request.lock_wait.max(SHARED_WAIT))?;
-        let (files, unreadable) = match repository.snapshots() {
-            Ok(files) => (files, None),
-            // One that is torn keeps nothing from being added; retention does not go on with half a list.
-            // That the list cannot be had is another matter: much is decided by it.
-            Err(error @ Error::UnreadableSnapshots { .. }) => {
-                (repository.readable_snapshots()?.0, Some(error))
-            }
-            Err(error) => return Err(error),
-        };
+        // One that is torn keeps nothing from being added; retention does not go on with half a list.
+        let (files, unreadable) = repository.snapshots_or_readable()?;
         let history = origin::ours(&repository, &files, profile);
         Ok(Self {
             only_others: origin::only_others(&repository, &files, profile, &history),
@@ -234,68 +228,6 @@ impl Opened {
             unreadable,
         })
     }
-}
-
-/// What each source of a series brought.
-type Captured = Vec<Result<Capture, CaptureError>>;
-
-/// A series, and what was captured of it before it was its turn.
-type Ahead = (String, Result<Captured, Error>);
-
-/// Does two things at once. The second is given up when the first fails, or sets the flag.
-fn beside<A, B: Send>(
-    stop: &Stop,
-    first: impl FnOnce(&AtomicBool) -> Result<A, Error>,
-    second: impl FnOnce(Stop) -> Option<B> + Send,
-) -> Result<(A, Option<B>), Error> {
-    let given_up = Arc::new(AtomicBool::new(false));
-    let stop = stop.clone().or(Arc::clone(&given_up));
-    thread::scope(|scope| {
-        let second = scope.spawn(move || second(stop));
-        // Also where the first panics: the scope waits for both.
-        let give_up = GiveUp(&given_up);
-        let first = first(&given_up)?;
-        std::mem::forget(give_up);
-        // What panicked did nothing, and will say so where it is needed.
-        Ok((first, second.join().ok().flatten()))
-    })
-}
-
-/// Sets a flag when it is dropped.
-struct GiveUp<'a>(&'a AtomicBool);
-
-impl Drop for GiveUp<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Captures the main series, which every run takes, whatever the repository holds.
-fn capture_ahead(
-    profile: &Profile,
-    request: &Request,
-    now: DateTime<Local>,
-    proven: &Proven,
-    staging: &Staging,
-    stop: &Stop,
-    ui: &Ui,
-) -> Option<Ahead> {
-    let main = profile.series.first()?;
-    if main.rhythm != Rhythm::EveryRun || !request.only.is_empty() {
-        return None;
-    }
-    let sources = chosen(profile, request, main);
-    let clock = Instant::now();
-    let sound = proven.sound(&main.name, &now);
-    let captured = capture(profile, &sources, now, sound, staging, stop, ui);
-    if captured.is_ok() {
-        ui.step(format_args!(
-            "{}: captured after {:.1?}, beside the opening of the repository",
-            main.name,
-            clock.elapsed()
-        ));
-    }
-    Some((main.name.clone(), captured))
 }
 
 /// What the steps of all series share.
@@ -343,7 +275,10 @@ fn take(
             captured
         }
     };
-    collisions::settle(&mut captured, &run.profile.home.join(manifest::FILE_NAME));
+    collisions::settle(
+        &mut captured,
+        &run.profile.reach.home.join(manifest::FILE_NAME),
+    );
     // What the last run could not presume, this one had better not.
     let last = run
         .history
@@ -353,10 +288,12 @@ fn take(
     if run.request.dry_run || last.is_some_and(Description::has_unsound_databases) {
         captured = concluded(captured, stop)?;
     }
+    let only = (!run.request.only.is_empty()).then(|| ONLY.to_owned());
+    let more_tags: Vec<_> = only.into_iter().chain(run.request.tag.clone()).collect();
     let draft = |captured: &[_]| {
         draft::of(
             run.profile,
-            run.request,
+            &more_tags,
             run.history,
             series,
             sources,
@@ -455,7 +392,7 @@ fn take(
 fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
     Label {
         host: run.profile.host.clone(),
-        home: run.profile.home.clone(),
+        home: run.profile.reach.home.clone(),
         tags: taken.tags.clone(),
         description: serde_json::to_string(&taken.description).unwrap_or_default(),
         time: restic_time::zoned(&time),
@@ -465,78 +402,6 @@ fn label(run: &Run<'_>, taken: &Taken, time: DateTime<Local>) -> Label {
             .as_ref()
             .map(restic_time::zoned),
     }
-}
-
-/// The captures with all that SQLite has to say of them.
-fn concluded(captured: Captured, stop: &Stop) -> Result<Captured, Error> {
-    let captured = captured
-        .into_iter()
-        .map(|capture| capture.and_then(Capture::conclude))
-        .collect();
-    match stop.is_set() {
-        true => Err(CaptureError::Stopped.into()),
-        false => Ok(captured),
-    }
-}
-
-/// Captures the sources of one series. What each one brought is returned; an error is one that
-/// ends the run.
-fn capture(
-    profile: &Profile,
-    sources: &[SeriesSource],
-    time: DateTime<Local>,
-    sound: BTreeMap<PathBuf, SoundDatabase>,
-    staging: &Staging,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<Captured, Error> {
-    let cache = SecretCache::open(&profile.state.join("secrets"));
-    if let Err(error) = &cache {
-        ui.warn(format_args!(
-            "secrets are encrypted anew by each run: {error}"
-        ));
-    }
-    // Every source is named, so that no folder of one series opens a database or copies a secret
-    // of another.
-    let all = profile.everything_named();
-    let capturer = Capturer::new(staging, &all)?
-        .recipients(profile.recipients.as_ref())
-        .secret_cache(cache.as_ref().ok())
-        .observer(ui)
-        .presume_sound(true)
-        .sound(sound)
-        .stop(stop.clone())
-        .now(SystemTime::from(time));
-    let mut capturer = capturer.keep_out(own_places(profile));
-    for (name, error) in capturer.learn_secrets(&all) {
-        // One that is to be taken tells it itself, and one that was never there is nobody's.
-        let taken = sources
-            .iter()
-            .any(|s| s.source.name == name && s.source.required);
-        let nothing = matches!(error, CaptureError::Missing { .. } | CaptureError::Stopped);
-        if !taken && !nothing {
-            ui.warn(format_args!(
-                "copies of the secret `{name}` may go unnoticed: {error}"
-            ));
-        }
-    }
-    let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
-    let mut captured: Vec<_> = capturer.capture_all(&wanted);
-    captured.sort_by_key(|(index, _)| *index);
-    let captured: Vec<_> = captured.into_iter().map(|(_, capture)| capture).collect();
-    if stop.is_set() {
-        return Err(CaptureError::Stopped.into());
-    }
-    for capture in captured.iter().flatten() {
-        for note in capture
-            .notes
-            .iter()
-            .filter(|n| matches!(n, Note::SecretCache { .. }))
-        {
-            ui.step(describe_note(note));
-        }
-    }
-    Ok(captured)
 }
 
 /// What this machine saved and somebody else removed, or another machine wrote, is told.
@@ -568,7 +433,7 @@ fn compare_with_ledger(
 }
 
 fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
-    if let Err(error) = ledger.store(&profile.state) {
+    if let Err(error) = ledger.store(&profile.reach.state) {
         ui.warn(format_args!(
             "the record of this machine's snapshots could not be written: {error}"
         ));
@@ -577,7 +442,7 @@ fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
 
 /// Whether an upload may have left something behind.
 fn may_have_broken_off(profile: &Profile, history: &[Snapshot]) -> bool {
-    let runs = runs::last(&profile.state).unwrap_or_default();
+    let runs = runs::last(&profile.reach.state).unwrap_or_default();
     let failed = runs
         .iter()
         .rfind(|run| run.command == "snapshot")
@@ -612,48 +477,33 @@ impl Request {
                     .iter()
                     .map(|s| s.source.name.as_str())
                     .collect();
-                return Err(Error::Usage {
-                    fact: format!("there is no source `{name}`"),
-                    hint: Some(format!("the profile has {}", names.join(", "))),
-                });
+                return Err(Error::usage(
+                    format!("there is no source `{name}`"),
+                    format!("the profile has {}", names.join(", ")),
+                ));
             }
         }
         if let Some(tag) = &self.tag {
             let reserved =
                 CONDITIONS.contains(&tag.as_str()) || profile.series.iter().any(|s| &s.name == tag);
             if tag.is_empty() || tag.contains(',') || reserved {
-                return Err(Error::Usage {
-                    fact: format!("`{tag}` cannot be given as a tag"),
-                    hint: Some(format!(
+                return Err(Error::usage(
+                    format!("`{tag}` cannot be given as a tag"),
+                    format!(
                         "these tags are reserved: {}, and the names of the series; a tag cannot contain a comma",
                         CONDITIONS.join(", ")
-                    )),
-                });
+                    ),
+                ));
             }
         }
         Ok(())
     }
 }
 
-/// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
-fn own_places(profile: &Profile) -> Vec<PathBuf> {
-    let mut places = vec![
-        profile
-            .state
-            .parent()
-            .unwrap_or(&profile.state)
-            .to_path_buf(),
-        profile.staging.clone(),
-        profile.password_file.clone(),
-    ];
-    places.extend(profile.location.local().map(Path::to_path_buf));
-    places
-}
-
 /// An empty folder to stage in, and whether a killed run left another.
 fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
-    private_folder(&profile.state)?;
-    for folder in [&profile.state, &profile.state.join("secrets")] {
+    private_folder(&profile.reach.state)?;
+    for folder in [&profile.reach.state, &profile.reach.state.join("secrets")] {
         sweep_unfinished(folder);
     }
     let left = Staging::sweep(&profile.staging)?;
@@ -688,16 +538,6 @@ fn due<'a>(
     due
 }
 
-fn chosen(profile: &Profile, request: &Request, series: &Series) -> Vec<SeriesSource> {
-    profile
-        .sources
-        .iter()
-        .filter(|s| s.series == series.name)
-        .filter(|s| request.only.is_empty() || request.only.contains(&s.source.name))
-        .cloned()
-        .collect()
-}
-
 /// Warns of each such thing once, not twice a day for ever.
 fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
     let notes: Vec<_> = report
@@ -709,7 +549,7 @@ fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
     if notes.is_empty() {
         return;
     }
-    let path = profile.state.join("quotes-told");
+    let path = profile.reach.state.join("quotes-told");
     let mut told = told_before(&path);
     let before = told.len();
     for (text, content) in notes {

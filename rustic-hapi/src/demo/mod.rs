@@ -22,17 +22,16 @@ use hapi_sources::Stop;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
-use crate::commands::drill;
-use crate::commands::init;
-use crate::commands::restore;
+use crate::commands::context::Context;
 use crate::commands::snapshot::{self, Request};
+use crate::commands::{drill, init, restore};
 use crate::demo::synthetic::{Hub, Shape};
 use crate::error::Error;
 use crate::machine::process::tell;
-use crate::profile::{Environment, Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::{Environment, Lookup};
 use crate::repository::Repository;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::{bytes, grouped};
 
@@ -48,10 +47,7 @@ pub fn run(keep: bool, stop: &Stop) -> Result<Output, Error> {
     let folder = tempfile::Builder::new()
         .prefix("rustic-hapi-demo-")
         .tempdir()
-        .map_err(|error| Error::State {
-            path: std::env::temp_dir(),
-            error,
-        })?;
+        .map_err(Error::at(&std::env::temp_dir()))?;
     let demo = Demo {
         folder: folder.path().to_path_buf(),
         stop: stop.clone(),
@@ -169,7 +165,7 @@ impl Demo {
         title("One more, and restore it");
         let line = self.snapshot(&profile, Local::now())?;
         say(format_args!("  {line}"));
-        let repository = Repository::open(&profile, &self.stop, Ui::silent())?;
+        let repository = Repository::open(&profile.reach, &self.stop, Ui::silent())?;
         let snapshots =
             crate::restore::origin::ours(&repository, &repository.snapshots()?, &profile);
         let restored = self.restore(&profile, &database)?;
@@ -254,15 +250,12 @@ impl Demo {
     }
 
     fn snapshot(&self, profile: &Profile, at: DateTime<Local>) -> Result<String, Error> {
-        let report = snapshot::run(
-            profile,
-            &Request::default(),
-            &|| at,
-            &self.stop,
-            &Ui::silent(),
-        )?;
-        self.must_be_complete(report.exit(), report.complaints())?;
-        Ok(report.line())
+        let ui = Ui::silent();
+        let report = snapshot::run(profile, &Request::default(), &self.context(&|| at, &ui))?;
+        let output = report.output(false);
+        let said = output.summary();
+        self.must_be_complete(output.exit, output.complaints)?;
+        Ok(said)
     }
 
     /// Restores the database into a folder of its own, as an operator would.
@@ -273,7 +266,12 @@ impl Demo {
             ..restore::Request::default()
         };
         let ui = Ui::silent();
-        let report = restore::run(profile, &request, None, Local::now(), &self.stop, &ui)?;
+        let report = restore::run(
+            profile.reading(),
+            &request,
+            None,
+            &self.context(&Local::now, &ui),
+        )?;
         self.must_be_complete(report.exit(), report.complaints())?;
         let below = database.strip_prefix("/").unwrap_or(database);
         Ok(request.target.join(below))
@@ -285,12 +283,17 @@ impl Demo {
         let identities =
             crate::recovery::identity::read(&self.folder.join("identity.txt"), &self.stop, &ui)?;
         let request = drill::Request::default();
-        let now = Local::now();
-        let report = drill::run(profile, &request, Some(&identities), now, &self.stop, &ui)?;
+        let context = self.context(&Local::now, &ui);
+        let report = drill::run(profile.reading(), &request, Some(&identities), &context)?;
         for line in report.text(false).lines() {
             say(format_args!("{line}"));
         }
         self.must_be_complete(report.exit(), report.all_findings())
+    }
+
+    fn context<'a>(&'a self, clock: &'a dyn Fn() -> DateTime<Local>, ui: &'a Ui) -> Context<'a> {
+        let stop = &self.stop;
+        Context { clock, stop, ui }
     }
 
     fn must_be_complete(&self, exit: crate::Exit, complaints: Vec<String>) -> Result<(), Error> {
@@ -298,16 +301,13 @@ impl Demo {
             crate::Exit::Complete => Ok(()),
             _ => Err(Error::Engine {
                 doing: "the demo",
-                reason: complaints.join("; "),
+                reason: complaints.join("; ").into(),
             }),
         }
     }
 
     fn at(&self, path: &Path, error: io::Error) -> Error {
-        Error::State {
-            path: path.into(),
-            error,
-        }
+        Error::at(path)(error)
     }
 
     fn sqlite(&self, path: &Path, error: &rusqlite::Error) -> Error {

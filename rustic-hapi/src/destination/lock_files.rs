@@ -30,7 +30,6 @@ pub(crate) trait LockStore: Send + Sync {
 pub(crate) struct LockFolder(PathBuf);
 
 impl LockFolder {
-    /// That of a repository.
     pub(crate) fn of(repository: &Path) -> Self {
         Self(repository.join("locks"))
     }
@@ -64,10 +63,6 @@ impl LockFolder {
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
-
-    fn failed(path: PathBuf) -> impl FnOnce(io::Error) -> Error {
-        move |error| Error::State { path, error }
-    }
 }
 
 impl LockStore for LockFolder {
@@ -75,11 +70,11 @@ impl LockStore for LockFolder {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Self::failed(self.0.clone())(error)),
+            Err(error) => return Err(Error::at(&self.0)(error)),
         };
         let mut ids = Vec::new();
         for entry in entries {
-            let name = entry.map_err(Self::failed(self.0.clone()))?.file_name();
+            let name = entry.map_err(Error::at(&self.0))?.file_name();
             ids.extend(name.to_string_lossy().parse::<Id>());
         }
         Ok(ids)
@@ -90,7 +85,7 @@ impl LockStore for LockFolder {
         match fs::read(&path) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Self::failed(path)(error)),
+            Err(error) => Err(Error::at(&path)(error)),
         }
     }
 
@@ -107,13 +102,13 @@ impl LockStore for LockFolder {
             }
             File::open(&self.0)?.sync_all()
         };
-        put().map_err(Self::failed(self.0.clone()))
+        put().map_err(Error::at(&self.0))
     }
 
     fn remove(&self, id: &Id) -> Result<(), Error> {
         let path = self.path(id);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Self::failed(path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::at(&path)(error)),
             _ => Ok(()),
         }
     }
@@ -146,7 +141,7 @@ impl LockStore for Rest {
         match self.is_through_rclone() && LockStore::list(self)?.contains(id) {
             true => Err(Error::Engine {
                 doing: "removing a lock",
-                reason: "it is still listed".to_owned(),
+                reason: "it is still listed".into(),
             }),
             false => Ok(()),
         }

@@ -8,13 +8,14 @@ pub(crate) mod credentials;
 pub(crate) mod location;
 pub(crate) mod lock_files;
 pub(crate) mod object_store;
+pub(crate) mod presence;
 pub(crate) mod rclone;
 pub(crate) mod rest;
 pub(crate) mod sftp;
+mod ssh;
 pub(crate) mod variables;
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,12 +27,12 @@ use crate::destination::access::Access;
 use crate::destination::location::Location;
 use crate::destination::lock_files::{LockFolder, LockStore};
 use crate::destination::object_store::ObjectStore;
-use crate::destination::rclone::{Place, Rclone};
+use crate::destination::presence::{Presence, at_folder, at_server};
+use crate::destination::rclone::Rclone;
 use crate::destination::rest::{Listed, Patience, Rest};
 use crate::destination::sftp::Sftp;
-use crate::error::Error;
+use crate::error::{Error, ProfileError};
 use crate::machine::private_files::is_absent;
-use crate::profile::Profile;
 
 /// A place within reach.
 #[derive(Clone)]
@@ -42,29 +43,20 @@ pub(crate) struct Destination {
     server: Option<Arc<Rest>>,
 }
 
-/// What is at a destination, as far as it is certain.
-pub(crate) enum Presence {
-    /// A repository.
-    Repository,
-    /// Nothing: the path is missing, or an empty folder.
-    Absent(String),
-    /// A server that answers 404 to everything: it has nothing at this path, or is no server for
-    /// repositories at all. Only making one there can tell.
-    Nothing,
-    /// Something else.
-    Occupied(String),
-    /// A repository that lost its config file.
-    Remains,
-}
-
 impl Destination {
-    /// Reaches for the place of a profile. Of a server nothing is asked yet; a program that goes
-    /// between is started.
+    /// Reaches for the place that a location names. Of a server nothing is asked yet; a program that goes
+    /// between is started. Only what is not of this machine needs `access`.
     ///
     /// # Errors
-    /// The location names nothing that can be reached.
-    pub(crate) fn reach(profile: &Profile, patience: Patience, stop: &Stop) -> Result<Self, Error> {
-        let location = profile.location.clone();
+    /// The location names nothing that can be reached, or those of `access`.
+    pub(crate) fn reach(
+        location: &Location,
+        access: impl FnOnce() -> Result<Access, ProfileError>,
+        home: &Path,
+        patience: Patience,
+        stop: &Stop,
+    ) -> Result<Self, Error> {
+        let location = location.clone();
         let Location::Remote(text) = &location else {
             let backends = BackendOptions::default()
                 .repository(location.with_credentials())
@@ -77,11 +69,11 @@ impl Destination {
             });
         };
         let name = location.to_string();
-        let access = &profile.access()?;
+        let access = &access()?;
         let server = match text.split_once(':') {
             Some(("rest", url)) => Rest::new(name, url, access, patience, stop)?,
             _ => {
-                let rclone = through_rclone(text, &name, &profile.home, access, stop)?;
+                let rclone = through_rclone(text, &name, home, access, stop)?;
                 Rest::of_rclone(name, rclone, patience, stop)?
             }
         };
@@ -103,11 +95,10 @@ impl Destination {
         Arc::clone(&self.backend)
     }
 
-    /// Where its lock files are.
     pub(crate) fn locks(&self) -> Arc<dyn LockStore> {
         match (&self.server, self.location.local()) {
             // A lock that is refreshed is no sign that the work goes on.
-            (Some(server), _) => Arc::new(server.beside()),
+            (Some(server), _) => Arc::new(server.unwatched()),
             (None, folder) => Arc::new(LockFolder::of(folder.unwrap_or(Path::new("/")))),
         }
     }
@@ -167,63 +158,13 @@ impl Destination {
         let entries = match fs::read_dir(&keys) {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(()),
-            Err(error) => return Err(Error::State { path: keys, error }),
+            Err(error) => return Err(Error::at(&keys)(error)),
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            fs::remove_file(&path).map_err(|error| Error::State { path, error })?;
+            fs::remove_file(&path).map_err(Error::at(&path))?;
         }
         Ok(())
-    }
-}
-
-/// Makes sure of a local repository before anything is opened: an unmounted disk is told as such,
-/// before anything else is found odd about the place. Servers are asked when they are opened.
-///
-/// # Errors
-/// As [`Destination::require`].
-pub(crate) fn require_folder(location: &Location) -> Result<(), Error> {
-    match location.local() {
-        Some(folder) => at_folder(folder)?.require(location),
-        None => Ok(()),
-    }
-}
-
-impl Presence {
-    /// That there is a repository, or the error that there is none.
-    pub(crate) fn require(self, location: &Location) -> Result<(), Error> {
-        match self {
-            Self::Repository => Ok(()),
-            Self::Absent(fact) => Err(Error::NoRepository {
-                location: location.to_string(),
-                fact,
-                hint: match location.local() {
-                    Some(_) => "is the disk mounted? If this is the first time, `rustic-hapi init` makes one",
-                    None => "is the path right, and the disk there mounted? If this is the first time, `rustic-hapi init` makes one",
-                }
-                .into(),
-            }),
-            Self::Nothing => Err(Error::Destination {
-                location: location.to_string(),
-                fact: "answers 404 to everything: it has nothing at this path, or is no server for restic repositories".into(),
-                hint: Some("are host, port and path right? If this is the first time, `rustic-hapi init` makes a repository".into()),
-            }),
-            Self::Occupied(fact) => Err(Error::NotARepository {
-                location: location.to_string(),
-                fact,
-                hint: match location.local() {
-                    Some(_) => "choose an empty folder, or look at what is there; nothing was changed",
-                    None => "is the path right, and is this an empty folder or a server for restic repositories (rest-server, `rclone serve restic`)? Nothing was changed",
-                }
-                .into(),
-            }),
-            Self::Remains => Err(Error::NotARepository {
-                location: location.to_string(),
-                fact: "holds the data of a repository whose file `config` is missing".into(),
-                hint: "put `config` back, from another copy of the repository; nothing was changed"
-                    .into(),
-            }),
-        }
     }
 }
 
@@ -268,106 +209,4 @@ fn is_refused_key(error: &Error) -> bool {
     ["unable to authenticate", "passphrase", "parse private key"]
         .iter()
         .any(|word| text.contains(word))
-}
-
-/// What a server says is there. Of a foreign folder behind a REST server that is not ours nothing can be
-/// seen: restic's protocol lists its own folders alone.
-fn at_server(server: &Rest) -> Result<Presence, Error> {
-    if server.has_config()? {
-        return Ok(Presence::Repository);
-    }
-    const OTHER: &str = "holds something that is not a restic repository";
-    match server.place() {
-        Some(Place::Names(names)) if names.iter().any(|name| !is_of_a_repository(name)) => {
-            return Ok(Presence::Occupied(OTHER.into()));
-        }
-        Some(Place::Missing) => return Ok(Presence::Absent("the folder does not exist".into())),
-        Some(Place::Failed(said)) => return Err(server.unlisted(said).into()),
-        Some(Place::Names(_)) | None => {}
-    }
-    // That one file is not there is little: a place that is away looks like that through rclone, and
-    // another web server like nothing else.
-    const FOLDERS: usize = 4;
-    let mut missing = 0;
-    let folders: [&str; FOLDERS] = ["snapshots", "index", "data", "keys"];
-    for folder in folders {
-        match server.look(folder)? {
-            Listed::Files(0) => {}
-            Listed::Files(_) if folder == "keys" => {}
-            Listed::Files(_) => return Ok(Presence::Remains),
-            Listed::Missing => missing += 1,
-            Listed::Foreign => {
-                return Ok(Presence::Occupied(
-                    "is no server for restic repositories: it answers 404 with a page for people"
-                        .into(),
-                ));
-            }
-        }
-    }
-    Ok(match missing {
-        FOLDERS => Presence::Nothing,
-        _ => Presence::Absent("the place is empty".into()),
-    })
-}
-
-/// Whether a name is one of those in a repository's folder.
-fn is_of_a_repository(name: &str) -> bool {
-    let known = ["data", "index", "keys", "locks", "snapshots"];
-    known.contains(&name.trim_end_matches('/'))
-}
-
-/// What is at a local path.
-fn at_folder(folder: &Path) -> Result<Presence, Error> {
-    let unsure = |error: io::Error| Error::State {
-        path: folder.into(),
-        error,
-    };
-    const OTHER: &str = "holds something that is not a restic repository";
-    let metadata = match fs::metadata(folder) {
-        Ok(metadata) => metadata,
-        Err(error) if is_absent(&error) => {
-            return Ok(Presence::Absent("the folder does not exist".into()));
-        }
-        Err(error) => return Err(unsure(error)),
-    };
-    if !metadata.is_dir() {
-        return Ok(Presence::Occupied(OTHER.into()));
-    }
-    if folder.join("config").try_exists().map_err(unsure)? {
-        return Ok(Presence::Repository);
-    }
-    // A file system's own folder does not make a place occupied.
-    let mut names = fs::read_dir(folder).map_err(unsure)?.filter_map(Result::ok);
-    // A repository whose making was cut off has its folders, perhaps a key, and no config.
-    for kind in ["snapshots", "index", "data"] {
-        if holds_a_file(&folder.join(kind)).map_err(unsure)? {
-            return Ok(Presence::Remains);
-        }
-    }
-    let occupied = names.any(|entry| {
-        let name = entry.file_name();
-        !["lost+found", "data", "index", "keys", "locks", "snapshots"]
-            .iter()
-            .any(|known| name == *known)
-    });
-    Ok(if occupied {
-        Presence::Occupied(OTHER.into())
-    } else {
-        Presence::Absent("the folder is empty".into())
-    })
-}
-
-fn holds_a_file(folder: &Path) -> io::Result<bool> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if is_absent(&error) => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() || holds_a_file(&entry.path())? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

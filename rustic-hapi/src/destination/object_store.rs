@@ -2,7 +2,7 @@
 //! `b2:bucket:path`. rclone reaches it, with the keys that restic takes from the environment.
 
 use crate::destination::access::Access;
-use crate::destination::sftp::quoted;
+use crate::destination::rclone::quoted;
 
 /// Where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,14 +11,10 @@ pub(crate) enum ObjectStore {
     S3 {
         /// An address, or the host of one.
         endpoint: String,
-        /// Bucket and path.
         path: String,
     },
     /// Backblaze B2.
-    B2 {
-        /// Bucket and path.
-        path: String,
-    },
+    B2 { path: String },
 }
 
 impl ObjectStore {

@@ -4,12 +4,10 @@
 //! It is started here and not by the engine, which waits for its first line for ever, lets it write to
 //! our standard output, and keeps its address from what else has to reach the place: restic's locks.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+mod call;
+pub(super) mod log;
+
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +17,12 @@ use zeroize::Zeroizing;
 
 use crate::destination::access::Access;
 use crate::error::Error;
+use crate::machine::child;
+
+pub(crate) use self::log::remedy;
+
+use self::call::Call;
+use self::log::{Log, read_lines};
 
 /// How long it has to say where it listens; SFTP connects first.
 const START: Duration = Duration::from_secs(45);
@@ -29,38 +33,22 @@ const END: Duration = Duration::from_secs(2);
 /// How long it has to say why a place cannot be listed.
 const EXPLAIN: Duration = Duration::from_secs(20);
 
-/// Variables of its own by which an operator's shell would have it say or serve something else.
-const OURS: [&str; 14] = [
-    "RCLONE_QUIET",
-    "RCLONE_USE_JSON_LOG",
-    "RCLONE_LOG_FILE",
-    "RCLONE_LOG_FORMAT",
-    "RCLONE_LOG_LEVEL",
-    "RCLONE_VERBOSE",
-    "RCLONE_SYSLOG",
-    "RCLONE_ADDR",
-    "RCLONE_BASEURL",
-    "RCLONE_HTPASSWD",
-    "RCLONE_CERT",
-    "RCLONE_KEY",
-    "RCLONE_STDIO",
-    "RCLONE_DRY_RUN",
-];
-
 /// What stands before the address in its output.
 const SERVING: &str = "Serving restic REST API on ";
 
-/// Where the AWS tools look for the certificates of authorities.
-const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
-
 /// What is at a place.
-pub(crate) enum Place {
+pub(crate) enum Listing {
     /// A folder, or a file by its own name, with these names; folders end with a `/`.
     Names(Vec<String>),
     /// Definitely nothing.
     Missing,
     /// It cannot be told, and why.
     Failed(Option<String>),
+}
+
+/// A value in one of rclone's connection strings (rclone's manual, "Connection strings").
+pub(crate) fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('"', "\"\""))
 }
 
 /// A running rclone, ended when this is dropped.
@@ -121,13 +109,13 @@ impl Rclone {
                     (Arc::new(Mutex::new(child)), stderr)
                 });
                 match started {
-                    Err(error) => _ = sender.send(Said::NotStarted(error)),
+                    Err(error) => _ = sender.send(Event::NotStarted(error)),
                     Ok((child, stderr)) => {
-                        _ = sender.send(Said::Started(Arc::clone(&child)));
+                        _ = sender.send(Event::Started(Arc::clone(&child)));
                         if let Some(stderr) = stderr {
                             follow(stderr, &log, &sender);
                         }
-                        _ = sender.send(Said::Ended(ended(&child)));
+                        _ = sender.send(Event::Ended(ended(&child)));
                     }
                 }
             })
@@ -136,13 +124,13 @@ impl Rclone {
         let deadline = Instant::now() + START;
         loop {
             match receiver.recv_timeout(Duration::from_millis(100)) {
-                Ok(Said::NotStarted(error)) => {
+                Ok(Event::NotStarted(error)) => {
                     return Err(failed(
                         format!("needs the program `rclone`, which cannot be started: {error}"),
                         INSTALL,
                     ));
                 }
-                Ok(Said::Started(child)) => {
+                Ok(Event::Started(child)) => {
                     rclone = Some(Self {
                         call: call.clone(),
                         child,
@@ -153,7 +141,7 @@ impl Rclone {
                         reader: None,
                     });
                 }
-                Ok(Said::Serving(url)) => {
+                Ok(Event::Serving(url)) => {
                     stop.progressed();
                     if let Some(mut rclone) = rclone {
                         rclone.url = url;
@@ -161,7 +149,7 @@ impl Rclone {
                         return Ok(rclone);
                     }
                 }
-                Ok(Said::Ended(status)) => {
+                Ok(Event::Ended(status)) => {
                     let said = log.last_error().unwrap_or_else(|| match status {
                         Some(status) => format!("it ended with {status}"),
                         None => "it ended".to_owned(),
@@ -192,7 +180,6 @@ impl Rclone {
         }
     }
 
-    /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -210,29 +197,29 @@ impl Rclone {
     /// Why the place cannot be listed, in words: what it says of that as a server is its own insides.
     pub(crate) fn explain(&self) -> Option<String> {
         match self.listed(&self.call.remote) {
-            Place::Failed(said) => said,
+            Listing::Failed(said) => said,
             _ => None,
         }
     }
 
     /// What is in the folder itself, which restic's protocol has no question for.
-    pub(crate) fn place(&self) -> Place {
-        let place = self.listed(&self.call.remote);
+    pub(crate) fn place(&self) -> Listing {
+        let listing = self.listed(&self.call.remote);
         // In an object store a folder is what its files are called: without any, the bucket tells whether
         // it is the place that was meant.
-        match (place, self.call.bucket()) {
-            (Place::Missing, Some(bucket)) => match self.listed(&bucket) {
-                Place::Names(_) => Place::Names(Vec::new()),
-                Place::Missing => Place::Failed(Some(
+        match (listing, self.call.bucket()) {
+            (Listing::Missing, Some(bucket)) => match self.listed(&bucket) {
+                Listing::Names(_) => Listing::Names(Vec::new()),
+                Listing::Missing => Listing::Failed(Some(
                     "there is no such bucket, or it is no such server".to_owned(),
                 )),
                 failed => failed,
             },
-            (place, _) => place,
+            (listing, _) => listing,
         }
     }
 
-    fn listed(&self, remote: &str) -> Place {
+    fn listed(&self, remote: &str) -> Listing {
         /// rclone's manual, "Exit code": directory not found.
         const NO_FOLDER: i32 = 3;
         let call = Call {
@@ -241,7 +228,7 @@ impl Rclone {
         };
         let mut command = call.command(&["lsf", "--max-depth", "1", "--retries", "1"]);
         let Ok(mut child) = command.stdout(Stdio::piped()).spawn() else {
-            return Place::Failed(None);
+            return Listing::Failed(None);
         };
         let log = Arc::new(Log::default());
         let errors = child.stderr.take().map(|stderr| {
@@ -256,77 +243,22 @@ impl Rclone {
             })
         });
         let deadline = Instant::now() + EXPLAIN;
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status.code(),
-                Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(20)),
-                _ => break None,
-            }
-        };
+        let status = child::wait(deadline, || false, || child.try_wait());
+        let status = status.ok().flatten().and_then(|status| status.code());
         _ = child.kill();
         _ = child.wait();
         _ = errors.map(JoinHandle::join);
         let names = names.and_then(|names| names.join().ok());
         match status {
-            Some(0) => Place::Names(names.unwrap_or_default()),
-            Some(NO_FOLDER) => Place::Missing,
-            _ => Place::Failed(log.last_error()),
+            Some(0) => Listing::Names(names.unwrap_or_default()),
+            Some(NO_FOLDER) => Listing::Missing,
+            _ => Listing::Failed(log.last_error()),
         }
     }
 
     /// What it complained of last, if that is lately.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.log.last_error()
-    }
-}
-
-/// A way to call it.
-#[derive(Clone)]
-struct Call {
-    program: PathBuf,
-    remote: String,
-    access: Access,
-}
-
-impl Call {
-    /// The bucket of an object store of ours.
-    fn bucket(&self) -> Option<String> {
-        let ours = self.remote.starts_with(":s3,") || self.remote.starts_with(":b2:");
-        let (head, path) = self.remote.rsplit_once(':').filter(|_| ours)?;
-        let (bucket, _) = path.split_once('/')?;
-        Some(format!("{head}:{bucket}"))
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = bound_to_us(&self.program);
-        // Its address is read from what it says, and whom it serves is ours to say.
-        for name in OURS {
-            command.env_remove(name);
-        }
-        command
-            .args(arguments)
-            // A place that is away is told in seconds, and what is tried again is tried again by us.
-            .args(["--contimeout", "10s", "--low-level-retries", "3"])
-            // What restic's own use of rclone asks for: a removed file is gone.
-            .arg("--b2-hard-delete")
-            .args(authorities(&self.access))
-            .arg(&self.remote)
-            .envs(
-                self.access
-                    .environment
-                    .iter()
-                    .map(|(key, value)| (key, value.as_str())),
-            )
-            .env_remove("RESTIC_PASSWORD")
-            .env_remove("RESTIC_REST_PASSWORD")
-            .env_remove("RUSTIC_REST_PASSWORD")
-            // rclone before 1.69 fails over it; it stands among the arguments instead.
-            .env_remove(CA_BUNDLE)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            // Ctrl-C in a terminal is for us, who may still have a lock to remove through it.
-            .process_group(0);
-        command
     }
 }
 
@@ -340,10 +272,7 @@ impl Drop for Rclone {
         if let (Some(pid), Ok(None)) = (pid, lock().try_wait()) {
             _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-        let deadline = Instant::now() + END;
-        while Instant::now() < deadline && matches!(lock().try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        _ = child::wait(Instant::now() + END, || false, || lock().try_wait());
         _ = lock().kill();
         _ = lock().wait();
         // Whoever inherited its standard error may keep the thread waiting; nobody waits for that.
@@ -351,126 +280,28 @@ impl Drop for Rclone {
     }
 }
 
-enum Said {
+enum Event {
     NotStarted(std::io::Error),
     Started(Arc<Mutex<Child>>),
     Serving(String),
     Ended(Option<ExitStatus>),
 }
 
-/// Its last complaints.
-#[derive(Default)]
-struct Log(Mutex<VecDeque<(Instant, String)>>);
-
-impl Log {
-    fn add(&self, line: &str) {
-        let Some(complaint) = complaint(line) else {
-            return;
-        };
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.push_back((Instant::now(), complaint));
-        while lines.len() > 20 {
-            lines.pop_front();
-        }
-    }
-
-    fn last_error(&self) -> Option<String> {
-        const LATELY: Duration = Duration::from_secs(30);
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, line) = lines.back()?;
-        (at.elapsed() < LATELY).then(|| line.clone())
-    }
-}
-
-/// The error in a line of its log, `2026/01/02 03:04:05 ERROR : object: what`.
-fn complaint(line: &str) -> Option<String> {
-    const LONGEST: usize = 300;
-    let line = line.trim();
-    let words = line.get(20..).unwrap_or(line);
-    let text = ["ERROR :", "CRITICAL:", "Failed to", "Fatal error:"]
-        .iter()
-        .find_map(|mark| {
-            let at = words.find(mark)?;
-            Some(
-                match mark.starts_with(char::is_uppercase) && mark.ends_with(':') {
-                    true => &words[at + mark.len()..],
-                    false => &words[at..],
-                },
-            )
-        })?;
-    let text = text.trim();
-    let text = text
-        .rsplit_once("last error was: ")
-        .map_or(text, |(_, last)| last);
-    let text = text.strip_prefix("error in ListJSON: ").unwrap_or(text);
-    // The connection string behind `create file system for "…"` is long, and the operator knows it.
-    let text = match (
-        text.starts_with("Failed to create file system"),
-        text.find("\": "),
-    ) {
-        (true, Some(at)) => &text[at + 3..],
-        _ => text,
-    };
-    (!text.is_empty()).then(|| text.chars().take(LONGEST).collect())
-}
-
-fn follow(stderr: ChildStderr, log: &Log, sender: &mpsc::Sender<Said>) {
+fn follow(stderr: ChildStderr, log: &Log, sender: &mpsc::Sender<Event>) {
     read_lines(stderr, |line| match line.split_once(SERVING) {
         // From 1.61 on the address stands in brackets.
         Some((_, url)) => {
             let url = url.trim().trim_matches(['[', ']']).to_owned();
-            _ = sender.send(Said::Serving(url));
+            _ = sender.send(Event::Serving(url));
         }
         None => log.add(line),
     });
 }
 
-fn read_lines(pipe: impl std::io::Read, mut each: impl FnMut(&str)) {
-    for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-        each(&String::from_utf8_lossy(&line));
-    }
-}
-
 fn ended(child: &Mutex<Child>) -> Option<ExitStatus> {
-    let deadline = Instant::now() + END;
-    while Instant::now() < deadline {
-        let status = child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .try_wait();
-        match status {
-            Ok(None) => thread::sleep(Duration::from_millis(10)),
-            Ok(status) => return status,
-            Err(_) => return None,
-        }
-    }
-    None
-}
-
-/// `setpriv` (util-linux), where there is one, has the kernel end the child with us, however we end.
-fn bound_to_us(program: &Path) -> Command {
-    match crate::machine::process::on_path("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "TERM", "--"]).arg(program);
-            command
-        }
-        None => Command::new(program),
-    }
-}
-
-/// Who may vouch for the servers that it asks.
-fn authorities(access: &Access) -> Vec<OsString> {
-    let file = access.cacert.clone().or_else(|| {
-        let given = access.environment.get(CA_BUNDLE);
-        given
-            .map(|path| PathBuf::from(path.as_str()))
-            .or_else(|| std::env::var_os(CA_BUNDLE).map(PathBuf::from))
-            .filter(|path| path.is_file())
-    });
-    file.into_iter()
-        .flat_map(|file| ["--ca-cert".into(), file.into_os_string()])
-        .collect()
+    let lock = || child.lock().unwrap_or_else(PoisonError::into_inner);
+    let status = child::wait(Instant::now() + END, || false, || lock().try_wait());
+    status.ok().flatten()
 }
 
 fn random() -> Result<Zeroizing<String>, Error> {
@@ -479,58 +310,4 @@ fn random() -> Result<Zeroizing<String>, Error> {
         what: format!("no random numbers: {error}"),
     })?;
     Ok(Zeroizing::new(hex::encode(*bytes)))
-}
-
-/// What helps against what rclone says.
-pub(crate) fn remedy(said: &str) -> Option<&'static str> {
-    [
-        ("knownhosts: key is unknown", "log in once as the user that runs this (`ssh USER@HOST`), compare the fingerprint, and the host is known"),
-        ("knownhosts: key mismatch", "rclone asks for another of the server's keys than `known_hosts` has: `ssh-keyscan -p PORT HOST` lists them; add them once you have compared them. If the server was not set up anew, somebody may be in between"),
-        ("unable to authenticate", "may this key log in? Put its public half into `~/.ssh/authorized_keys` on the server; a key with a passphrase needs an agent (`SSH_AUTH_SOCK`)"),
-        ("connection refused", "is the server running, and is the port right?"),
-        ("no such host", "is the name right, and the network (VPN, tailnet) up?"),
-        ("send request failed", "is the address right, the server running, and the network (VPN, tailnet) up?"),
-        ("i/o timeout", "is the machine on, and the network (VPN, tailnet) up?"),
-        ("no route to host", "is the machine on, and the network (VPN, tailnet) up?"),
-        ("didn't find section in config file", "the remote is not in rclone's configuration of this user: `rclone listremotes`"),
-        ("SignatureDoesNotMatch", "is `AWS_SECRET_ACCESS_KEY` right?"),
-        ("InvalidAccessKeyId", "is `AWS_ACCESS_KEY_ID` right?"),
-        ("AccessDenied", "may this key list, read and write in the bucket? `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` stand in `environment-file` of `[repository]`"),
-        ("NoCredentialProviders", "give `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, in `environment-file` of `[repository]` for runs without anybody"),
-        ("permission denied", "give this user the permission to read and write there"),
-        ("account not found", "give `B2_ACCOUNT_ID` and `B2_ACCOUNT_KEY`, in `environment-file` of `[repository]` for runs without anybody"),
-        ("no such bucket, or", "are endpoint and bucket right? `init` makes no bucket: make it where the store is administered"),
-        ("x509: ", "is it the right server, its certificate still valid? Name the certificate authority of a private one with `RESTIC_CACERT=FILE` (in `environment-file`)"),
-        ("Forbidden", "may this key list, read and write in the bucket?"),
-        ("Unauthorized", "are the keys right?"),
-        ("InternalError", "look at the store's own state; the next run tries again"),
-        ("SlowDown", "the store asks for patience; the next run tries again"),
-        ("ServiceUnavailable", "look at the store's own state; the next run tries again"),
-        ("no space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
-    ]
-    .into_iter()
-    .find_map(|(fact, remedy)| said.to_lowercase().contains(&fact.to_lowercase()).then_some(remedy))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_complaint_is_what_is_wrong_without_the_connection_string() {
-        let line = "2026/11/23 02:40:00 Failed to create file system for \":sftp,host=\\\"h\\\":p\": NewFs: couldn't connect SSH: ssh: handshake failed: knownhosts: key is unknown";
-        assert_eq!(
-            complaint(line).unwrap(),
-            "NewFs: couldn't connect SSH: ssh: handshake failed: knownhosts: key is unknown"
-        );
-        let line = "2026/11/23 02:40:00 ERROR : data/00: Post request rcat error: AccessDenied";
-        assert_eq!(
-            complaint(line).unwrap(),
-            "data/00: Post request rcat error: AccessDenied"
-        );
-        assert_eq!(
-            complaint("2026/11/23 02:40:00 NOTICE: Config file not found"),
-            None
-        );
-    }
 }

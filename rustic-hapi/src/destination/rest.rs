@@ -5,27 +5,32 @@
 //! passing is tried again with growing pauses and what is final is not, and every byte that moves is a
 //! sign of life. The engine's own client does neither: it takes a 401 or a 500 for "no repository",
 //! waits ten minutes in silence for one answer, and has no place for restic's locks.
+//!
+//! More than 400 lines, since a question, its answer and when to ask again are one protocol.
 
-use std::error::Error as _;
+mod backend;
+mod failure;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hapi_sources::Stop;
 use reqwest::blocking::{Body, Client, RequestBuilder, Response};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method, StatusCode, Url};
-use rustic_core::{
-    BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
-};
+use rustic_core::BytesList;
 use sha2::{Digest, Sha256};
 
 use crate::destination::access::Access;
-use crate::destination::rclone::{Place, Rclone};
+use crate::destination::rclone::{Listing, Rclone};
 use crate::error::Error;
+
+pub(crate) use self::failure::Failure;
+
+use self::failure::{What, causes};
 
 /// How long a server has to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -131,7 +136,7 @@ impl Rest {
     }
 
     /// The same server for what goes on beside the work: what moves there is no sign of life.
-    pub(crate) fn beside(&self) -> Self {
+    pub(crate) fn unwatched(&self) -> Self {
         Self {
             name: self.name.clone(),
             base: self.base.clone(),
@@ -201,7 +206,7 @@ impl Rest {
 
     /// What is at the place itself, where a program of ours can tell: restic's protocol has no question
     /// for it.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<Listing> {
         self.rclone.as_ref().map(|rclone| rclone.place())
     }
 
@@ -414,274 +419,6 @@ impl Rest {
     }
 }
 
-/// A failure to get something from a server.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    name: String,
-    doing: String,
-    what: What,
-    /// What the program behind the server said last.
-    said: Option<String>,
-}
-
-#[derive(Debug)]
-enum What {
-    Status {
-        status: StatusCode,
-        server: String,
-        page: bool,
-    },
-    /// No connection.
-    Unreachable(String),
-    /// A connection that is not to be trusted.
-    Tls(String),
-    /// A connection, and no answer.
-    Silence,
-    /// An answer that broke off.
-    Broken(String),
-    /// An answer that makes no sense.
-    Nonsense,
-}
-
-impl What {
-    fn of(error: &reqwest::Error) -> Self {
-        let causes = causes(error);
-        let lower = causes.to_lowercase();
-        // What a client says of certificates is final, and is a failure to connect all the same.
-        if error.is_connect()
-            && [
-                "certificate",
-                "tls",
-                "handshake",
-                "unknownissuer",
-                "corrupt message",
-            ]
-            .iter()
-            .any(|word| lower.contains(word))
-        {
-            return Self::Tls(causes);
-        }
-        if error.is_connect() {
-            return Self::Unreachable(causes);
-        }
-        if error.is_timeout() {
-            return Self::Silence;
-        }
-        Self::Broken(causes)
-    }
-}
-
-impl Failure {
-    fn status(&self) -> Option<StatusCode> {
-        match &self.what {
-            What::Status { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// Whether it is a 404 of a server that means it.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.status() == Some(StatusCode::NOT_FOUND) && !self.server_is("rclone")
-    }
-
-    fn server_is(&self, name: &str) -> bool {
-        matches!(&self.what, What::Status { server, .. } if server.starts_with(name))
-    }
-
-    fn is_page(&self) -> bool {
-        matches!(&self.what, What::Status { page, .. } if *page)
-    }
-
-    fn is_silence(&self) -> bool {
-        matches!(self.what, What::Silence)
-    }
-
-    /// Whether it may well work in a moment.
-    fn is_passing(&self) -> bool {
-        match &self.what {
-            What::Status { status, .. } => {
-                matches!(status.as_u16(), 408 | 425 | 429)
-                    || (status.is_server_error() && !matches!(status.as_u16(), 501 | 505 | 507))
-            }
-            What::Unreachable(_) | What::Silence | What::Broken(_) => true,
-            What::Tls(_) | What::Nonsense => false,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, doing) = (&self.name, &self.doing);
-        match &self.what {
-            What::Status { status, .. } => match self.said {
-                // What rclone makes of the place's own answer is a number of its choice.
-                Some(_) => write!(f, "`{name}` fails at {doing}"),
-                None => write!(f, "`{name}` answers {status} to {doing}"),
-            },
-            What::Unreachable(why) => write!(f, "`{name}` cannot be reached: {why}"),
-            What::Tls(why) => write!(f, "`{name}` is not to be trusted: {why}"),
-            What::Silence => write!(
-                f,
-                "`{name}` takes connections and does not answer ({doing})"
-            ),
-            What::Broken(why) => write!(f, "the connection to `{name}` broke ({doing}): {why}"),
-            What::Nonsense if self.said.is_some() => write!(f, "`{name}` fails at {doing}"),
-            What::Nonsense => write!(f, "`{name}` answers nonsense: {doing}"),
-        }?;
-        match &self.said {
-            Some(said) => write!(f, "; rclone says: {said}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        Self::Engine {
-            doing: "reaching the repository",
-            reason: failure.to_string(),
-        }
-    }
-}
-
-impl From<Failure> for Box<RusticError> {
-    fn from(failure: Failure) -> Self {
-        RusticError::new(ErrorKind::Backend, "{failure}")
-            .attach_context("failure", failure.to_string())
-    }
-}
-
-/// What the remedy is, by the words of [`Failure`]'s text.
-pub(crate) fn remedy(text: &str) -> Option<&'static str> {
-    const CREDENTIALS: &str = "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for runs without anybody), or `user:password@` in the location";
-    [
-        (" answers 401 ", CREDENTIALS),
-        (" answers 403 Forbidden to DELETE ", "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"),
-        (" answers 403 ", "the server knows this user and refuses: may it read and write at this path?"),
-        (" answers 400 ", "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"),
-        (" answers 410 ", "the server says that what was here is gone for good: look at the server"),
-        (" answers 429 ", "the server asks for patience; the next run tries again"),
-        (" answers 301 ", "is the path right, without `//`? Else the server has moved: write its new address into `location`"),
-        ("corrupt message", "does the server speak TLS at all? Without it: `rest:http://…`"),
-        ("Expired", "its certificate is no longer valid, or this machine's clock is wrong: look at both"),
-        ("NotValidForName", "its certificate is for another name: write that name into `location`"),
-        (" answers 404 ", "is the path of the location right? A repository's files do not go by themselves: look at the server"),
-        (" answers 405 ", "is this a server for restic repositories (rest-server, `rclone serve restic`)?"),
-        (" answers 413 ", "the server takes no files of this size: raise the limit of the proxy before it"),
-        (" answers 507 ", "make room at the server: `rustic-hapi forget --prune` frees what retention removed"),
-        (" answers 5", "look at the server's own log; is its disk full, or its storage away? The next run tries again"),
-        (" answers 3", "the server has moved: write its new address into `location`"),
-        (" is not to be trusted: ", "is it the right server? Name the certificate authority of a private one with `RESTIC_CACERT=FILE`"),
-        (" does not answer (", "is the server hung, or its disk asleep? Look at it, and run this again"),
-        ("Connection refused", "is the server running, and is the port right?"),
-        ("failed to lookup address", "is the name right, and the network (VPN, tailnet) up?"),
-        (" cannot be reached: ", "is the machine on, and the network (VPN, tailnet) up?"),
-        (" broke (POST ", "the network or the server broke off, or it has no room left (its own log tells); the next run goes on where this one was"),
-        ("the connection to `", "the network or the server broke off; the next run goes on where this one was"),
-        (" answers nonsense: ", "is this a server for restic repositories (rest-server, `rclone serve restic`)?"),
-    ]
-    .into_iter()
-    .find_map(|(fact, remedy)| text.contains(fact).then_some(remedy))
-}
-
-impl ReadBackend for Rest {
-    fn location(&self) -> String {
-        self.name.clone()
-    }
-
-    fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
-        if tpe == FileType::Config {
-            let there = self.has_config()?;
-            return Ok(there.then(|| (Id::default(), 0)).into_iter().collect());
-        }
-        Ok(self
-            .list(tpe.dirname())?
-            .into_iter()
-            .filter_map(|(name, size)| {
-                // Strangers among the files are nobody's business here.
-                let id = name.parse::<Id>().ok()?;
-                Some((id, u32::try_from(size).unwrap_or(u32::MAX)))
-            })
-            .collect())
-    }
-
-    fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
-        let path = path_of(tpe, id);
-        let read = self.persist(|| {
-            let response = self.send(&self.bulk, Method::GET, &path, |r| r)?;
-            self.body(response, &path)
-        })?;
-        Ok(read.into())
-    }
-
-    fn read_partial(
-        &self,
-        tpe: FileType,
-        id: &Id,
-        _cacheable: bool,
-        offset: u32,
-        length: u32,
-    ) -> RusticResult<Bytes> {
-        if length == 0 {
-            return Ok(Bytes::new());
-        }
-        let path = path_of(tpe, id);
-        let (start, end) = (u64::from(offset), u64::from(offset) + u64::from(length));
-        let read = self.persist(|| {
-            let response = self.send(&self.bulk, Method::GET, &path, |request| {
-                request.header("Range", format!("bytes={start}-{}", end - 1))
-            })?;
-            let partial = response.status() == StatusCode::PARTIAL_CONTENT;
-            let mut body = Bytes::from(self.body(response, &path)?);
-            // A server may give all of it instead.
-            if !partial && body.len() as u64 >= end {
-                let (start, end) = (offset as usize, (offset + length) as usize);
-                body = body.slice(start..end);
-            }
-            match body.len() as u64 == u64::from(length) {
-                true => Ok(body),
-                false => Err(self.failure(
-                    What::Broken(format!("{} of {length} bytes came", body.len())),
-                    format!("GET {path}"),
-                )),
-            }
-        })?;
-        Ok(read)
-    }
-
-    fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
-        path_of(tpe, id)
-    }
-}
-
-impl WriteBackend for Rest {
-    fn create(&self) -> RusticResult<()> {
-        self.persist(|| self.send(&self.quick, Method::POST, "?create=true", |r| r))?;
-        Ok(())
-    }
-
-    fn write_bytes(
-        &self,
-        tpe: FileType,
-        id: &Id,
-        _cacheable: bool,
-        content: BytesList,
-    ) -> RusticResult<()> {
-        Ok(self.write(&path_of(tpe, id), &content)?)
-    }
-
-    fn remove(&self, tpe: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
-        Ok(Self::remove(self, &path_of(tpe, id))?)
-    }
-}
-
-fn path_of(tpe: FileType, id: &Id) -> String {
-    match tpe {
-        FileType::Config => "config".to_owned(),
-        _ => format!("{}/{}", tpe.dirname(), id.to_hex().as_str()),
-    }
-}
-
 fn accept_v2(request: RequestBuilder) -> RequestBuilder {
     request.header("Accept", "application/vnd.x.restic.rest.v2")
 }
@@ -728,10 +465,10 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
         && !base.username().is_empty()
         && base.username() != user
     {
-        return Err(Error::Usage {
-            fact: format!("`{name}` names another user than `RESTIC_REST_USERNAME`"),
-            hint: Some("nothing was done, because either may be meant: leave one of them".into()),
-        });
+        return Err(Error::usage(
+            format!("`{name}` names another user than `RESTIC_REST_USERNAME`"),
+            "nothing was done, because either may be meant: leave one of them",
+        ));
     }
     base.set_query(None);
     base.set_fragment(None);
@@ -747,14 +484,15 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
     Ok(base)
 }
 
-/// The certificates of private authorities.
 fn authorities(access: &Access) -> Result<Vec<Certificate>, Error> {
     let Some(path) = &access.cacert else {
         return Ok(Vec::new());
     };
-    let wrong = |reason: String| Error::Usage {
-        fact: format!("the certificates in `{}` {reason}", path.display()),
-        hint: Some("`RESTIC_CACERT` names a file with certificates in PEM".into()),
+    let wrong = |reason: String| {
+        Error::usage(
+            format!("the certificates in `{}` {reason}", path.display()),
+            "`RESTIC_CACERT` names a file with certificates in PEM",
+        )
     };
     let pem = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     match Certificate::from_pem_bundle(&pem) {
@@ -762,24 +500,4 @@ fn authorities(access: &Access) -> Result<Vec<Certificate>, Error> {
         Ok(certificates) => Ok(certificates),
         Err(_) => Err(wrong("are none in PEM".into())),
     }
-}
-
-/// An error with its causes and without its address, which may hold a password.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            if !text.is_empty() {
-                text += ": ";
-            }
-            text += &next;
-        }
-        cause = error.source();
-    }
-    if text.is_empty() {
-        text = "no reason is given".to_owned();
-    }
-    text
 }

@@ -45,9 +45,7 @@ pub(crate) fn twins_of(name: &str) -> Option<Twins> {
 /// What a variable says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Said<'a> {
-    /// Its name.
     pub(crate) by: &'static str,
-    /// Its value.
     pub(crate) text: &'a str,
 }
 

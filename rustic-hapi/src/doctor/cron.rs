@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::Finding;
-use crate::profile::Lookup;
+use crate::doctor::finding::Finding;
+use crate::profile::lookup::Lookup;
 use crate::schedule::{Account, Machine};
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::Kind;
 use zeroize::Zeroizing;
 
-use super::{Finding, listed};
+use crate::doctor::finding::{Finding, listed};
 use crate::profile::Profile;
 use crate::state::drills::{self, DrillOutcome};
 
@@ -149,7 +149,7 @@ pub(super) fn drill(profile: &Profile, now: DateTime<Local>) -> Finding {
     const SUBJECT: &str = "drill";
     const DO_IT: &str =
         "`rustic-hapi drill` restores everything into a scratch folder and compares";
-    let last = match drills::last(profile) {
+    let last = match drills::last(&profile.reach) {
         Ok(Some(last)) => last,
         Ok(None) => return Finding::warn(SUBJECT, "there was none on this machine", DO_IT),
         Err(error) => return Finding::warn(SUBJECT, error.to_string(), DO_IT),

@@ -9,10 +9,11 @@ use std::process::Command;
 use chrono::{DateTime, Datelike, Local};
 use hapi_sources::Filter;
 
-use super::{Finding, free_at};
+use crate::doctor::finding::{Finding, free_at};
 use crate::machine::private_files::is_absent;
 use crate::machine::shell::quoted;
-use crate::profile::{Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
 use crate::schedule::{self, Kind, Machine, State};
 use crate::state::runs;
 use crate::words::bytes;
@@ -222,7 +223,7 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
         // Without git everything is taken: more, never less.
         findings.push(program(&git, Finding::warn));
     }
-    if profile.location.needs_rclone() {
+    if profile.reach.location.needs_rclone() {
         findings.push(program(&rclone, Finding::fail));
     }
     if findings.is_empty() {

@@ -7,47 +7,23 @@
 //! Knows: everything that a run needs. Must not know: how a run goes.
 
 mod cron;
+mod finding;
 mod keys;
 mod machine;
 mod repository;
 mod sources;
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Stop};
-use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Exit};
-use crate::profile::{Lookup, Profile};
+pub use self::finding::{Finding, Verdict};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
 use crate::schedule::Machine;
-
-/// What is looked at, and what was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Finding {
-    /// What was looked at, in a word or two.
-    pub subject: String,
-    /// How bad it is.
-    pub verdict: Verdict,
-    /// What was found.
-    pub fact: String,
-    /// What to do about it; there is always one unless all is well.
-    pub remedy: Option<String>,
-}
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// All is well.
-    Ok,
-    /// It will hurt some day, or could not be looked at.
-    Warn,
-    /// The next run fails, does not come, or saves the wrong thing.
-    Fail,
-}
 
 /// What was asked for, and what matters of the process.
 #[derive(Clone, Debug, Default)]
@@ -69,55 +45,6 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What cron's environment finds, under the same subjects; empty unless asked for.
     pub as_cron: Vec<Finding>,
-}
-
-impl Finding {
-    fn ok(subject: impl Into<String>, fact: impl Into<String>) -> Self {
-        Self {
-            subject: subject.into(),
-            verdict: Verdict::Ok,
-            fact: fact.into(),
-            remedy: None,
-        }
-    }
-
-    fn warn(
-        subject: impl Into<String>,
-        fact: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self {
-            verdict: Verdict::Warn,
-            remedy: Some(remedy.into()),
-            ..Self::ok(subject, fact)
-        }
-    }
-
-    fn fail(
-        subject: impl Into<String>,
-        fact: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self {
-            verdict: Verdict::Fail,
-            ..Self::warn(subject, fact, remedy)
-        }
-    }
-
-    /// An error, with its own hint where it has one.
-    fn of_error(subject: impl Into<String>, error: &Error, otherwise: &str) -> Self {
-        let remedy = error.hint().unwrap_or_else(|| otherwise.to_owned());
-        Self::fail(subject, error.to_string(), remedy)
-    }
-
-    /// Something before it is in the way.
-    fn unseen(subject: impl Into<String>, because: &str) -> Self {
-        Self::warn(
-            subject,
-            format!("not looked at: {because}"),
-            "put that right, then look again",
-        )
-    }
 }
 
 impl Report {
@@ -185,12 +112,12 @@ fn of_profile(
     findings.push(keys::recipients(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));
     findings.push(machine::staging(profile, seen.staged));
-    findings.push(machine::private(&[&profile.state, &profile.staging]));
+    findings.push(machine::private(&[&profile.reach.state, &profile.staging]));
     findings.push(machine::schedule(profile, lookup, machine));
     findings.extend(machine::programs(profile));
-    findings.push(keys::identity(Some(profile), &profile.home));
+    findings.push(keys::identity(Some(profile), &profile.reach.home));
     findings.push(keys::drill(profile, now));
-    findings.push(machine::last_run(&profile.state));
+    findings.push(machine::last_run(&profile.reach.state));
     findings
 }
 
@@ -240,26 +167,4 @@ fn without_profile(error: &Error, lookup: &Lookup) -> Vec<Finding> {
         ])),
     }
     findings
-}
-
-/// Up to five of them, and how many more there are.
-fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let mut text = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > SHOWN {
-        text += &format!(" and {} more", names.len() - SHOWN);
-    }
-    text
-}
-
-/// Bytes that this user may still write at a path, or at its nearest ancestor that is there.
-fn free_at(path: &Path) -> Option<u64> {
-    let there = path.ancestors().find(|p| p.exists())?;
-    let stat = rustix::fs::statvfs(there).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

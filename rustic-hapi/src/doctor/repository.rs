@@ -4,8 +4,7 @@ use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::Stop;
 use rustix::fs::{Access, access};
 
-use super::{Finding, free_at};
-use crate::commands::ledger;
+use crate::doctor::finding::{Finding, free_at};
 use crate::error::Error;
 use crate::machine::disk::Relation;
 use crate::policy::history::Snapshot;
@@ -13,6 +12,7 @@ use crate::profile::Profile;
 use crate::recovery::key;
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
+use crate::state::ledger;
 use crate::terminal::ui::Ui;
 use crate::words::bytes;
 use rustic_core::repofile::SnapshotFile;
@@ -26,15 +26,15 @@ pub(super) fn look(
     now: DateTime<Local>,
     stop: &Stop,
 ) -> Vec<Finding> {
-    let location = &profile.location;
-    let opened = Repository::open_at_once(profile, stop, Ui::silent());
+    let location = &profile.reach.location;
+    let opened = Repository::open_at_once(&profile.reach, stop, Ui::silent());
     let mut findings = match &opened {
         Ok(repository) => vec![
             Finding::ok(
                 "repository",
                 format!(
                     "`{location}` opens with {}",
-                    crate::repository::password::origin(profile)
+                    crate::repository::password::origin(&profile.reach.password)
                 ),
             ),
             pinned(profile, repository),
@@ -124,7 +124,7 @@ fn hub(
 
 fn pinned(profile: &Profile, repository: &Repository) -> Finding {
     let id = repository.id();
-    match &profile.repository_id {
+    match &profile.reach.id {
         Some(_) => Finding::ok("repository id", format!("{} is the profile's", &id[..8])),
         None => Finding::warn(
             "repository id",
@@ -135,7 +135,7 @@ fn pinned(profile: &Profile, repository: &Repository) -> Finding {
 }
 
 fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
-    let names = profile.only_in_this_shell().ok()?;
+    let names = profile.reach.only_in_this_shell().ok()?;
     (!names.is_empty()).then(|| {
         Finding::warn(
             "variables",
@@ -148,7 +148,8 @@ fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
 fn other_disk(profile: &Profile) -> Finding {
     const SUBJECT: &str = "other disk";
     let Err(error) = crate::policy::survival::off_the_disk(profile) else {
-        if let Some(host) = crate::policy::survival::this_machine(&profile.location, &profile.home)
+        if let Some(host) =
+            crate::policy::survival::this_machine(&profile.reach.location, &profile.reach.home)
         {
             return Finding::warn(
                 SUBJECT,
@@ -157,7 +158,7 @@ fn other_disk(profile: &Profile) -> Finding {
             );
         }
         return match crate::policy::survival::of_profile(profile) {
-            (Relation::Other, _) if profile.location.local().is_none() => {
+            (Relation::Other, _) if profile.reach.location.local().is_none() => {
                 Finding::ok(SUBJECT, "the repository is behind a server or a program")
             }
             (Relation::Other, _) => Finding::ok(
@@ -186,7 +187,7 @@ fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
     const SUBJECT: &str = "room";
     const RUNS: u64 = 6;
     const LEAST: u64 = 64 << 20;
-    let Some(folder) = profile.location.local() else {
+    let Some(folder) = profile.reach.location.local() else {
         return Finding::ok(SUBJECT, "not looked at: only the server knows");
     };
     for kind in ["snapshots", "index", "data"] {

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 
 use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 
-use super::{Finding, listed};
+use crate::doctor::finding::{Finding, listed};
 use crate::machine::holders;
 use crate::machine::shell::quoted;
-use crate::policy::manifest::describe_note;
+use crate::policy::notes::describe_note;
 use crate::profile::Profile;
-use crate::schedule::databases;
 
 /// What the sources are like.
 #[derive(Default)]
@@ -106,10 +105,11 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
 pub(super) fn hub(profile: &Profile) -> Finding {
     let running = holders::running_hubs();
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let ours: BTreeSet<PathBuf> = databases(profile)
+    let ours: BTreeSet<PathBuf> = profile
+        .databases()
         .filter_map(|path| real(path).parent().map(Path::to_path_buf))
         .collect();
-    let held = databases(profile).find_map(|path| {
+    let held = profile.databases().find_map(|path| {
         let look = holders::of(path).ok()?;
         Some((path, look.holders.into_iter().next()?))
     });
@@ -174,10 +174,10 @@ pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
         }
     };
     let own: Vec<&Path> = [
-        profile.location.local(),
-        Some(profile.state.as_path()),
+        profile.reach.location.local(),
+        Some(profile.reach.state.as_path()),
         Some(profile.staging.as_path()),
-        Some(profile.password_file.as_path()),
+        profile.reach.password.file(),
         Some(profile.file.as_path()),
     ]
     .into_iter()

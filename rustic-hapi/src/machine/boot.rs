@@ -12,8 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hapi_sources::Stop;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
+
+use crate::machine::child::{self, signal_group};
 
 /// How long a program gets to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
@@ -23,7 +25,6 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Boot {
-    /// Whether it came up.
     pub up: bool,
     /// How that was told, or what went wrong.
     pub how: String,
@@ -108,7 +109,7 @@ pub(crate) fn boot(
         thread::sleep(LOOK);
     };
     let seconds = started.elapsed().as_secs();
-    group.end();
+    drop(group);
     Ok(Boot { up, how, seconds })
 }
 
@@ -123,28 +124,12 @@ fn in_words(status: ExitStatus) -> String {
 /// A shell with all that it started; ended when this goes.
 struct Group(Child);
 
-impl Group {
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw) {
-            // Nobody is left: that is what was wanted.
-            _ = kill_process_group(pid, signal);
-        }
-    }
-
-    fn end(&mut self) {
-        self.signal(Signal::TERM);
-        let asked = Instant::now();
-        while matches!(self.0.try_wait(), Ok(None)) && asked.elapsed() < GRACE {
-            thread::sleep(LOOK);
-        }
-        // Also what the shell left behind.
-        self.signal(Signal::KILL);
-        _ = self.0.wait();
-    }
-}
-
 impl Drop for Group {
     fn drop(&mut self) {
-        self.end();
+        signal_group(&self.0, Signal::TERM);
+        _ = child::wait(Instant::now() + GRACE, || false, || self.0.try_wait());
+        // Also what the shell left behind.
+        signal_group(&self.0, Signal::KILL);
+        _ = self.0.wait();
     }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
 
 use crate::error::Error;
-use crate::machine::shell::quoted;
+use crate::machine::unit::Unit;
 
 /// What a look at the processes of this machine showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,15 +40,6 @@ pub struct Holder {
     pub unit: Option<Unit>,
 }
 
-/// A service of systemd.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit {
-    /// With its `.service`.
-    pub name: String,
-    /// The user id whose manager has it; `None` for the system's.
-    pub user: Option<u32>,
-}
-
 /// Finds every process but this one that has the database, or a side file of it, open.
 ///
 /// A database that is not there may still have side files that are open. This process must have no
@@ -61,10 +52,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
     let files = files_of(database)?;
     let mut found = BTreeSet::new();
     let mut unseen = BTreeSet::new();
-    let processes = processes().map_err(|error| Error::State {
-        path: "/proc".into(),
-        error,
-    })?;
+    let processes = processes().map_err(Error::at("/proc"))?;
     // Under `hidepid` a user's list has only his own processes.
     let hidden = usize::from(!processes.contains(&1));
     for pid in processes {
@@ -82,10 +70,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
         }
     }
     for file in &files {
-        let owners = lock_owners(file).map_err(|error| Error::State {
-            path: file.path.clone(),
-            error,
-        })?;
+        let owners = lock_owners(file).map_err(Error::at(&file.path))?;
         found.extend(owners);
     }
     Ok(Look {
@@ -96,7 +81,7 @@ pub fn of(database: &Path) -> Result<Look, Error> {
 
 /// The folders of each `hapi.db` that a process holds open, as far as this user may see. Only links
 /// are read: opening the file itself would drop the locks of a hub in the same process.
-pub fn running_hubs() -> BTreeSet<PathBuf> {
+pub(crate) fn running_hubs() -> BTreeSet<PathBuf> {
     let mut hubs = BTreeSet::new();
     for pid in processes().unwrap_or_default() {
         for file in fs::read_dir(format!("/proc/{pid}/fd"))
@@ -116,7 +101,7 @@ pub fn running_hubs() -> BTreeSet<PathBuf> {
 }
 
 /// The database's path with something behind it, as SQLite names its side files.
-pub(crate) fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn side_file(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
@@ -155,10 +140,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
     // Side files lie beside what a link leads to.
     let real = match fs::canonicalize(database) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => database.to_path_buf(),
-        real => real.map_err(|error| Error::State {
-            path: database.into(),
-            error,
-        })?,
+        real => real.map_err(Error::at(database))?,
     };
     let mut files = Vec::new();
     for (suffix, locks) in [
@@ -167,7 +149,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
         ("-shm", &SHM_LOCKS),
         ("-journal", &[]),
     ] {
-        let path = beside(&real, suffix);
+        let path = side_file(&real, suffix);
         match fs::metadata(&path) {
             Ok(metadata) => files.push(OpenFile {
                 identity: (metadata.dev(), metadata.ino()),
@@ -175,7 +157,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
                 path,
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::State { path, error }),
+            Err(error) => return Err(Error::at(&path)(error)),
         }
     }
     Ok(files)
@@ -250,6 +232,36 @@ impl Holder {
     }
 }
 
+/// Refuses to replace a database that a process has open.
+///
+/// # Errors
+/// [`Error::InUse`].
+pub(crate) fn nobody_has_it_open(path: &Path) -> Result<(), Error> {
+    match of(path)?.holders {
+        holders if holders.is_empty() => Ok(()),
+        holders => Err(in_use(path.into(), &holders)),
+    }
+}
+
+/// The error that names who has a database open, and what ends each of them.
+pub(crate) fn in_use(path: PathBuf, holders: &[Holder]) -> Error {
+    let mut remedies = Vec::new();
+    for holder in holders {
+        let remedy = match holder.unit {
+            Some(_) => format!("`{}`", holder.remedy()),
+            None => holder.remedy(),
+        };
+        if !remedies.contains(&remedy) {
+            remedies.push(remedy);
+        }
+    }
+    Error::InUse {
+        path,
+        by: holders.iter().map(Holder::to_string).collect(),
+        remedies,
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(pid) = self.pid else {
@@ -292,123 +304,9 @@ fn program(first: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-impl Unit {
-    /// The service in a `/proc/PID/cgroup`, of either version of cgroups.
-    ///
-    /// A service is below slices, and a user's one below that user's manager, which is a service
-    /// itself. Anything else on the way is a session, or a container, whose inner services no
-    /// `systemctl` of this machine knows.
-    fn of_cgroup(text: &str) -> Option<Self> {
-        text.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let controllers = fields.next()?;
-            let path = fields.next()?;
-            matches!(controllers, "" | "name=systemd")
-                .then(|| Self::of_path(path))
-                .flatten()
-        })
-    }
-
-    fn of_path(path: &str) -> Option<Self> {
-        let mut user = None;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            if part.ends_with(".slice") {
-                continue;
-            }
-            let name = part.strip_suffix(".service")?;
-            match name.strip_prefix("user@") {
-                Some(id) if user.is_none() => user = Some(id.parse().ok()?),
-                _ => {
-                    return Some(Self {
-                        name: part.to_owned(),
-                        user,
-                    });
-                }
-            }
-        }
-        None
-    }
-
-    fn stop(&self) -> String {
-        let name = quoted(&self.name);
-        match self.user {
-            None => format!("sudo systemctl stop {name}"),
-            Some(user) if user == rustix::process::geteuid().as_raw() => {
-                format!("systemctl --user stop {name}")
-            }
-            // Another user's manager answers to that user alone.
-            Some(user) => format!(
-                "sudo -u '#{user}' XDG_RUNTIME_DIR=/run/user/{user} systemctl --user stop {name}"
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn unit(text: &str) -> Option<(String, Option<u32>)> {
-        Unit::of_cgroup(text).map(|unit| (unit.name, unit.user))
-    }
-
-    fn hub(user: Option<u32>) -> Option<(String, Option<u32>)> {
-        Some(("hapi-hub.service".into(), user))
-    }
-
-    #[test]
-    fn services_of_the_system() {
-        assert_eq!(unit("0::/system.slice/hapi-hub.service\n"), hub(None));
-        // With a cgroup of its own below, as podman or `Delegate=yes` makes them.
-        assert_eq!(
-            unit("0::/system.slice/hapi-hub.service/libpod-payload-1f\n"),
-            hub(None)
-        );
-        assert_eq!(
-            unit("0::/system.slice/system-hapi.slice/hapi@one.service\n"),
-            Some(("hapi@one.service".into(), None))
-        );
-    }
-
-    #[test]
-    fn services_of_a_user() {
-        assert_eq!(
-            unit("0::/user.slice/user-1000.slice/user@1000.service/app.slice/hapi-hub.service\n"),
-            hub(Some(1000))
-        );
-    }
-
-    #[test]
-    fn version_one_and_both_at_once() {
-        let text = "12:pids:/system.slice/other.service\n\
-                    1:name=systemd:/system.slice/hapi-hub.service\n0::/\n";
-        assert_eq!(unit(text), hub(None));
-        let text = "1:name=systemd:/user.slice/user-7.slice/user@7.service/hapi-hub.service\n\
-                    0::/user.slice/user-7.slice/user@7.service\n";
-        assert_eq!(unit(text), hub(Some(7)));
-    }
-
-    #[test]
-    fn what_no_systemctl_of_this_machine_stops() {
-        for path in [
-            "/",
-            "",
-            "/../../x.service",
-            "/init.scope",
-            "/user.slice/user-1000.slice/session-3.scope",
-            "/user.slice/user-1000.slice/user@1000.service",
-            "/user.slice/user-1000.slice/user@1000.service/init.scope",
-            "/user.slice/user-1000.slice/user@1000.service/app.slice/app-term.scope",
-            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-1f.scope/container",
-            "/system.slice/docker-1f2e.scope",
-            "/system.slice/docker-1f2e.scope/system.slice/hapi-hub.service",
-            "/docker/1f2e/system.slice/hapi-hub.service",
-            "/lxc/box/system.slice/hapi-hub.service",
-        ] {
-            assert_eq!(unit(&format!("0::{path}\n")), None, "{path}");
-        }
-        assert_eq!(unit("no cgroup at all"), None);
-    }
 
     #[test]
     fn remedies_and_words() {
@@ -481,5 +379,32 @@ mod tests {
     fn an_absent_database_has_no_holder() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(of(&dir.path().join("hapi.db")).unwrap().holders, []);
+    }
+
+    #[test]
+    fn a_database_in_use_names_each_remedy_once() {
+        let hub = |pid| Holder {
+            pid: Some(pid),
+            command: "bun".into(),
+            unit: Some(Unit {
+                name: "hapi-hub.service".into(),
+                user: None,
+            }),
+        };
+        let shell = Holder {
+            pid: Some(9),
+            command: "sqlite3".into(),
+            unit: None,
+        };
+        let error = in_use("/h/hapi.db".into(), &[hub(7), hub(8), shell]);
+        assert_eq!(
+            error.to_string(),
+            "`/h/hapi.db` is open in process 7 (`bun`, unit hapi-hub.service) and in process 8 (`bun`, unit hapi-hub.service) and in process 9 (`sqlite3`)"
+        );
+        assert_eq!(
+            error.hint().unwrap(),
+            "`sudo systemctl stop hapi-hub.service`; end process 9 (`sqlite3`); systemd restarts a killed hub: stop the unit"
+        );
+        assert_eq!(error.exit(), crate::exit::Exit::Failed);
     }
 }

@@ -3,10 +3,12 @@
 //! Knows: folders, processes, SQLite's file names and locks. Must not know: restic, profiles, snapshots.
 
 pub(crate) mod boot;
+pub(crate) mod child;
 pub(crate) mod disk;
 pub mod holders;
-pub(crate) mod place;
 pub(crate) mod private_files;
 pub mod process;
 pub(crate) mod shell;
 pub mod swap;
+pub(crate) mod target;
+pub(crate) mod unit;

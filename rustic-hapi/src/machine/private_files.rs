@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -19,10 +19,7 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .map_err(|error| Error::State {
-            path: path.into(),
-            error,
-        })
+        .map_err(Error::at(path))
 }
 
 /// Why a file with a secret in it cannot be used, and what helps.
@@ -89,10 +86,7 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
         file.persist(path).map_err(|error| error.error)?;
         File::open(folder)?.sync_all()
     };
-    put().map_err(|error| Error::State {
-        path: PathBuf::from(path),
-        error,
-    })
+    put().map_err(Error::at(path))
 }
 
 /// Whether reading failed only because nothing is there.

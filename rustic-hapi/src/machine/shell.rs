@@ -1,7 +1,7 @@
 //! Words of a POSIX shell.
 
 /// A word of a POSIX shell, whatever is in it.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();

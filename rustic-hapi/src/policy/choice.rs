@@ -8,8 +8,8 @@ use chrono::{DateTime, Local, TimeDelta};
 use rustic_core::repofile::SnapshotFile;
 
 use crate::error::Error;
+use crate::policy::description::{Description, Outcome, SourceSummary};
 use crate::policy::history::{self, CONDITIONS, ONLY, Origins, Snapshot};
-use crate::policy::manifest::{Description, Outcome, SourceSummary};
 use crate::profile::Profile;
 
 /// Which snapshots are meant.
@@ -27,9 +27,7 @@ pub enum Which {
 /// Where one source comes from.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    /// The source's name.
     pub source: String,
-    /// The snapshot.
     pub snapshot: Snapshot,
     /// How the source is in it.
     pub outcome: Outcome,
@@ -39,7 +37,7 @@ pub struct Choice {
 
 /// What was chosen.
 #[derive(Clone, Debug, Default)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// In the order of the profile, or of their names.
     pub choices: Vec<Choice>,
     /// Sources of the profile that no snapshot holds, and whether they are required.
@@ -53,13 +51,13 @@ pub struct Chosen {
 ///
 /// # Errors
 /// Without a profile: several hosts, or hubs of one host, are in the repository, and none was named.
-pub fn readable(
+pub(crate) fn readable(
     files: &[SnapshotFile],
-    profile: &Profile,
+    profile: Option<&Profile>,
     host: Option<&str>,
     origins: &Origins,
 ) -> Result<Vec<Snapshot>, Error> {
-    if !profile.is_bare() && host.is_none_or(|host| host == profile.host) {
+    if let Some(profile) = profile.filter(|profile| host.is_none_or(|host| host == profile.host)) {
         return Ok(history::ours_or_the_only(files, profile, origins));
     }
     let hub = |snapshot: &Snapshot| history::hub_of(snapshot, origins);
@@ -75,17 +73,17 @@ pub fn readable(
     let host = match (host, hosts.len()) {
         (Some(host), _) if hosts.contains(host) => host.to_owned(),
         (Some(host), _) => {
-            return Err(Error::Usage {
-                fact: format!("no snapshot here is of the host `{host}`"),
-                hint: Some(format!("there are some of {}", joined(&hosts))),
-            });
+            return Err(Error::usage(
+                format!("no snapshot here is of the host `{host}`"),
+                format!("there are some of {}", joined(&hosts)),
+            ));
         }
         (None, 0 | 1) => hosts.first().copied().unwrap_or_default().to_owned(),
         (None, _) => {
-            return Err(Error::Usage {
-                fact: "snapshots of several hosts are here".into(),
-                hint: Some(format!("name one with `--host`: {}", joined(&hosts))),
-            });
+            return Err(Error::usage(
+                "snapshots of several hosts are here",
+                format!("name one with `--host`: {}", joined(&hosts)),
+            ));
         }
     };
     let mut snapshots = of_all_hosts(files);
@@ -96,18 +94,18 @@ pub fn readable(
         .collect();
     match hubs.len() {
         0 | 1 => Ok(snapshots),
-        _ => Err(Error::Usage {
-            fact: format!("the host `{host}` has snapshots of several hubs here"),
-            hint: Some(format!(
+        _ => Err(Error::usage(
+            format!("the host `{host}` has snapshots of several hubs here"),
+            format!(
                 "name one with `--host HUB-ID`: {}; `rustic-hapi snapshots --all-hosts` lists them",
                 hubs.into_iter().collect::<Vec<_>>().join(", ")
-            )),
-        }),
+            ),
+        )),
     }
 }
 
 /// All that this program wrote, on whatever host, oldest first.
-pub fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
+pub(crate) fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
     let ours = files.iter().filter(|f| f.username == history::USERNAME);
     let mut snapshots: Vec<_> = ours
         .filter_map(|file| {
@@ -132,9 +130,9 @@ fn joined(names: &BTreeSet<&str>) -> String {
 /// # Errors
 /// There is no snapshot at all, none of that name, no older one, or the only one that is meant does
 /// not say what it holds: a restore of nothing is no success.
-pub fn choose(
+pub(crate) fn choose(
     snapshots: &[Snapshot],
-    profile: &Profile,
+    profile: Option<&Profile>,
     which: &Which,
     now: DateTime<Local>,
     describe: &mut dyn FnMut(&Snapshot) -> Result<Description, String>,
@@ -200,7 +198,7 @@ type Looking = (String, Option<Choice>, Vec<(Snapshot, Outcome)>);
 
 fn newest(
     snapshots: &[Snapshot],
-    profile: &Profile,
+    profile: Option<&Profile>,
     now: DateTime<Local>,
     described: &mut dyn FnMut(&Snapshot) -> Result<Sources, String>,
 ) -> Chosen {
@@ -218,7 +216,10 @@ fn newest(
         snapshots.iter().rev().partition(|s| is_ahead(s, now));
     candidates.extend(late);
 
-    let wanted: Vec<String> = if profile.is_bare() {
+    let wanted: Vec<String> = if let Some(profile) = profile {
+        let sources = profile.sources.iter();
+        sources.map(|s| s.source.name.clone()).collect()
+    } else {
         // What the newest snapshot of each series holds, or names as failed.
         let mut series = BTreeSet::new();
         let newest = candidates
@@ -226,12 +227,6 @@ fn newest(
             .filter(|s| !s.has(ONLY) && series.insert(s.series.clone()));
         let names: BTreeSet<String> = newest.flat_map(|s| described(s).into_keys()).collect();
         names.into_iter().collect()
-    } else {
-        profile
-            .sources
-            .iter()
-            .map(|s| s.source.name.clone())
-            .collect()
     };
 
     let mut looking: Vec<Looking> = wanted
@@ -275,11 +270,12 @@ fn newest(
         match choice.or_else(anything) {
             Some(choice) => chosen.choices.push(choice),
             None => {
-                let required = profile
-                    .sources
-                    .iter()
-                    .any(|s| s.source.name == source && s.source.required);
-                chosen.nowhere.push((source, required || profile.is_bare()));
+                // Without a profile, what a snapshot names is wanted.
+                let required = profile.is_none_or(|profile| {
+                    let mut sources = profile.sources.iter();
+                    sources.any(|s| s.source.name == source && s.source.required)
+                });
+                chosen.nowhere.push((source, required));
             }
         }
     }
@@ -290,14 +286,16 @@ fn newest(
 ///
 /// # Errors
 /// There is none, or more than one.
-pub fn named<'a>(
+pub(crate) fn named<'a>(
     snapshots: &'a [Snapshot],
-    profile: &Profile,
+    profile: Option<&Profile>,
     name: &str,
     now: DateTime<Local>,
 ) -> Result<&'a Snapshot, Error> {
     if name == "latest" {
-        let main = profile.series.first().map(|s| &s.name);
+        let main = profile
+            .and_then(|profile| profile.series.first())
+            .map(|s| &s.name);
         let of_main = |s: &&Snapshot| main.is_none_or(|main| s.series == *main) && !s.has(ONLY);
         let latest = snapshots
             .iter()
@@ -362,11 +360,10 @@ fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
         })
 }
 
-fn in_order(profile: &Profile, names: Vec<String>) -> Vec<String> {
+fn in_order(profile: Option<&Profile>, names: Vec<String>) -> Vec<String> {
     let place = |name: &String| {
-        profile
-            .sources
-            .iter()
+        let mut sources = profile.iter().flat_map(|profile| &profile.sources);
+        sources
             .position(|s| s.source.name == *name)
             .unwrap_or(usize::MAX)
     };

@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use chrono::{DateTime, FixedOffset, Utc};
 use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 
-use crate::policy::manifest::Description;
+use crate::policy::description::Description;
+use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
 use crate::profile::policy::Policy;
-use crate::profile::{Profile, Series};
+use crate::profile::sources::Series;
 
 /// The user name that snapshots of ours carry.
 pub const USERNAME: &str = "rustic-hapi";

@@ -1,5 +1,5 @@
 //! A manifest is the facts of all captures of a snapshot: a small JSON file inside it,
-//! `<home>/.hapi-manifest.json`. The snapshot's description is its summary, with its hash.
+//! `<home>/.hapi-manifest.json`. The snapshot's description (`description.rs`) is its summary, with its hash.
 //!
 //! Neither holds a clock: the same state makes the same manifest, and so the same tree.
 
@@ -8,14 +8,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
 use hapi_sources::{
     Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, Note,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::profile::{Profile, Sensitivity, SeriesSource};
+use crate::policy::description::{Description, Outcome, SourceSummary};
+use crate::policy::notes::describe_note;
+use crate::profile::Profile;
+use crate::profile::sources::{Sensitivity, SeriesSource};
 
 /// The manifest's file name, in the home folder.
 pub const FILE_NAME: &str = ".hapi-manifest.json";
@@ -64,40 +66,6 @@ pub struct SourceRecord {
     pub notes: Vec<String>,
     /// What was taken, by path.
     pub entries: Vec<EntryRecord>,
-}
-
-/// How a source went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// All of it is in the snapshot.
-    Complete,
-    /// It does not exist and need not.
-    Absent,
-    /// All of it is in the snapshot, and SQLite says that it is damaged.
-    Damaged,
-    /// A part of it could not be taken.
-    Partial,
-    /// Nothing of it could be taken.
-    Failed,
-}
-
-impl Outcome {
-    /// Whether a snapshot with this source can be complete.
-    pub fn is_sound(self) -> bool {
-        matches!(self, Self::Complete | Self::Absent)
-    }
-
-    /// For a sentence.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Absent => "absent",
-            Self::Damaged => "damaged",
-            Self::Partial => "only there in part",
-            Self::Failed => "missing",
-        }
-    }
 }
 
 /// A part that could not be taken.
@@ -187,89 +155,6 @@ impl PathRecord {
     }
 }
 
-/// The summary of a manifest that stands in the snapshot's description, so that listing, status
-/// and retention need no trees, and a swapped tree is noticed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Description {
-    /// The layout, [`VERSION`].
-    pub version: u32,
-    /// SHA-256 of the manifest's bytes, in hexadecimal.
-    pub manifest: String,
-    /// The manifest's hub.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hub: Option<String>,
-    /// By source name.
-    pub sources: BTreeMap<String, SourceSummary>,
-}
-
-/// A source in a description.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct SourceSummary {
-    /// Its kind.
-    pub kind: Kind,
-    /// How it went.
-    pub outcome: Outcome,
-    /// Bytes in the snapshot.
-    pub bytes: u64,
-    /// Files in the snapshot.
-    pub files: u64,
-    /// Rows by table, over all databases of the source.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub rows: BTreeMap<String, Option<u64>>,
-    /// Entries of the plaintext of a secret, over all its files; `None` for other kinds, and in descriptions
-    /// of before there was this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entries: Option<u64>,
-    /// Newest value by column.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub newest: BTreeMap<Column, Option<serde_json::Value>>,
-    /// `user_version` and the first 16 digits of the schema's hash, by database.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub schema: Vec<(i32, String)>,
-    /// Whether a part of a database could not be checked.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unchecked: bool,
-}
-
-impl SourceSummary {
-    /// The newest value that is a time, over all columns.
-    pub fn newest_time(&self) -> Option<DateTime<Utc>> {
-        self.newest.values().flatten().filter_map(as_time).max()
-    }
-}
-
-/// A column's value as a time: milliseconds or seconds since 1970, or ISO 8601 text in UTC.
-fn as_time(value: &serde_json::Value) -> Option<DateTime<Utc>> {
-    const FIRST_MILLISECONDS: i64 = 100_000_000_000;
-    if let Some(number) = value.as_i64() {
-        return if number >= FIRST_MILLISECONDS {
-            DateTime::from_timestamp_millis(number)
-        } else {
-            DateTime::from_timestamp(number, 0)
-        };
-    }
-    let text = value.as_str()?;
-    DateTime::parse_from_rfc3339(text)
-        .map(|t| t.to_utc())
-        .ok()
-        .or_else(|| {
-            NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S")
-                .ok()
-                .map(|t| t.and_utc())
-        })
-}
-
-impl Description {
-    /// Whether SQLite had anything else to say of a database than that it is sound.
-    pub fn has_unsound_databases(&self) -> bool {
-        self.sources
-            .values()
-            .any(|source| source.outcome == Outcome::Damaged || source.unchecked)
-    }
-}
-
 impl Manifest {
     /// Writes down what `captured` brought, in the profile's order.
     pub fn of(
@@ -283,7 +168,7 @@ impl Manifest {
             series: series.to_owned(),
             host: profile.host.clone(),
             hub: Some(profile.hub.id.to_string()),
-            home: profile.home.as_path().into(),
+            home: profile.reach.home.as_path().into(),
             sources: sources
                 .iter()
                 .zip(captured)
@@ -491,66 +376,6 @@ impl EntryRecord {
             mtime: crate::policy::restic_time::beyond(entry.metadata.mtime),
             database,
             secret_entries,
-        }
-    }
-}
-
-/// A note in words.
-pub fn describe_note(note: &Note) -> String {
-    match note {
-        Note::SpecialFile { path } => {
-            format!(
-                "`{}` is neither file, folder nor symbolic link; not taken",
-                path.display()
-            )
-        }
-        Note::LiveDatabase { path } => {
-            format!(
-                "`{}` belongs to a live database; not taken here",
-                path.display()
-            )
-        }
-        Note::SecretElsewhere { path, secret } => {
-            format!(
-                "`{}` is the secret `{secret}` under another name; not taken",
-                path.display()
-            )
-        }
-        Note::QuotesSecret { path, secret, .. } => {
-            format!(
-                "`{}` quotes a value of the secret `{secret}`, in clear",
-                path.display()
-            )
-        }
-        Note::SeveralNames { path, links } => {
-            format!(
-                "`{0}` has {links} hard links: if the hub uses another one, its last changes are not seen; `find / -xdev -samefile '{0}'` lists them",
-                path.display()
-            )
-        }
-        Note::DanglingLink { path } => {
-            format!(
-                "`{}` is a symbolic link that leads nowhere; not taken",
-                path.display()
-            )
-        }
-        Note::AlsoTaken { path, by } => {
-            format!(
-                "`{}` is in the snapshot as the source `{by}` took it",
-                path.display()
-            )
-        }
-        Note::KeptOut { path } => {
-            format!("`{}` is this program's own; not taken", path.display())
-        }
-        Note::NoGit { path, reason } => {
-            format!("all that matches `{}` was taken: {reason}", path.display())
-        }
-        Note::SecretCache { path, reason } => {
-            format!(
-                "the ciphertext of `{}` was made anew: {reason}",
-                path.display()
-            )
         }
     }
 }

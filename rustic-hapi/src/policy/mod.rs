@@ -3,8 +3,11 @@
 //! Knows: snapshot files, times, the engine's rules and ids. Must not know: the repository, the clock, the disk (but `survival.rs`).
 
 pub(crate) mod choice;
+pub mod description;
+pub(crate) mod freshness;
 pub mod history;
 pub mod manifest;
+pub(crate) mod notes;
 pub(crate) mod restic_time;
 pub mod retention;
 pub mod slots;

@@ -14,7 +14,8 @@ use std::iter;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 
 use crate::policy::history::{ONLY, Snapshot};
-use crate::profile::{Profile, Rhythm, Series};
+use crate::profile::Profile;
+use crate::profile::sources::{Rhythm, Series};
 
 /// How early a run may be, and how far ahead another machine's clock.
 pub const TOLERANCE: TimeDelta = TimeDelta::seconds(30);

@@ -11,7 +11,7 @@ use crate::profile::Profile;
 /// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
 /// accepted.
 pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
-    if let Some(host) = this_machine(&profile.location, &profile.home) {
+    if let Some(host) = this_machine(&profile.reach.location, &profile.reach.home) {
         return Some(format!(
             "the repository is on this very machine ({host}), which it should outlive"
         ));
@@ -31,7 +31,7 @@ pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
     }
     match of_profile(profile) {
         (Relation::Same(reason), source_path) => Err(Error::SameDisk {
-            location: profile.location.to_string(),
+            location: profile.reach.location.to_string(),
             source_path,
             reason,
         }),
@@ -42,7 +42,7 @@ pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
 /// How the repository's disk and those of the sources are related, with the source that says most.
 pub(crate) fn of_profile(profile: &Profile) -> (Relation, PathBuf) {
     let mut found = (Relation::Other, PathBuf::new());
-    let Some(folder) = profile.location.local() else {
+    let Some(folder) = profile.reach.location.local() else {
         return found;
     };
     for source in &profile.sources {

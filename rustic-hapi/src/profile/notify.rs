@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::profile::Lookup;
+use crate::profile::lookup::Lookup;
 
 /// Whom to tell: `[notify]` in the profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Profile, RawProfile};
 use crate::error::Error;
+use crate::profile::Profile;
+use crate::profile::written::RawProfile;
 
 impl Profile {
     /// Makes sure that there is none. A file that cannot be read, or is no profile, is none.
@@ -42,16 +43,14 @@ impl Profile {
                 && raw.repository.location == mine.repository.location
                 && of_database(&raw) != of_database(&mine)
             {
-                return Err(Error::Usage {
-                    fact: format!(
+                return Err(Error::usage(
+                    format!(
                         "the profiles `{}` and `{}` have the same `hub-id` and repository, and different databases",
                         self.file.display(),
                         path.display()
                     ),
-                    hint: Some(
-                        "remove `host` and `hub-id` from the copy, then `rustic-hapi init --profile COPY --host NAME`".into(),
-                    ),
-                });
+                    "remove `host` and `hub-id` from the copy, then `rustic-hapi init --profile COPY --host NAME`",
+                ));
             }
         }
         Ok(())

@@ -19,17 +19,15 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::machine::disk::{Relation, relation};
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::private_files::{is_absent, private_folder, write_private};
 use crate::profile::Profile;
-use crate::repository::Repository;
 use crate::repository::keys::Key;
-use crate::repository::password;
+use crate::repository::{Repository, password};
 use crate::terminal::prompt;
 use crate::terminal::ui::Ui;
 
 /// The user name by which a recovery key is known among the repository's keys.
-pub const USERNAME: &str = "recovery";
+pub(crate) const USERNAME: &str = "recovery";
 
 /// The text of a recovery key; zeroes itself, and prints as `[secret]`.
 pub struct RecoveryKey(Zeroizing<String>);
@@ -72,7 +70,7 @@ pub struct Made {
 /// A proof, at some time, that a recovery key opens the repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Confirmed {
+pub(crate) struct Confirmed {
     version: u32,
     /// The key's id in the repository.
     pub key_id: String,
@@ -92,7 +90,11 @@ const RECORD_VERSION: u32 = 1;
 /// # Errors
 /// [`Error::Usage`] where the file is there already; then, as with any other, nothing was added,
 /// but for [`Error::UnprovenKey`].
-pub fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result<Made, Error> {
+pub(crate) fn make(
+    repository: &Repository,
+    profile: &Profile,
+    place: &Place,
+) -> Result<Made, Error> {
     let others = among(repository.keys()?);
     let key = RecoveryKey::random()?;
     let (file, warnings) = match place {
@@ -112,10 +114,8 @@ pub fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result
     }
     let file = file
         .map(|file| {
-            file.keep().map_err(|error| Error::State {
-                path: error.path.to_path_buf(),
-                error: error.error,
-            })
+            file.keep()
+                .map_err(|error| Error::at(&error.path)(error.error))
         })
         .transpose()?;
     Ok(Made {
@@ -128,7 +128,7 @@ pub fn make(repository: &Repository, profile: &Profile, place: &Place) -> Result
 }
 
 /// The recovery keys among a repository's keys.
-pub fn among(keys: Vec<Key>) -> Vec<Key> {
+pub(crate) fn among(keys: Vec<Key>) -> Vec<Key> {
     keys.into_iter()
         .filter(|key| key.username.as_deref() == Some(USERNAME))
         .collect()
@@ -139,7 +139,7 @@ pub fn among(keys: Vec<Key>) -> Vec<Key> {
 /// # Errors
 /// [`Error::WrongKey`]; [`Error::NotARecoveryKey`] for the password that is on this machine anyway;
 /// [`Error::OtherRepository`]; those of reaching the repository and of writing the note.
-pub fn confirm(
+pub(crate) fn confirm(
     profile: &Profile,
     key: &RecoveryKey,
     now: DateTime<Local>,
@@ -148,12 +148,12 @@ pub fn confirm(
     let (repository, password) = key.open(profile, stop)?;
     let id = repository.key_id().ok_or_else(unknown_key)?;
     // The text decides, rather than the key it opens: two keys may have one password.
-    match password::of(profile, stop) {
+    match password::of(&profile.reach.password, stop) {
         Ok(ordinary) if *ordinary == *password => {
             return Err(Error::NotARecoveryKey {
                 fact: format!(
                     "it is {}, and lost with this disk",
-                    password::origin(profile)
+                    password::origin(&profile.reach.password)
                 ),
             });
         }
@@ -172,11 +172,9 @@ pub fn confirm(
         repository: repository.id(),
         confirmed: now.fixed_offset(),
     };
-    private_folder(&profile.state)?;
-    let text = serde_json::to_vec_pretty(&confirmed).map_err(|error| Error::State {
-        path: record(profile),
-        error: error.into(),
-    })?;
+    private_folder(&profile.reach.state)?;
+    let text = serde_json::to_vec_pretty(&confirmed)
+        .map_err(|error| Error::at(&record(profile))(error.into()))?;
     write_private(&record(profile), &text)?;
     Ok(confirmed)
 }
@@ -188,19 +186,16 @@ pub fn confirm(
 ///
 /// # Errors
 /// [`Error::State`] for a note that cannot be read, or is none.
-pub fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
+pub(crate) fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
     let path = record(profile);
-    let wrong = |error| Error::State {
-        path: path.clone(),
-        error,
-    };
+    let wrong = Error::at(&path);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(wrong(error)),
     };
     let found: Confirmed = serde_json::from_slice(&bytes).map_err(|error| wrong(error.into()))?;
-    let named = profile.repository_id.as_ref();
+    let named = profile.reach.id.as_ref();
     Ok(Some(found).filter(|found| named.is_none_or(|id| *id == found.repository)))
 }
 
@@ -220,18 +215,15 @@ impl RecoveryKey {
                 "standard input".to_owned(),
             ),
             Origin::File(path) => {
-                let file = File::open(path).map_err(|error| Error::State {
-                    path: path.clone(),
-                    error,
-                })?;
+                let file = File::open(path).map_err(Error::at(&path))?;
                 (first_line(file, path)?, format!("`{}`", path.display()))
             }
         };
         if text.is_empty() {
-            return Err(Error::Usage {
-                fact: format!("there is no key in {whence}"),
-                hint: Some("a recovery key is one line: eight groups of five".into()),
-            });
+            return Err(Error::usage(
+                format!("there is no key in {whence}"),
+                "a recovery key is one line: eight groups of five",
+            ));
         }
         Ok(Self(text))
     }
@@ -272,10 +264,7 @@ impl RecoveryKey {
     fn write_to(&self, path: &Path) -> Result<tempfile::TempPath, Error> {
         let state = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => there_already(path),
-            _ => Error::State {
-                path: path.into(),
-                error,
-            },
+            _ => Error::at(path)(error),
         };
         let path = std::path::absolute(path).map_err(state)?;
         let mut file = fs::OpenOptions::new()
@@ -300,7 +289,7 @@ impl RecoveryKey {
         profile: &Profile,
         stop: &Stop,
     ) -> Result<(Repository, Zeroizing<String>), Error> {
-        let open = |text: &str| Repository::open_with(profile, text, stop, Ui::silent());
+        let open = |text: &str| Repository::open_with(&profile.reach, text, stop, Ui::silent());
         let tidied = tidied(self.reveal());
         let tidied = tidied.filter(|text| text.as_str() != self.reveal());
         match tidied.map(|text| (open(&text), text)) {
@@ -365,10 +354,7 @@ fn first_line(from: impl Read, path: &Path) -> Result<Zeroizing<String>, Error> 
     let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
     from.take(4096)
         .read_to_end(&mut bytes)
-        .map_err(|error| Error::State {
-            path: path.into(),
-            error,
-        })?;
+        .map_err(Error::at(path))?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(Zeroizing::new(
         text.lines().next().unwrap_or_default().trim().to_owned(),
@@ -377,7 +363,8 @@ fn first_line(from: impl Read, path: &Path) -> Result<Zeroizing<String>, Error> 
 
 /// A second handle, opened with nothing but the key, must find the key that was added.
 fn prove(profile: &Profile, key: &RecoveryKey, id: &str) -> Result<(), Error> {
-    let again = Repository::open_with(profile, key.reveal(), &Stop::default(), Ui::silent())?;
+    let again =
+        Repository::open_with(&profile.reach, key.reveal(), &Stop::default(), Ui::silent())?;
     match again.key_id() {
         Some(found) if found == id => Ok(()),
         _ => Err(unknown_key()),
@@ -403,20 +390,20 @@ pub(crate) fn must_be_new(path: &Path) -> Result<(), Error> {
 }
 
 fn there_already(path: &Path) -> Error {
-    Error::Usage {
-        fact: format!("`{}` is there already, and stays as it is", path.display()),
-        hint: Some(format!(
+    Error::usage(
+        format!("`{}` is there already, and stays as it is", path.display()),
+        format!(
             "name a new file; whether this one holds a recovery key: `rustic-hapi recovery-kit --confirm --key-file {}`",
             crate::machine::shell::quoted(&path.to_string_lossy())
-        )),
-    }
+        ),
+    )
 }
 
 /// Why a file is no place for what should outlive this machine's disk, where the system tells.
 fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
     let place = std::path::absolute(file).unwrap_or_else(|_| file.into());
     let sources = profile.sources.iter().map(|s| s.source.path.as_path());
-    let repository = profile.location.local().into_iter();
+    let repository = profile.reach.location.local().into_iter();
     sources
         .chain(repository)
         .find_map(|lost| match relation(&place, lost) {
@@ -435,7 +422,7 @@ fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
 }
 
 fn record(profile: &Profile) -> PathBuf {
-    profile.state.join("recovery-key.json")
+    profile.reach.state.join("recovery-key.json")
 }
 
 #[cfg(test)]

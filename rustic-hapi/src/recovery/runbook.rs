@@ -10,7 +10,9 @@ use hapi_sources::{Kind, Source};
 
 use crate::destination::location::Location;
 use crate::machine::shell::quoted;
-use crate::profile::{Profile, Series};
+use crate::profile::Profile;
+use crate::profile::reach::Password;
+use crate::profile::sources::Series;
 
 /// The commands for one profile.
 #[derive(Debug)]
@@ -63,13 +65,13 @@ impl Runbook<'_> {
     fn open_commands(&self) -> String {
         let profile = self.profile;
         let mut text = String::new();
-        if let Some((_, how)) = profile.needs() {
+        if let Some((_, how)) = profile.reach.needs() {
             text += &format!("# {how}\n");
         }
         text += &format!("export RESTIC_REPOSITORY={}\n", quoted(&self.location()));
-        let password = match &profile.password_command {
-            None => ("FILE", profile.password_file.to_string_lossy().into_owned()),
-            Some(command) => ("COMMAND", command.clone()),
+        let password = match &profile.reach.password {
+            Password::File(path) => ("FILE", path.to_string_lossy().into_owned()),
+            Password::Command(command) => ("COMMAND", command.clone()),
         };
         text += &format!(
             "export RESTIC_PASSWORD_{}={}\n",
@@ -203,11 +205,11 @@ impl Runbook<'_> {
 
     /// The location as it is typed, with blanks for credentials.
     fn location(&self) -> String {
-        let location = self.profile.location.to_string();
-        if self.profile.needs() != Some(Location::REST_NEEDS) {
+        let location = self.profile.reach.location.to_string();
+        if self.profile.reach.needs() != Some(Location::REST_NEEDS) {
             return location;
         }
-        match self.profile.location.has_credentials() {
+        match self.profile.reach.location.has_credentials() {
             true => location.replacen("***@", "USER:PASSWORD@", 1),
             false => location.replacen("://", "://USER:PASSWORD@", 1),
         }

@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::doctor::{Finding, Report, Verdict};
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::terminal::ui::{Ui, Verbosity};
 use crate::words::plural;

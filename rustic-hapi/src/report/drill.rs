@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::counts;
+use super::counts::counts;
 use crate::commands::drill::{Report, SourceDrill, Verdict};
+use crate::restore::difference::Difference;
 use crate::state::drills::DrillOutcome;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::words::{bytes, grouped, plural};
 
@@ -107,7 +107,7 @@ impl Report {
                 "bytes": s.bytes,
                 "rows": s.summary.as_ref().map(|x| &x.rows),
                 "newest": s.summary.as_ref().map(|x| &x.newest),
-                "findings": s.findings,
+                "findings": s.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
             "boot": self.boot,
             "findings": self.all_findings(),
@@ -123,23 +123,12 @@ impl Report {
             .iter()
             .map(|finding| format!("error: {finding}"))
             .collect();
-        let sealed = |f: &&String| f.contains("none of the identities");
-        let in_repository = self.findings.len()
-            + self
-                .sources
-                .iter()
-                .flat_map(|s| &s.findings)
-                .filter(|f| !sealed(f))
-                .count();
-        if in_repository > 0 {
+        let differences = || self.sources.iter().flat_map(|s| &s.findings);
+        let in_repository = !self.findings.is_empty() || differences().any(|d| !d.is_sealed());
+        if in_repository {
             complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `drill --older` whether older snapshots are".into());
         }
-        if self
-            .sources
-            .iter()
-            .flat_map(|s| &s.findings)
-            .any(|f| sealed(&f))
-        {
+        if differences().any(Difference::is_sealed) {
             complaints.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
         }
         if self.boot.as_ref().is_some_and(|boot| !boot.up) {

@@ -9,13 +9,14 @@ use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, FixedOffset, Local};
 
-use crate::commands::status::{Status, Verdict};
+use crate::commands::status::Status;
 use crate::error::Error;
 use crate::machine::private_files::is_absent;
+use crate::policy::freshness::Freshness;
 use crate::policy::slots::State;
 use crate::state::drills::DrillOutcome;
 use crate::state::last_run::LastRun;
@@ -28,7 +29,7 @@ const STALE: &str = "snapshot_stale";
 const COMPLETE_AGE: &str = "snapshot_last_complete_age_seconds";
 
 /// What a status says, and the last run that it knows of.
-pub fn text(profile: &str, status: &Status) -> String {
+pub(crate) fn text(profile: &str, status: &Status) -> String {
     let mut text = of_status(profile, status);
     if let Some(run) = &status.run {
         text += &of_run(profile, run);
@@ -37,7 +38,7 @@ pub fn text(profile: &str, status: &Status) -> String {
 }
 
 /// What is known after a run: with no status, what `before` (the file so far) says of snapshots.
-pub fn text_after_run(
+pub(crate) fn text_after_run(
     profile: &str,
     status: Option<&Status>,
     run: &LastRun,
@@ -56,14 +57,11 @@ pub fn text_after_run(
 ///
 /// # Errors
 /// [`Error::State`] where it is there and cannot be read.
-pub fn read(path: &Path) -> Result<String, Error> {
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
     match fs::read(path) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_absent(&error) => Ok(String::new()),
-        Err(error) => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
+        Err(error) => Err(Error::at(path)(error)),
     }
 }
 
@@ -71,7 +69,7 @@ pub fn read(path: &Path) -> Result<String, Error> {
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn write(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -90,10 +88,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Error> {
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    put().map_err(|error| Error::State {
-        path: PathBuf::from(path),
-        error,
-    })
+    put().map_err(Error::at(path))
 }
 
 fn of_status(profile: &str, status: &Status) -> String {
@@ -127,7 +122,7 @@ fn of_status(profile: &str, status: &Status) -> String {
             STALE,
             "1 where the newest complete snapshot is older than it may be, or there is none.",
             &labels,
-            i64::from(series.verdict == Verdict::Stale),
+            i64::from(series.verdict == Freshness::Stale),
         );
         let (complete, partial) = series.counts;
         families.add("snapshots", "Complete snapshots.", &labels, complete);

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::commands::restore::{Report, SourceReport};
-use crate::error::Exit;
-use crate::policy::manifest::Outcome;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::commands::restore::Report;
+use crate::exit::Exit;
+use crate::policy::description::Outcome;
+use crate::restore::difference::Difference;
+use crate::restore::restorer::SourceReport;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::words::{bytes, grouped, plural};
 
@@ -100,7 +101,7 @@ impl Report {
                 "bytes": s.bytes,
                 "already": s.already,
                 "opened": s.opened,
-                "differences": s.differences,
+                "differences": s.differences.iter().map(said).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
             "nowhere": self.nowhere.iter().map(|(name, required)| json!({
                 "name": name, "required": required,
@@ -111,22 +112,20 @@ impl Report {
 
     /// For standard error.
     pub fn complaints(&self) -> Vec<String> {
-        let sealed = |d: &String| d.contains("none of the identities");
-        let mut lines: Vec<String> = self
-            .sources
-            .iter()
-            .flat_map(|s| {
-                s.differences.iter().map(|d| match sealed(d) {
-                    true => format!("error: {}: {d}", s.choice.source),
-                    false => format!("error: {}: not restored: {d}", s.choice.source),
-                })
-            })
-            .collect();
+        let of_source = |s: &SourceReport| {
+            let name = s.choice.source.clone();
+            let line = move |d: &Difference| match d.is_sealed() {
+                true => format!("error: {name}: {}", said(d)),
+                false => format!("error: {name}: not restored: {d}"),
+            };
+            s.differences.iter().map(line).collect::<Vec<_>>()
+        };
+        let mut lines: Vec<String> = self.sources.iter().flat_map(of_source).collect();
         let differences = || self.sources.iter().flat_map(|s| &s.differences);
-        if differences().any(&sealed) {
+        if differences().any(Difference::is_sealed) {
             lines.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
         }
-        if differences().any(|d| !sealed(d)) {
+        if differences().any(|d| !d.is_sealed()) {
             lines.push("hint: name an older snapshot (`rustic-hapi snapshots`), and run `rustic-hapi check --read-data`".into());
         }
         lines.extend(
@@ -137,6 +136,14 @@ impl Report {
         );
         lines.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
         lines
+    }
+}
+
+/// A secret that no identity opens is there all the same.
+fn said(difference: &Difference) -> String {
+    match difference.is_sealed() {
+        true => format!("{difference}; it is left encrypted"),
+        false => difference.to_string(),
     }
 }
 

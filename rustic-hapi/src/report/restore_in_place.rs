@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::commands::restore_in_place::Report;
-use crate::error::Exit;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use crate::exit::Exit;
+use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
 impl Report {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::error::{Reason, Remedied};
 use bytes::Bytes;
 use hapi_sources::{Integrity, IntegrityVerdict, Stop};
 use rustic_core::{
@@ -22,7 +23,7 @@ use rustic_core::{
 
 /// A backend that lets a snapshot through only when the gate is satisfied.
 #[derive(Debug)]
-pub struct GatedBackend {
+pub(crate) struct GatedBackend {
     inner: Arc<dyn WriteBackend>,
     /// The repository's folder, where it is local: listed strictly and synced after writes.
     local: Option<PathBuf>,
@@ -33,7 +34,7 @@ pub struct GatedBackend {
 
 /// What the gate knows; clones share it.
 #[derive(Clone, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     state: Arc<Mutex<GateState>>,
     confirm: Arc<Mutex<Option<Confirm>>>,
     stop: Stop,
@@ -58,7 +59,7 @@ struct GateState {
     verdicts: Vec<(PathBuf, IntegrityVerdict)>,
     /// Whether that is why a snapshot was refused, with nothing else on record.
     presumed_wrongly: bool,
-    failures: Vec<String>,
+    failures: Vec<Reason>,
     written: Written,
     /// When [`Gate::may_delete`] last looked.
     confirmed: Option<Instant>,
@@ -66,23 +67,21 @@ struct GateState {
 
 /// What a run has written to the backend.
 #[derive(Clone, Debug, Default)]
-pub struct Written {
+pub(crate) struct Written {
     /// Packs with their sizes in bytes.
     pub packs: BTreeMap<Id, u32>,
-    /// The snapshot.
     pub snapshot: Option<Id>,
 }
 
 impl Written {
-    /// Bytes of the packs.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.packs.values().map(|size| u64::from(*size)).sum()
     }
 }
 
 impl Gate {
     /// A gate that also refuses everything once `stop` is set.
-    pub fn new(stop: Stop) -> Self {
+    pub(crate) fn new(stop: Stop) -> Self {
         Self {
             state: Arc::default(),
             confirm: Arc::default(),
@@ -92,7 +91,7 @@ impl Gate {
 
     /// A snapshot of these streams begins, whose manifest presumes that these verdicts, some of them
     /// still to come, are good.
-    pub fn begin(
+    pub(crate) fn begin(
         &self,
         streams: impl IntoIterator<Item = usize>,
         verdicts: Vec<(PathBuf, IntegrityVerdict)>,
@@ -105,14 +104,15 @@ impl Gate {
     }
 
     /// Stream `index` ended, and was exactly what it should be.
-    pub fn whole(&self, index: usize) {
+    pub(crate) fn whole(&self, index: usize) {
         if let Some(open) = &mut self.state().open {
             open.remove(&index);
         }
     }
 
     /// Something went wrong: no snapshot will be let through.
-    pub fn fail(&self, failure: String) {
+    pub(crate) fn fail(&self, failure: impl Into<Reason>) {
+        let failure = failure.into();
         let mut state = self.state();
         // The first few tell the story; a full disk fails a thousand times.
         if state.failures.len() < 8 && !state.failures.contains(&failure) {
@@ -125,24 +125,23 @@ impl Gate {
         *self.confirm.lock().unwrap_or_else(PoisonError::into_inner) = confirm;
     }
 
-    /// The failures on record.
-    pub fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<Reason> {
         self.state().failures.clone()
     }
 
     /// Whether the snapshot was refused for what SQLite found in a copy that the manifest presumes to be
     /// sound, and for nothing else.
-    pub fn presumed_wrongly(&self) -> bool {
+    pub(crate) fn presumed_wrongly(&self) -> bool {
         self.state().presumed_wrongly
     }
 
     /// Ends the run and hands out what it wrote.
-    pub fn end(&self) -> Written {
+    pub(crate) fn end(&self) -> Written {
         std::mem::take(&mut *self.state()).written
     }
 
     /// Whether the end was asked for.
-    pub fn stop(&self) -> &Stop {
+    pub(crate) fn stop(&self) -> &Stop {
         &self.stop
     }
 
@@ -150,7 +149,7 @@ impl Gate {
         let verdicts = {
             let state = self.state();
             if let Some(failure) = state.failures.first() {
-                return Err(failure.clone());
+                return Err(failure.text.clone());
             }
             match &state.open {
                 None => return Err("no run is under way".to_owned()),
@@ -190,7 +189,7 @@ impl Gate {
         }
         let state = self.state();
         if let Some(failure) = state.failures.first() {
-            return Err(failure.clone());
+            return Err(failure.text.clone());
         }
         if state.confirmed.is_some_and(|at| at.elapsed() < LATELY) {
             return Ok(());
@@ -208,7 +207,7 @@ impl Gate {
 
 impl GatedBackend {
     /// Puts the gate before a backend. `local` is its folder, if it has one.
-    pub fn new(inner: Arc<dyn WriteBackend>, local: Option<PathBuf>, gate: Gate) -> Self {
+    pub(crate) fn new(inner: Arc<dyn WriteBackend>, local: Option<PathBuf>, gate: Gate) -> Self {
         Self {
             inner,
             local,
@@ -219,7 +218,7 @@ impl GatedBackend {
 
     /// The same without these key files.
     #[must_use]
-    pub fn without_keys(self, hidden_keys: Vec<Id>) -> Self {
+    pub(crate) fn without_keys(self, hidden_keys: Vec<Id>) -> Self {
         Self {
             hidden_keys,
             ..self
@@ -253,6 +252,10 @@ impl ReadBackend for GatedBackend {
             Some(folder) if tpe != FileType::Config => {
                 let mut files = Vec::new();
                 list_strictly(&folder.join(tpe.dirname()), &mut files).map_err(|error| {
+                    let error = Remedied {
+                        remedy: "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed",
+                        error: Some(error),
+                    };
                     RusticError::with_source(ErrorKind::Backend, "cannot list `{path}`", error)
                         .attach_context("path", folder.join(tpe.dirname()).to_string_lossy())
                 })?;
@@ -327,7 +330,7 @@ impl WriteBackend for GatedBackend {
                     .map_or(Ok(()), |folder| sync_parent(folder, tpe, id))
             });
         if let Err(error) = &written {
-            self.gate.fail(crate::error::one_line(error));
+            self.gate.fail(Reason::of(error));
         } else {
             let mut state = self.gate.state();
             match tpe {

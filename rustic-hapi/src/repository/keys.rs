@@ -1,6 +1,7 @@
 //! A key of a repository is a small file that one password opens; the repository's master key is
 //! in each of them. restic's `key list` shows the same.
 
+use chrono::{DateTime, FixedOffset};
 use rustic_core::{FileType, Id, KeyOptions, repofile::KeyId};
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +24,35 @@ pub struct Key {
 
 impl Key {
     /// The first digits of the id, as restic shows it.
-    pub fn short_id(&self) -> &str {
+    pub(crate) fn short_id(&self) -> &str {
         self.id.get(..8).unwrap_or(&self.id)
     }
 }
 
 impl Repository {
+    /// When the oldest key was made: when the repository was, as far as can be told.
+    pub(crate) fn first_key_made(&self) -> Result<Option<DateTime<FixedOffset>>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Key {
+            created: Option<DateTime<FixedOffset>>,
+        }
+        let ids = self
+            .backend
+            .list(FileType::Key)
+            .map_err(Error::engine("listing the keys"))?;
+        // Key files are plain JSON (restic, repository design, "Keys, Encryption and MAC").
+        let made = ids.iter().filter_map(|id| {
+            let stored = self.backend.read_full(FileType::Key, id).ok()?;
+            serde_json::from_slice::<Key>(&stored).ok()?.created
+        });
+        Ok(made.min())
+    }
+
     /// All keys, by their ids.
     ///
     /// # Errors
     /// Any that cannot be listed or read.
-    pub fn keys(&self) -> Result<Vec<Key>, Error> {
+    pub(crate) fn keys(&self) -> Result<Vec<Key>, Error> {
         let mut ids = self
             .backend
             .list(FileType::Key)
@@ -46,7 +65,7 @@ impl Repository {
                 .map_err(Error::engine("reading a key"))?;
             let key: Key = serde_json::from_slice(&bytes).map_err(|error| Error::Engine {
                 doing: "reading a key",
-                reason: format!("{} is not a key: {error}", id.to_hex().as_str()),
+                reason: format!("{} is not a key: {error}", id.to_hex().as_str()).into(),
             })?;
             Ok(Key {
                 id: id.to_hex().to_string(),
@@ -57,7 +76,7 @@ impl Repository {
     }
 
     /// The id of the key that the repository was opened with.
-    pub fn key_id(&self) -> Option<String> {
+    pub(crate) fn key_id(&self) -> Option<String> {
         let id = self.inner.key_id().as_ref()?;
         Some(id.to_hex().to_string())
     }
@@ -68,7 +87,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of writing it.
-    pub fn add_key(&self, password: &str, username: &str) -> Result<String, Error> {
+    pub(crate) fn add_key(&self, password: &str, username: &str) -> Result<String, Error> {
         let options = KeyOptions::default()
             .hostname(crate::machine::process::host_name())
             .username(username.to_owned())
@@ -83,7 +102,7 @@ impl Repository {
     ///
     /// # Errors
     /// Those of the engine, and an id that is none.
-    pub fn remove_key(&self, id: &str) -> Result<(), Error> {
+    pub(crate) fn remove_key(&self, id: &str) -> Result<(), Error> {
         let id: Id = id
             .parse()
             .map_err(Error::engine("understanding the key's id"))?;

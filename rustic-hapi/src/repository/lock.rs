@@ -7,6 +7,8 @@
 //! thirty; one of our own at once where its process is gone. restic says that of any lock that has this
 //! machine's name, when it is asked to (`restic unlock`). We clear locks with nobody watching, and two
 //! containers may have one name and never see each other's processes.
+//!
+//! More than 400 lines, since those who take a lock and the lock that is held watch each other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,8 +27,9 @@ use crate::destination::lock_files::LockStore;
 use crate::error::Error;
 use crate::machine::private_files::{private_folder, write_private};
 use crate::repository::gate::Gate;
-pub use crate::repository::lock_file::Mode;
+pub(crate) use crate::repository::lock_file::Mode;
 use crate::repository::lock_file::{LockFile, LockKey, lives};
+use crate::repository::name::is_hash_of;
 use crate::terminal::ui::Ui;
 
 /// How often a lock is refreshed (restic, `refreshInterval`). A build with debug assertions takes seconds
@@ -46,10 +49,10 @@ const SETTLE: Duration = Duration::from_millis(200);
 const AFTER_SIGNAL: Duration = Duration::from_secs(15);
 
 /// How long what adds or reads waits for what deletes.
-pub const SHARED_WAIT: Duration = Duration::from_secs(10 * 60);
+pub(crate) const SHARED_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// How long what deletes waits for everybody else.
-pub fn exclusive_wait() -> Duration {
+pub(crate) fn exclusive_wait() -> Duration {
     test_seconds("RUSTIC_HAPI_TEST_LOCK_WAIT").unwrap_or(Duration::from_secs(60))
 }
 
@@ -233,9 +236,7 @@ impl Locks {
         let begun = Instant::now();
         loop {
             let stored = self.store.read(id)?;
-            let is_whole = stored
-                .as_ref()
-                .is_some_and(|stored| hex::encode(Sha256::digest(stored)) == id.to_hex().as_str());
+            let is_whole = stored.as_ref().is_some_and(|stored| is_hash_of(id, stored));
             if let Some(stored) = stored.as_ref().filter(|_| is_whole) {
                 return Ok(LockFile::open(stored, &self.key).map_or(Read::Unreadable, Read::Lock));
             }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 /// How a repository is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Beside others that add or read.
     Shared,
     /// Alone: something is deleted.

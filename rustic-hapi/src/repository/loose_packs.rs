@@ -10,16 +10,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustic_core::repofile::IndexFile;
 use rustic_core::{
-    BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend,
+    BytesList, Credentials, ErrorKind, FileType, Id, ReadBackend, RepairIndexOptions, RusticError,
+    RusticResult, WriteBackend,
 };
-use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+use crate::repository::Repository;
+use crate::repository::name::is_hash_of;
+use crate::repository::open::engine;
+use crate::terminal::ui::Ui;
 
 /// The index files that can be read, and those that are not what they are called.
 pub(crate) fn indexes(backend: &dyn WriteBackend) -> RusticResult<(Vec<Id>, Vec<Id>)> {
     let (mut sound, mut torn) = (Vec::new(), Vec::new());
     for id in backend.list(FileType::Index)? {
         let content = backend.read_full(FileType::Index, &id)?;
-        match hex::encode(Sha256::digest(&content)) == id.to_hex().as_str() {
+        match is_hash_of(&id, &content) {
             true => sound.push(id),
             false => torn.push(id),
         }
@@ -46,10 +52,55 @@ pub(crate) fn among(
 pub(crate) fn torn(backend: &dyn WriteBackend, loose: &[(Id, u32)]) -> BTreeSet<Id> {
     let is_whole = |id: &Id| {
         let content = backend.read_full(FileType::Pack, id);
-        content.is_ok_and(|content| hex::encode(Sha256::digest(&content)) == id.to_hex().as_str())
+        content.is_ok_and(|content| is_hash_of(id, &content))
     };
     let ids = loose.iter().map(|(id, _)| id);
     ids.filter(|id| !is_whole(id)).copied().collect()
+}
+
+impl Repository {
+    /// Takes up what uploads that broke off left, so that it is not sent again. Nobody else may be at
+    /// work here: what another run has just sent looks the same.
+    ///
+    /// # Errors
+    /// Those of reading and writing indexes; nothing is lost by them.
+    pub(crate) fn take_up_loose_packs(&self) -> Result<(), Error> {
+        let doing = || Error::engine("taking up what was sent before");
+        let (sound, torn_indexes) = indexes(&*self.backend).map_err(doing())?;
+        let files = sound
+            .into_iter()
+            .map(|id| self.inner.get_file::<IndexFile>(&id.into()));
+        let mut loose = among(self.packs()?, files).map_err(doing())?;
+        if loose.is_empty() && torn_indexes.is_empty() {
+            return Ok(());
+        }
+        let torn = torn(&*self.backend, &loose);
+        loose.retain(|(id, _)| !torn.contains(id));
+        let size = loose.iter().map(|(_, size)| u64::from(*size)).sum();
+        self.ui.step(format_args!(
+            "takes up {} packs ({}) that were sent before; {} torn ones are left to a prune",
+            loose.len(),
+            crate::words::bytes(size),
+            torn.len()
+        ));
+        let backend: Arc<dyn WriteBackend> =
+            Arc::new(OnlyThese::new(Arc::clone(&self.backend), loose));
+        // Without a cache, which would take the indexes that it is not shown for gone.
+        engine(&backend, self.location(), false, Ui::silent())?
+            .open(&Credentials::Masterkey(self.inner.key()))
+            .and_then(|engine| engine.repair_index(&RepairIndexOptions::default(), false))
+            .map_err(doing())?;
+        for id in torn_indexes {
+            self.backend
+                .remove(FileType::Index, &id, true)
+                .map_err(doing())?;
+            self.ui.warn(format_args!(
+                "removed the index file {}, which an upload left torn: what it listed is in another",
+                &id.to_hex()[..8]
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A backend to make an index through: it shows these packs and no index, so that the engine, which would

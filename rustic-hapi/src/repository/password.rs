@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,9 @@ use hapi_sources::{CaptureError, Stop};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::machine::child;
 use crate::machine::private_files::read_private;
-use crate::profile::Profile;
+use crate::profile::reach::Password;
 
 /// How long a password program has: it may have to ask a person, or a server.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,22 +20,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest password that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
-/// The password of the profile's repository.
+/// The password that opens the repository.
 ///
 /// # Errors
 /// [`Error::PasswordFile`], [`Error::PasswordCommand`].
-pub(crate) fn of(profile: &Profile, stop: &Stop) -> Result<Zeroizing<String>, Error> {
-    match &profile.password_command {
-        Some(command) => printed_by(command, stop),
-        None => in_file(&profile.password_file),
+pub(crate) fn of(password: &Password, stop: &Stop) -> Result<Zeroizing<String>, Error> {
+    match password {
+        Password::Command(command) => printed_by(command, stop),
+        Password::File(path) => in_file(path),
     }
 }
 
-/// Where the profile's password comes from, for a message.
-pub(crate) fn origin(profile: &Profile) -> String {
-    match &profile.password_command {
-        Some(_) => "the password that the password command prints".to_owned(),
-        None => format!("the password in `{}`", profile.password_file.display()),
+/// Where the password comes from, for a message.
+pub(crate) fn origin(password: &Password) -> String {
+    match password {
+        Password::Command(_) => "the password that the password command prints".to_owned(),
+        Password::File(path) => format!("the password in `{}`", path.display()),
     }
 }
 
@@ -94,8 +95,15 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
         let read = output.map(|pipe| pipe.take(LONGEST).read_to_string(&mut text));
         read.transpose().map(|_| text)
     });
-    let ended = wait(&mut child, stop)?;
+    let deadline = Instant::now() + PATIENCE;
+    let ended = child::wait(deadline, || stop.is_set(), || child.try_wait())
+        .map_err(|error| wrong(format!("cannot be waited for: {error}"), "run this again"))?;
     let Some(status) = ended else {
+        _ = child.kill();
+        _ = child.wait();
+        if stop.is_set() {
+            return Err(CaptureError::Stopped.into());
+        }
         return Err(wrong(
             format!("did not end within {} s", PATIENCE.as_secs()),
             "does it wait for somebody? Nobody is there when a timer runs it",
@@ -123,31 +131,6 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
             "it is to print just the password, on one line",
         )
     })
-}
-
-/// Waits for its end; `None` where it had to be ended.
-fn wait(child: &mut Child, stop: &Stop) -> Result<Option<std::process::ExitStatus>, Error> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(Some(status)),
-            Ok(None) if stop.is_set() || Instant::now() >= deadline => {
-                _ = child.kill();
-                _ = child.wait();
-                return match stop.is_set() {
-                    true => Err(CaptureError::Stopped.into()),
-                    false => Ok(None),
-                };
-            }
-            Ok(None) => thread::sleep(Duration::from_millis(20)),
-            Err(error) => {
-                return Err(Error::PasswordCommand {
-                    fact: format!("cannot be waited for: {error}"),
-                    hint: "run this again".into(),
-                });
-            }
-        }
-    }
 }
 
 /// The one line of a text, or what is wrong with it.

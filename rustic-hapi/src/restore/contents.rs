@@ -12,9 +12,10 @@ use std::path::{Component, Path, PathBuf};
 use rustic_core::repofile::{Node, NodeType, SnapshotFile};
 use sha2::{Digest, Sha256};
 
-use crate::error::one_line;
+use crate::error::{Error, one_line};
+use crate::policy::description::Description;
 use crate::policy::history::Snapshot;
-use crate::policy::manifest::{self, Description, EntryKind, Manifest};
+use crate::policy::manifest::{self, EntryKind, Manifest};
 use crate::repository::Engine;
 
 /// A manifest of 20,000 files has about 6 MB.
@@ -22,7 +23,7 @@ const LARGEST_MANIFEST: u64 = 256 << 20;
 
 /// What a snapshot holds.
 #[derive(Debug)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// The manifest.
     pub manifest: Manifest,
     /// Its summary, made anew.
@@ -35,11 +36,22 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Nothing is restored from a snapshot that is not what it says.
+    pub(crate) fn is_trustworthy(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        if self.mismatches.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unlike {
+            snapshot: snapshot.to_string(),
+            differences: self.mismatches.clone(),
+        })
+    }
+
     /// Loads the contents of a snapshot of ours.
     ///
     /// # Errors
     /// In words: there is no manifest that can be read, so nothing is known of the snapshot.
-    pub fn load(engine: &Engine, snapshot: &Snapshot) -> Result<Self, String> {
+    pub(crate) fn load(engine: &Engine, snapshot: &Snapshot) -> Result<Self, String> {
         let file: SnapshotFile = engine
             .get_file(&snapshot.id)
             .map_err(|error| one_line(&error))?;
@@ -73,12 +85,12 @@ impl Contents {
     }
 
     /// The node of an entry.
-    pub fn node(&self, path: &Path) -> Option<&Node> {
+    pub(crate) fn node(&self, path: &Path) -> Option<&Node> {
         self.nodes.get(path)
     }
 
     /// The nodes of entries and of the folders above them, by path.
-    pub fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (&Path, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_path(), node))
     }
 

@@ -18,6 +18,7 @@ use crate::error::one_line;
 use crate::policy::manifest::EntryRecord;
 use crate::repository::Engine;
 use crate::restore::contents::Contents;
+use crate::restore::difference::What;
 use crate::terminal::ui::Ui;
 
 /// A secret's ciphertext is opened in memory, so a large one is no secret of ours.
@@ -29,11 +30,9 @@ const FLUSH: u64 = 64 << 20;
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The repository does not hold what the manifest says.
-    Difference(String),
+    Difference(What),
     /// This machine could not take it.
     Local(io::Error),
-    /// No identity that was given opens it.
-    Sealed,
     /// The end was asked for.
     Stopped,
 }
@@ -107,17 +106,13 @@ impl Fetch<'_> {
             ));
         }
         if let Err(error) = dumped {
-            return Err(Failure::Difference(format!(
-                "it cannot be read: {}",
-                one_line(&error)
-            )));
+            return Err(Failure::Difference(What::Unreadable(one_line(&error))));
         }
         if Some(proof.length) != entry.size {
-            return Err(Failure::Difference(format!(
-                "it has {} bytes, the manifest says {}",
-                proof.length,
-                entry.size.unwrap_or(0)
-            )));
+            let (came, said) = (proof.length, entry.size.unwrap_or(0));
+            return Err(Failure::Difference(
+                format!("it has {came} bytes, the manifest says {said}").into(),
+            ));
         }
         let hash = hex::encode(proof.hash.finalize());
         if entry.sha256.as_deref() != Some(&hash) {

@@ -32,7 +32,7 @@ pub(crate) fn seen(
     files: &[SnapshotFile],
     profile: &Profile,
 ) -> Vec<Snapshot> {
-    let origins = of(repository, files, profile, Some(&profile.host));
+    let origins = of(repository, files, Some(&profile.host));
     history::ours_or_the_only(files, profile, &origins)
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn ours(
     profile: &Profile,
 ) -> Vec<Snapshot> {
     let of_host = Some(profile.host.as_str());
-    history::ours(files, profile, &of(repository, files, profile, of_host))
+    history::ours(files, profile, &of(repository, files, of_host))
 }
 
 /// The snapshots that commands which only read look at.
@@ -53,28 +53,18 @@ pub(crate) fn ours(
 pub(crate) fn readable(
     repository: &Repository,
     files: &[SnapshotFile],
-    profile: &Profile,
+    profile: Option<&Profile>,
     host: Option<&str>,
 ) -> Result<Vec<Snapshot>, Error> {
-    let of_host = host.or((!profile.is_bare()).then_some(profile.host.as_str()));
+    let of_host = host.or(profile.map(|profile| profile.host.as_str()));
     // What is named may be a hub.
     let of_host = of_host.filter(|host| files.iter().any(|file| file.hostname == **host));
-    choice::readable(
-        files,
-        profile,
-        host,
-        &of(repository, files, profile, of_host),
-    )
+    choice::readable(files, profile, host, &of(repository, files, of_host))
 }
 
 /// Reads the origins that no description names, of one host or of all. One that cannot be read stays
 /// unknown.
-fn of(
-    repository: &Repository,
-    files: &[SnapshotFile],
-    profile: &Profile,
-    host: Option<&str>,
-) -> Origins {
+fn of(repository: &Repository, files: &[SnapshotFile], host: Option<&str>) -> Origins {
     let silent: Vec<Snapshot> = choice::of_all_hosts(files)
         .into_iter()
         .filter(|snapshot| snapshot.hub().is_none())
@@ -83,7 +73,7 @@ fn of(
     if silent.is_empty() {
         return Origins::new();
     }
-    let path = profile.state.join(FILE);
+    let path = repository.state().join(FILE);
     let mut known: BTreeMap<String, Kept> = fs::read(&path)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
@@ -119,7 +109,7 @@ fn of(
     }
     if !all_known && let Ok(text) = serde_json::to_vec(&keep) {
         // What cannot be kept is read again.
-        _ = private_folder(&profile.state).and_then(|()| write_private(&path, &text));
+        _ = private_folder(repository.state()).and_then(|()| write_private(&path, &text));
     }
     origins
 }
@@ -204,6 +194,12 @@ impl fmt::Display for HubHere {
     }
 }
 
+/// One line for each hub.
+pub(crate) fn listed(hubs: &[HubHere]) -> String {
+    let lines: Vec<_> = hubs.iter().map(|hub| format!("  {hub}")).collect();
+    lines.join("\n")
+}
+
 /// The other hubs of the profile's host that have snapshots of its series here.
 pub(crate) fn others_of_host(
     repository: &Repository,
@@ -215,7 +211,7 @@ pub(crate) fn others_of_host(
         series.any(|s| file.tags.iter().any(|tag| *tag == s.name))
     };
     let files: Vec<SnapshotFile> = files.iter().filter(tagged).cloned().collect();
-    let mut hubs = hubs(repository, &files, profile);
+    let mut hubs = hubs(repository, &files);
     hubs.retain(|hub| hub.host == profile.host && !profile.hub.has_id(&hub.id));
     hubs
 }
@@ -241,12 +237,8 @@ pub(crate) fn only_others(
 }
 
 /// The hubs that have snapshots here, the one with the newest snapshot first.
-pub(crate) fn hubs(
-    repository: &Repository,
-    files: &[SnapshotFile],
-    profile: &Profile,
-) -> Vec<HubHere> {
-    let origins = of(repository, files, profile, None);
+pub(crate) fn hubs(repository: &Repository, files: &[SnapshotFile]) -> Vec<HubHere> {
+    let origins = of(repository, files, None);
     let mut hubs: Vec<HubHere> = Vec::new();
     for snapshot in choice::of_all_hosts(files).into_iter().rev() {
         let Some(id) = history::hub_of(&snapshot, &origins) else {

@@ -56,7 +56,7 @@ impl Account {
     /// [`Error::Usage`] where no database is there.
     pub(crate) fn of_hub(profile: &Profile) -> Result<Self, Error> {
         let mut owner = None;
-        for database in super::systemd::databases(profile) {
+        for database in profile.databases() {
             let Ok(metadata) = fs::metadata(database) else {
                 continue;
             };
@@ -72,13 +72,10 @@ impl Account {
         }
         match owner {
             Some(uid) => Self::of(&uid.to_string()),
-            None => Err(Error::Usage {
-                fact: "no database of the profile is there, so the hub's user is not known".into(),
-                hint: Some(
-                    "say whose home is meant: `rustic-hapi --home /home/USER schedule --system`"
-                        .into(),
-                ),
-            }),
+            None => Err(Error::usage(
+                "no database of the profile is there, so the hub's user is not known",
+                "say whose home is meant: `rustic-hapi --home /home/USER schedule --system`",
+            )),
         }
     }
 

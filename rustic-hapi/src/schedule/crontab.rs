@@ -43,10 +43,7 @@ fn command(job: &Job) -> Result<String, Error> {
     }
     words.push(word(&job.binary));
     words.extend(job.options.iter().map(|option| word(option)));
-    let refused = |fact: String, hint: &str| Error::Usage {
-        fact,
-        hint: Some(hint.to_owned()),
-    };
+    let refused = |fact: String, hint: &str| Error::usage(fact, hint.to_owned());
     let all = job.variables.iter().map(|(_, value)| value);
     if let Some(odd) = all
         .chain([&job.binary])
@@ -123,13 +120,10 @@ impl Crontab {
     pub(crate) fn parse(text: &[u8], name: &str) -> Result<Self, Error> {
         let [begin, end] = markers(name);
         let damaged = |fact: &str| {
-            Error::Usage {
-            fact: format!("the crontab has {fact}"),
-            hint: Some(
-                "it was left as it is: `crontab -e`, remove our lines and their markers, then run this again"
-                    .into(),
-            ),
-        }
+            Error::usage(
+                format!("the crontab has {fact}"),
+                "it was left as it is: `crontab -e`, remove our lines and their markers, then run this again",
+            )
         };
         let mut parts = [Vec::new(), Vec::new(), Vec::new()];
         let mut at = 0;

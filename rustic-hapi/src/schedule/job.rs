@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use chrono::{NaiveTime, Timelike};
 use hapi_sources::Filter;
 
-use super::Machine;
+use super::machine::Machine;
 use crate::error::Error;
-use crate::profile::{Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+use crate::profile::reach::Password;
+use crate::profile::sources::SeriesSource;
 
 /// Where programs are looked for when nothing else says: what a login has, without its own folders.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -42,38 +45,31 @@ impl Job {
         let file = std::path::absolute(&profile.file).unwrap_or_else(|_| profile.file.clone());
         let mut options = vec!["--profile".to_owned(), line(&file)?];
         if let Some(location) = &lookup.repository {
-            if profile.location.has_credentials() {
-                return Err(Error::Usage {
-                    fact: "a location with a password in it would be there for everybody to read"
-                        .into(),
-                    hint: Some(
-                        "write it into the profile (`location` in `[repository]`), and leave `--repository` out"
-                            .into(),
-                    ),
-                });
+            if profile.reach.location.has_credentials() {
+                return Err(Error::usage(
+                    "a location with a password in it would be there for everybody to read",
+                    "write it into the profile (`location` in `[repository]`), and leave `--repository` out",
+                ));
             }
             options.extend(["--repository".to_owned(), line(location)?]);
         }
-        if lookup.password_file.is_some() {
-            options.extend(["--password-file".to_owned(), line(&profile.password_file)?]);
+        if let (Some(_), Some(path)) = (&lookup.password_file, profile.reach.password.file()) {
+            options.extend(["--password-file".to_owned(), line(path)?]);
         }
-        if let Some(name) = profile.only_in_this_shell()?.first() {
-            return Err(Error::Usage {
-                fact: format!("the profile needs `{name}`, which no timer has"),
-                hint: Some(
-                    "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names"
-                        .into(),
-                ),
-            });
+        if let Some(name) = profile.reach.only_in_this_shell()?.first() {
+            return Err(Error::usage(
+                format!("the profile needs `{name}`, which no timer has"),
+                "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names",
+            ));
         }
         let mut variables = vec![
-            ("HOME", line(&profile.home)?),
+            ("HOME", line(&profile.reach.home)?),
             ("PATH", machine.path_for(profile)?),
         ];
         let rclone = machine
             .rclone_config
             .as_ref()
-            .filter(|_| profile.location.needs_rclone());
+            .filter(|_| profile.reach.location.needs_rclone());
         let mut add = |name, value: Option<&PathBuf>| -> Result<(), Error> {
             if let Some(value) = value {
                 variables.push((name, line(value)?));
@@ -108,13 +104,16 @@ impl Machine {
     /// The usual folders, and before them those of a program that is needed and lies elsewhere.
     fn path_for(&self, profile: &Profile) -> Result<String, Error> {
         // One that is named by its path is found anyway.
-        let password = profile.password_command.as_deref().and_then(first_word);
+        let password = match &profile.reach.password {
+            Password::Command(command) => first_word(command),
+            Password::File(_) => None,
+        };
         let password = password
             .filter(|name| !name.contains('/'))
             .unwrap_or_default();
-        let by_git = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
+        let by_git = |s: &SeriesSource| s.source.filter == Some(Filter::GitUntracked);
         let needed = [
-            ("rclone", profile.location.needs_rclone()),
+            ("rclone", profile.reach.location.needs_rclone()),
             ("git", profile.sources.iter().any(by_git)),
             (&password, !password.is_empty()),
         ];

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::report::Report;
-use super::{Kind, tool};
+use super::request::Kind;
+use super::tool;
 use crate::error::Error;
 
 /// What matters of the machine, so that a test can have another.
@@ -37,10 +38,7 @@ impl Machine {
                 .filter(|path| path.is_absolute())
         };
         Ok(Self {
-            binary: std::env::current_exe().map_err(|error| Error::State {
-                path: "/proc/self/exe".into(),
-                error,
-            })?,
+            binary: std::env::current_exe().map_err(Error::at("/proc/self/exe"))?,
             path: std::env::var_os("PATH").unwrap_or_default(),
             rclone_config: folder("RCLONE_CONFIG"),
             runtime: folder("XDG_RUNTIME_DIR"),

@@ -15,85 +15,31 @@
 
 mod account;
 mod crontab;
+mod installed;
 mod job;
 mod machine;
 mod plan;
 mod report;
+mod request;
 mod systemd;
 mod tool;
 mod unit_files;
 
-use std::fs;
 use std::path::Path;
-
-pub use self::machine::Machine;
-pub use self::report::Report;
 
 pub(crate) use self::account::Account;
 use self::crontab::Crontab;
-use self::plan::{Plan, Text, unit_folder};
+use self::installed::warn_of_others;
+pub use self::installed::{Installed, State, installed};
+pub use self::machine::Machine;
+use self::plan::{Plan, Text};
+pub use self::report::Report;
+pub use self::request::{Action, Kind, Request};
 use self::systemd::Scope;
-pub(crate) use self::systemd::databases;
 pub(crate) use self::tool::ask;
 pub(crate) use self::unit_files::lingers;
 use crate::error::Error;
-use crate::profile::{Lookup, Profile};
-
-/// What calls us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A timer of the user's manager.
-    UserTimer,
-    /// A timer of the system's manager, that runs as the hub's user.
-    SystemTimer,
-    /// Lines in the user's crontab.
-    Cron,
-}
-
-/// What to do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Show it.
-    Print,
-    /// Put it where it works.
-    Install,
-    /// Take it away.
-    Remove,
-}
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// What calls us.
-    pub kind: Kind,
-    /// What to do about it.
-    pub action: Action,
-}
-
-/// Which schedules of a profile are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Installed {
-    /// A timer of the user's manager.
-    pub user_timer: State,
-    /// A timer of the system's manager.
-    pub system_timer: State,
-    /// Lines in the crontab of the user that asks.
-    pub cron: State,
-}
-
-/// How a schedule is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It is not there, or not ours.
-    Absent,
-    /// It is there, whole or not.
-    Present {
-        /// It will run by itself: the timer is enabled. A crontab always is.
-        enabled: bool,
-        /// It is what would be installed now; `None` where that cannot be told.
-        current: Option<bool>,
-    },
-}
+use crate::profile::lookup::Lookup;
 
 /// Prints, installs or removes a schedule.
 ///
@@ -141,33 +87,9 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
         }
     }
     if request.action == Action::Install {
-        report.warn_of_others(&plan.profile.name, lookup, machine);
+        warn_of_others(&mut report, &plan.profile.name, lookup, machine);
     }
     Ok(report)
-}
-
-/// Which schedules of a profile are there, enabled, and as they would be written now.
-///
-/// A crontab that cannot be read counts as absent: there need not be a cron.
-pub fn installed(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Installed {
-    let mut lookup = lookup.clone();
-    if !profile.file.as_os_str().is_empty() {
-        lookup.profile = Some(profile.file.to_string_lossy().into_owned());
-    }
-    let timer = |kind: Kind| {
-        let found = present(&profile.name, kind, &lookup, machine);
-        let State::Present { enabled, .. } = found else {
-            return found;
-        };
-        let plan = Plan::of(&lookup, kind, machine).ok();
-        let current = plan.and_then(|plan| plan.is_written());
-        State::Present { enabled, current }
-    };
-    Installed {
-        user_timer: timer(Kind::UserTimer),
-        system_timer: timer(Kind::SystemTimer),
-        cron: timer(Kind::Cron),
-    }
 }
 
 fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report, Error> {
@@ -189,62 +111,6 @@ fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report
     } else {
         unit_files::remove(&mut report, lookup, machine)?;
     }
-    report.warn_of_others(&name, lookup, machine);
+    warn_of_others(&mut report, &name, lookup, machine);
     Ok(report)
-}
-
-fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State {
-    if kind == Kind::Cron {
-        return match Crontab::read(name) {
-            // A damaged one still runs.
-            Ok(Crontab { block: Some(_), .. }) | Err(Error::Usage { .. }) => State::Present {
-                enabled: true,
-                current: None,
-            },
-            _ => State::Absent,
-        };
-    }
-    let Ok(folder) = unit_folder(kind, lookup, machine) else {
-        return State::Absent;
-    };
-    let [service, timer] = systemd::names(name);
-    let ours = |name: &str| {
-        unit_files::read(&folder.join(name))
-            .is_ok_and(|text| text.is_some_and(|text| systemd::is_ours(&text)))
-    };
-    match ours(&timer) || ours(&service) {
-        true => State::Present {
-            enabled: fs::symlink_metadata(unit_files::wanted_link(&folder, &timer)).is_ok(),
-            current: None,
-        },
-        false => State::Absent,
-    }
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::UserTimer => "user-timer",
-            Self::SystemTimer => "system-timer",
-            Self::Cron => "cron",
-        }
-    }
-
-    /// In words.
-    pub(crate) fn noun(self) -> &'static str {
-        match self {
-            Self::UserTimer => "a timer of the user's",
-            Self::SystemTimer => "a timer of the system's",
-            Self::Cron => "a block in the crontab",
-        }
-    }
-
-    /// What `schedule` takes to mean it.
-    pub(crate) fn flag(self) -> &'static str {
-        match self {
-            Self::UserTimer => "",
-            Self::SystemTimer => "--system ",
-            Self::Cron => "--cron ",
-        }
-    }
 }

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use super::account::Account;
 use super::crontab::{self, Crontab};
 use super::job::Job;
+use super::machine::Machine;
+use super::request::Kind;
 use super::systemd::{self, Scope, Units};
-use super::{Kind, Machine};
 use crate::error::{Error, ProfileError};
 use crate::machine::holders::running_hubs;
-use crate::profile::{Environment, Lookup, Profile};
+use crate::profile::Profile;
+use crate::profile::lookup::{Environment, Lookup};
 
 /// What would be written.
 pub(crate) struct Plan {
@@ -92,15 +94,12 @@ impl Plan {
             ..
         } = &self.text
         {
-            let password = self.profile.password_command.is_none();
             let files = [
-                Some(&self.profile.file),
-                self.profile.environment_file.as_ref(),
-            ]
-            .into_iter()
-            .flatten()
-            .chain(password.then_some(&self.profile.password_file));
-            for file in files {
+                Some(self.profile.file.as_path()),
+                self.profile.reach.environment_file.as_deref(),
+                self.profile.reach.password.file(),
+            ];
+            for file in files.into_iter().flatten() {
                 if !account.may_read(file) {
                     warnings.push(format!(
                         "warning: `{}` is not there, or the user `{}` may not read it",
@@ -158,12 +157,10 @@ fn at_the_running_hub(lookup: &Lookup) -> Result<Lookup, Error> {
         .collect();
     let mut owners = owners.into_iter();
     let (Some(uid), None) = (owners.next(), owners.next()) else {
-        return Err(Error::Usage {
-            fact: "there is no profile here, and no running hub tells whose is meant".into(),
-            hint: Some(
-                "say whose home it is in: `rustic-hapi --home /home/USER schedule --system`".into(),
-            ),
-        });
+        return Err(Error::usage(
+            "there is no profile here, and no running hub tells whose is meant",
+            "say whose home it is in: `rustic-hapi --home /home/USER schedule --system`",
+        ));
     };
     let home = Account::of(&uid.to_string())?.home;
     Ok(Lookup {

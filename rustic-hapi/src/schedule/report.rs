@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Action, Kind, Machine, Request, State, present};
-use crate::error::Exit;
-use crate::profile::Lookup;
-use crate::terminal::output::JSON_VERSION;
-use crate::terminal::output::Output;
+use super::request::{Action, Request};
+use crate::exit::Exit;
+use crate::terminal::output::{JSON_VERSION, Output};
 
 /// What was done, or would be.
 #[derive(Debug)]
@@ -36,24 +34,6 @@ impl Report {
             changed: false,
             to_type: Vec::new(),
             warnings: Vec::new(),
-        }
-    }
-
-    /// Two schedules of one profile run everything twice.
-    pub(crate) fn warn_of_others(&mut self, name: &str, lookup: &Lookup, machine: &Machine) {
-        for kind in [Kind::UserTimer, Kind::SystemTimer, Kind::Cron] {
-            if kind == self.request.kind || present(name, kind, lookup, machine) == State::Absent {
-                continue;
-            }
-            let flags = format!("{}--remove", kind.flag());
-            let hint = command(name, &flags);
-            self.warnings.push(match self.request.action {
-                Action::Remove => format!("warning: there still is {}: `{hint}`", kind.noun()),
-                _ => format!(
-                    "warning: there is {} too, so every run comes twice; one of them is enough: `{hint}`",
-                    kind.noun()
-                ),
-            });
         }
     }
 
@@ -158,15 +138,4 @@ impl Report {
             "warnings": self.warnings,
         })
     }
-}
-
-/// What to type.
-pub(crate) fn command(name: &str, flags: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let profile = match name {
-        "hapi" => String::new(),
-        name if name.chars().all(plain) => format!("--profile {name} "),
-        name => format!("--profile {} ", crate::machine::shell::quoted(name)),
-    };
-    format!("rustic-hapi {profile}schedule {flags}")
 }

@@ -11,6 +11,7 @@ use hapi_sources::Kind;
 
 use super::account::Account;
 use super::job::{Job, line};
+use super::request::command;
 use crate::error::Error;
 use crate::profile::Profile;
 
@@ -67,18 +68,18 @@ pub(crate) fn units(
 ) -> Result<Units, Error> {
     let writable = Writable::of(profile, rclone_config);
     let remove = match scope {
-        Scope::User => super::report::command(&job.name, "--remove"),
-        Scope::System(_) => super::report::command(&job.name, "--system --remove"),
+        Scope::User => command(&job.name, "--remove"),
+        Scope::System(_) => command(&job.name, "--system --remove"),
     };
     // `string_is_safe` of systemd's: what it does not start, however it is written.
     if job.binary.contains(['"', '\'', '\\']) {
-        return Err(Error::Usage {
-            fact: format!(
+        return Err(Error::usage(
+            format!(
                 "systemd starts no program at `{}`: there are quotes or backslashes in it",
                 job.binary
             ),
-            hint: Some("install the program elsewhere, or use `--cron`".into()),
-        });
+            "install the program elsewhere, or use `--cron`",
+        ));
     }
     let head = format!(
         "{MARKER} for the profile `{}`;\n# it writes this file anew, and `{remove}` takes it away.\n",
@@ -88,7 +89,7 @@ pub(crate) fn units(
 
     let mut service = format!("{head}[Unit]\nDescription=Snapshot of {about}\n");
     if let Scope::System(_) = scope {
-        match profile.location.local() {
+        match profile.reach.location.local() {
             Some(folder) => {
                 service += &format!("RequiresMountsFor={}\n", quoted(&line(folder)?));
             }
@@ -154,16 +155,6 @@ pub(crate) fn units(
     })
 }
 
-/// The databases that are one file.
-pub(crate) fn databases(profile: &Profile) -> impl Iterator<Item = &Path> {
-    profile
-        .sources
-        .iter()
-        .map(|s| &s.source)
-        .filter(|source| source.kind == Kind::Sqlite && !source.is_pattern())
-        .map(|source| source.path.as_path())
-}
-
 /// Where a run writes.
 struct Writable {
     paths: BTreeSet<PathBuf>,
@@ -175,28 +166,28 @@ impl Writable {
     fn of(profile: &Profile, rclone_config: Option<&Path>) -> Self {
         let mut folders = Vec::new();
         // The run locks lie beside the state folder.
-        folders.extend(profile.state.parent().map(Path::to_path_buf));
+        folders.extend(profile.reach.state.parent().map(Path::to_path_buf));
         folders.push(profile.staging.clone());
         // Written whole beside the old one, so the folder it is.
         let textfile = profile.metrics.as_deref().and_then(Path::parent);
         folders.extend(textfile.map(Path::to_path_buf));
         let mut paths = BTreeSet::new();
-        match profile.location.local() {
+        match profile.reach.location.local() {
             Some(folder) => _ = paths.insert(folder.to_path_buf()),
-            None => folders.push(profile.home.join(".cache/rustic")),
+            None => folders.push(profile.reach.home.join(".cache/rustic")),
         }
-        if profile.location.needs_rclone() {
+        if profile.reach.location.needs_rclone() {
             // It writes renewed tokens into its configuration.
-            let access = profile.access().ok();
+            let access = profile.reach.access().ok();
             let named = access
                 .as_ref()
                 .and_then(|access| access.environment.get("RCLONE_CONFIG"));
             let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
             folders.push(match rclone_config.and_then(Path::parent) {
                 Some(folder) => folder.to_path_buf(),
-                None => profile.home.join(".config/rclone"),
+                None => profile.reach.home.join(".config/rclone"),
             });
-            folders.push(profile.home.join(".cache/rclone"));
+            folders.push(profile.reach.home.join(".cache/rclone"));
         }
         for s in &profile.sources {
             if s.source.kind == Kind::Sqlite {
@@ -214,19 +205,19 @@ impl Writable {
 
     /// What a private /tmp would hide.
     fn needed_in_tmp(&self, profile: &Profile, job: &Job) -> Option<PathBuf> {
-        let access = profile.access().ok();
+        let access = profile.reach.access().ok();
         let own = [
             Path::new(&job.binary),
             &profile.file,
-            &profile.password_file,
-            &profile.home,
+            &profile.reach.home,
             &profile.hapi_home,
         ];
         self.paths
             .iter()
             .map(PathBuf::as_path)
             .chain(own)
-            .chain(profile.environment_file.as_deref())
+            .chain(profile.reach.password.file())
+            .chain(profile.reach.environment_file.as_deref())
             .chain(access.as_ref().and_then(|access| access.cacert.as_deref()))
             .chain(profile.sources.iter().map(|s| s.source.path.as_path()))
             .find(|path| path.starts_with("/tmp") || path.starts_with("/var/tmp"))

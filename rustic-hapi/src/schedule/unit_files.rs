@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::account::Account;
+use super::machine::Machine;
 use super::plan::unit_folder;
 use super::report::Report;
+use super::request::Kind;
 use super::systemd::{self, Scope, Units};
-use super::{Kind, Machine, tool};
+use super::tool;
 use crate::error::Error;
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::private_folder;
-use crate::profile::Lookup;
+use crate::machine::private_files::{is_absent, private_folder};
+use crate::profile::lookup::Lookup;
 
 /// Writes the units of a report and enables the timer.
 ///
@@ -147,13 +148,13 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
     if !is_link && read(path)?.is_none_or(|text| systemd::is_ours(&text)) {
         return Ok(());
     }
-    Err(Error::Usage {
-        fact: format!(
+    Err(Error::usage(
+        format!(
             "`{}` was not written by `rustic-hapi schedule`",
             path.display()
         ),
-        hint: Some("nothing was changed; move it away, then run this again".into()),
-    })
+        "nothing was changed; move it away, then run this again",
+    ))
 }
 
 /// A file, if it is there.
@@ -191,15 +192,12 @@ fn write_public(path: &Path, text: &str) -> Result<bool, Error> {
 
 fn at(path: &Path, error: io::Error) -> Error {
     if path.starts_with("/etc") && error.kind() == io::ErrorKind::PermissionDenied {
-        return Error::Usage {
-            fact: format!("`{}` is root's to change", path.display()),
-            hint: Some("run it with `sudo` and `--home HOME`, or leave `--system` out".into()),
-        };
+        return Error::usage(
+            format!("`{}` is root's to change", path.display()),
+            "run it with `sudo` and `--home HOME`, or leave `--system` out",
+        );
     }
-    Error::State {
-        path: path.into(),
-        error,
-    }
+    Error::at(path)(error)
 }
 
 fn file_name(path: &Path) -> String {

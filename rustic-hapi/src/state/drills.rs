@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::machine::boot::Boot;
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::{private_folder, write_private};
-use crate::profile::Profile;
+use crate::machine::private_files::{is_absent, private_folder, write_private};
+use crate::profile::reach::Reach;
 
 const FILE: &str = "drills.jsonl";
 
@@ -73,17 +72,17 @@ pub enum DrillOutcome {
     Failed,
 }
 
-fn file(profile: &Profile) -> PathBuf {
-    profile.state.join(FILE)
+fn file(reach: &Reach) -> PathBuf {
+    reach.state.join(FILE)
 }
 
 /// Writes a drill down, on the disk when this returns.
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn append(profile: &Profile, record: &Record) -> Result<(), Error> {
-    private_folder(&profile.state)?;
-    let path = file(profile);
+pub(crate) fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
+    private_folder(&reach.state)?;
+    let path = file(reach);
     let mut line = serde_json::to_vec(record).unwrap_or_default();
     line.push(b'\n');
     let add = || -> io::Result<()> {
@@ -95,10 +94,7 @@ pub fn append(profile: &Profile, record: &Record) -> Result<(), Error> {
         history.write_all(&line)?;
         history.sync_all()
     };
-    add().map_err(|error| Error::State {
-        path: path.clone(),
-        error,
-    })?;
+    add().map_err(Error::at(&path))?;
     let text = read(&path)?;
     let lines: Vec<&str> = text.lines().collect();
     if lines.len() > 2 * KEPT {
@@ -113,13 +109,13 @@ pub fn append(profile: &Profile, record: &Record) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::State`] where the history cannot be read.
-pub fn last(profile: &Profile) -> Result<Option<Record>, Error> {
-    Ok(all(profile)?.pop())
+pub(crate) fn last(reach: &Reach) -> Result<Option<Record>, Error> {
+    Ok(all(reach)?.pop())
 }
 
 /// Whether a week has passed since a drill was last run to its end, by the record in a state folder.
 /// An hour less counts, so that a weekly one does not slip by a slot each week.
-pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
+pub(crate) fn is_due(state: &Path, now: DateTime<Local>) -> bool {
     let records = read(&state.join(FILE)).unwrap_or_default();
     let last = records
         .lines()
@@ -137,12 +133,12 @@ pub fn is_due(state: &Path, now: DateTime<Local>) -> bool {
 ///
 /// # Errors
 /// As [`last`].
-pub fn all(profile: &Profile) -> Result<Vec<Record>, Error> {
-    let of_this_repository = |record: &Record| match (&record.repository, &profile.repository_id) {
+pub(crate) fn all(reach: &Reach) -> Result<Vec<Record>, Error> {
+    let of_this_repository = |record: &Record| match (&record.repository, &reach.id) {
         (Some(drilled), Some(ours)) => drilled == ours,
         _ => true,
     };
-    Ok(read(&file(profile))?
+    Ok(read(&file(reach))?
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .filter(of_this_repository)
@@ -154,9 +150,6 @@ fn read(path: &Path) -> Result<String, Error> {
     match File::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
         Ok(_) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(error) if is_absent(&error) => Ok(String::new()),
-        Err(error) => Err(Error::State {
-            path: path.into(),
-            error,
-        }),
+        Err(error) => Err(Error::at(path)(error)),
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::profile::Profile;
+use crate::profile::reach::Reach;
 use crate::state::runs;
 
 /// How a run ended.
@@ -25,8 +25,8 @@ pub struct LastRun {
 ///
 /// # Errors
 /// [`Error::State`] where the record cannot be read.
-pub fn last(profile: &Profile) -> Result<Option<LastRun>, Error> {
-    let runs = runs::last(&profile.state)?;
+pub(crate) fn last(reach: &Reach) -> Result<Option<LastRun>, Error> {
+    let runs = runs::last(&reach.state)?;
     let last = runs.into_iter().rfind(|run| run.command == "snapshot");
     Ok(last.map(|run| LastRun {
         time: run.time,

@@ -1,8 +1,9 @@
 //! The state folder: the lock of runs, and what this machine wrote down.
 //!
-//! Knows: the profile's folder, its own files. Must not know: repositories, snapshots.
+//! Knows: the profile's folder, its own files, which snapshots there are. Must not know: how they are made.
 
 pub(crate) mod drills;
 pub(crate) mod last_run;
+pub(crate) mod ledger;
 pub(crate) mod run_lock;
 pub(crate) mod runs;

@@ -16,11 +16,11 @@ use sha2::{Digest, Sha256};
 use crate::destination::location::Location;
 use crate::error::Error;
 use crate::machine::private_files::private_folder;
-use crate::profile::Profile;
+use crate::profile::reach::Reach;
 
 /// Held for as long as it lives.
 #[derive(Debug)]
-pub struct RunLock {
+pub(crate) struct RunLock {
     _file: File,
 }
 
@@ -30,7 +30,7 @@ impl RunLock {
     /// # Errors
     /// [`Error::Locked`] with the holder's process id, [`Error::State`] where the folder cannot be
     /// used.
-    pub fn take(
+    pub(crate) fn take(
         folder: &Path,
         location: &Location,
         wait: Duration,
@@ -47,10 +47,7 @@ impl RunLock {
             );
         let digest = hex::encode(Sha256::digest(place));
         let path = folder.join(format!("run-{}.lock", &digest[..16]));
-        let state = |error| Error::State {
-            path: path.clone(),
-            error,
-        };
+        let state = Error::at(&path);
         let mut file = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -89,17 +86,13 @@ impl RunLock {
 }
 
 /// Where the locks of this user's runs are.
-pub(crate) fn lock_folder(profile: &Profile) -> PathBuf {
-    profile
-        .state
-        .parent()
-        .unwrap_or(&profile.state)
-        .join("locks")
+pub(crate) fn lock_folder(reach: &Reach) -> PathBuf {
+    reach.state.parent().unwrap_or(&reach.state).join("locks")
 }
 
 /// Takes the lock that a run, or anything else that deletes, holds.
-pub(crate) fn lock(profile: &Profile, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
-    RunLock::take(&lock_folder(profile), &profile.location, wait, stop)
+pub(crate) fn lock(reach: &Reach, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    RunLock::take(&lock_folder(reach), &reach.location, wait, stop)
 }
 
 fn holder(file: &mut File) -> String {

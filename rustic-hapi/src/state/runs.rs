@@ -10,8 +10,7 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::machine::private_files::is_absent;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::private_files::{is_absent, private_folder, write_private};
 
 /// Runs that are kept.
 const KEPT: usize = 100;
@@ -19,7 +18,7 @@ const KEPT: usize = 100;
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Run {
+pub(crate) struct Run {
     /// Its id, a UUID.
     pub id: String,
     /// `snapshot`, `drill`, …
@@ -38,7 +37,7 @@ pub struct Run {
 }
 
 /// A new id: a random UUID (RFC 9562, version 4).
-pub fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     let mut bytes = [0u8; 16];
     // Ids without randomness still tell runs of different seconds apart.
     if getrandom::fill(&mut bytes).is_err() {
@@ -66,7 +65,7 @@ fn file(state: &Path) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::State`] with the file.
-pub fn append(state: &Path, run: Run) -> Result<(), Error> {
+pub(crate) fn append(state: &Path, run: Run) -> Result<(), Error> {
     private_folder(state)?;
     // Two runs that end at once write one after the other.
     let lock = state.join("runs.lock");
@@ -77,7 +76,7 @@ pub fn append(state: &Path, run: Run) -> Result<(), Error> {
         .mode(0o600)
         .open(&lock)
         .and_then(|file| file.lock().map(|()| file))
-        .map_err(|error| Error::State { path: lock, error })?;
+        .map_err(Error::at(&lock))?;
     let mut runs = last(state).unwrap_or_default();
     runs.push(run);
     let first = runs.len().saturating_sub(KEPT);
@@ -93,7 +92,7 @@ pub fn append(state: &Path, run: Run) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::State`] where the record cannot be read.
-pub fn last(state: &Path) -> Result<Vec<Run>, Error> {
+pub(crate) fn last(state: &Path) -> Result<Vec<Run>, Error> {
     let path = file(state);
     let mut text = Vec::new();
     match File::open(&path).and_then(|mut file| file.read_to_end(&mut text)) {
@@ -102,7 +101,7 @@ pub fn last(state: &Path) -> Result<Vec<Run>, Error> {
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()),
         Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(Error::State { path, error }),
+        Err(error) => Err(Error::at(&path)(error)),
     }
 }
 

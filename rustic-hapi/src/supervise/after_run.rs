@@ -4,14 +4,16 @@
 use std::path::Path;
 
 use chrono::{DateTime, Local};
-use hapi_sources::Stop;
 
+use crate::commands::context::Context;
+use crate::commands::run_report::RunReport;
 use crate::commands::{snapshot, status};
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::profile::Profile;
-use crate::report::{RunReport, metrics};
+use crate::profile::reading::Reading;
+use crate::report::metrics;
 use crate::state::last_run::LastRun;
-use crate::terminal::ui::Ui;
 
 /// Takes a snapshot as [`snapshot::run`] does, and writes down how it ended, whatever that was: for
 /// `status`, and for whoever reads the metrics. Everything else that wants to know how a run ended
@@ -24,12 +26,10 @@ use crate::terminal::ui::Ui;
 pub fn take_snapshot(
     profile: &Profile,
     request: &snapshot::Request,
-    clock: &dyn Fn() -> DateTime<Local>,
     signal: &dyn Fn() -> Option<Error>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<RunReport, Error> {
-    let mut result = snapshot::run(profile, request, clock, stop, ui);
+    let mut result = snapshot::run(profile, request, context);
     // What was only tried, or asked for wrongly, is no run.
     if request.dry_run || matches!(result, Err(Error::Usage { .. })) {
         return result;
@@ -40,7 +40,7 @@ pub fn take_snapshot(
     };
     let signal = signal().filter(|_| exit != Exit::Complete);
     let ended = LastRun {
-        time: clock().fixed_offset(),
+        time: context.now().fixed_offset(),
         exit: signal.as_ref().map_or(exit, Error::exit) as u8,
         error: signal
             .as_ref()
@@ -48,11 +48,11 @@ pub fn take_snapshot(
             .map(Error::to_string),
     };
     let status = result.as_ref().ok().and_then(|r| r.status.as_ref());
-    if let Err(error) = tell_metrics(profile, status, &ended, clock()) {
+    if let Err(error) = tell_metrics(profile, status, &ended, context.now()) {
         let warning = format!("the metrics were not written: {error}");
         match &mut result {
             Ok(report) => report.warnings.push(warning),
-            Err(_) => ui.warn(warning),
+            Err(_) => context.ui.warn(warning),
         }
     }
     result
@@ -80,16 +80,20 @@ fn tell_metrics(
 /// # Errors
 /// Those of [`status::run`]; the file for the metrics cannot be written.
 pub fn status(
-    profile: &Profile,
+    from: Reading<'_>,
     request: &status::Request,
     prometheus: Option<&Path>,
-    now: DateTime<Local>,
-    stop: &Stop,
-    ui: &Ui,
+    context: &Context<'_>,
 ) -> Result<status::Status, Error> {
-    let status = status::run(profile, request, now, stop, ui)?;
+    let status = status::run(from, request, context)?;
     if let Some(path) = prometheus {
-        metrics::write(path, &metrics::text(&profile.name, &status))?;
+        metrics::write(
+            path,
+            &metrics::text(
+                from.profile.map_or("hapi", |profile| &profile.name),
+                &status,
+            ),
+        )?;
     }
     Ok(status)
 }

@@ -18,9 +18,12 @@ use chrono::{DateTime, Local};
 use hapi_sources::Stop;
 
 use crate::destination::credentials::redacted;
-use crate::error::{Error, Exit};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::profile::lookup::Lookup;
 use crate::profile::notify::Notify;
-use crate::profile::{Lookup, Profile};
+use crate::profile::{Limits, Profile};
+use crate::report::error_output;
 use crate::state::runs::{self, Run};
 use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Verdict, Watch};
@@ -92,7 +95,7 @@ pub fn supervise(
         });
         done.store(true, Ordering::SeqCst);
         watch.thread().unpark();
-        let mut output = result.unwrap_or_else(|error| Output::of_error(&ended().unwrap_or(error)));
+        let mut output = result.unwrap_or_else(|error| error_output(&ended().unwrap_or(error)));
         // A run that was told to stop and still has everything is complete.
         if let Some(error) = ended().filter(|_| output.exit != Exit::Complete) {
             output.ended_by(&error);
@@ -136,9 +139,13 @@ impl Ending<'_> {
     ) {
         let is_done = || done.load(Ordering::SeqCst);
         // A profile that cannot be read ends the work at once, too.
-        let mut limits = Profile::load_or_bare(self.task.lookup)
-            .ok()
-            .map(|profile| Watch::new(profile.limits, profile.location.to_string(), stop, verdict));
+        let mut limits = Profile::load_or_reach(self.task.lookup).ok().map(|found| {
+            let from = found.reading();
+            let limits = from
+                .profile
+                .map_or_else(Limits::default, |profile| profile.limits);
+            Watch::new(limits, from.reach.location.to_string(), stop, verdict)
+        });
         let mut asked: Option<Instant> = None;
         while !is_done() {
             thread::park_timeout(Duration::from_millis(250));
@@ -153,7 +160,7 @@ impl Ending<'_> {
             if let Ok(profile) = Profile::load(self.task.lookup) {
                 crate::machine::process::remove_own_folders(&profile.staging);
             }
-            let mut output = Output::of_error(&error);
+            let mut output = error_output(&error);
             self.tell(&mut output, Vec::new());
             for line in &output.complaints {
                 self.ui.complain(line);

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::destination::credentials::redacted;
+use crate::machine::child::{self, signal_group};
 use crate::profile::notify::Notify;
 
 /// How long all that is told at one moment may take.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// How long one attempt at a URL may take, so that there is time for another.
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// Bytes of a body: enough to see what it is about.
@@ -201,21 +202,14 @@ fn run(command: &str, message: &Message, left: Duration) -> Result<(), String> {
             _ = stdin.write_all(document.as_bytes());
         }
     });
-    let ended = loop {
-        match child.try_wait().map_err(failed)? {
-            Some(status) if status.success() => break Ok(()),
-            Some(status) => break Err(status.to_string()),
-            None if started.elapsed() >= left => {
-                if let Some(group) = i32::try_from(child.id())
-                    .ok()
-                    .and_then(rustix::process::Pid::from_raw)
-                {
-                    _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-                }
-                _ = child.wait();
-                break Err(format!("it did not end within {} s", LIMIT.as_secs()));
-            }
-            None => thread::sleep(Duration::from_millis(20)),
+    let ended = child::wait(started + left, || false, || child.try_wait()).map_err(failed)?;
+    let ended = match ended {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(status.to_string()),
+        None => {
+            signal_group(&child, rustix::process::Signal::KILL);
+            _ = child.wait();
+            Err(format!("it did not end within {} s", LIMIT.as_secs()))
         }
     };
     if ended.is_ok() {

@@ -1,31 +1,30 @@
 //! An output is what a command says in the end: text for a human, one line for a log, a document
-//! for a program, complaints for standard error, and the exit code.
+//! for a program, complaints for standard error, and the exit code. It is worded by then.
 
 use std::io::IsTerminal;
 
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use crate::commands::init;
-use crate::error::{Error, Exit};
-use crate::profile::Profile;
-use crate::recovery::key::RecoveryKey;
-use crate::report::{RunReport, error_json};
+use crate::error::Error;
+use crate::exit::Exit;
 use crate::terminal::ui::{Ui, Verbosity};
 
 /// The version of the JSON documents.
-pub const JSON_VERSION: u32 = 1;
+pub(crate) const JSON_VERSION: u32 = 1;
 
 /// What a command says in the end.
 #[derive(Debug)]
 pub struct Output {
-    long: Long,
+    long: String,
+    shown: Shown,
     line: Option<String>,
     /// The document for `--json`.
     pub json: Value,
     /// For standard error, whatever the verbosity.
     pub complaints: Vec<String>,
     /// For the terminal alone, after the text: part of neither text nor document.
-    pub shown_once: Option<RecoveryKey>,
+    pub shown_once: Option<Zeroizing<String>>,
     /// The exit code.
     pub exit: Exit,
     /// It worked, and somebody should look at what came of it.
@@ -34,19 +33,23 @@ pub struct Output {
     pub remarks: Vec<String>,
 }
 
-#[derive(Debug)]
-enum Long {
-    Plain(String),
-    /// What was done, rather than what was asked for.
-    Done(String),
-    Run(Box<RunReport>),
+/// When the text is printed.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    /// It is what was asked for.
+    Always,
+    /// It says what was done: not under `-q`.
+    UnlessQuiet,
+    /// It is a page: the line is printed instead where standard output is a log.
+    OnATerminal,
 }
 
 impl Output {
     /// Text and its document, of something that worked.
     pub fn new(text: String, json: Value) -> Self {
         Self {
-            long: Long::Plain(text),
+            long: text,
+            shown: Shown::Always,
             line: None,
             json,
             complaints: Vec::new(),
@@ -60,8 +63,17 @@ impl Output {
     /// The same of a command that does something, and says nothing of it under `-q`.
     pub fn done(text: String, json: Value) -> Self {
         Self {
-            long: Long::Done(text),
-            ..Self::new(String::new(), json)
+            shown: Shown::UnlessQuiet,
+            ..Self::new(text, json)
+        }
+    }
+
+    /// The same of a run that mostly nobody watches.
+    pub fn run(text: String, line: String, json: Value) -> Self {
+        Self {
+            shown: Shown::OnATerminal,
+            line: Some(line),
+            ..Self::new(text, json)
         }
     }
 
@@ -88,23 +100,6 @@ impl Output {
         self
     }
 
-    /// An error.
-    pub fn of_error(error: &Error) -> Self {
-        // A library's error may have the address in it, credentials and all.
-        let mut complaints = vec![format!(
-            "error: {}",
-            crate::destination::credentials::redacted(&error.to_string())
-        )];
-        complaints.extend(error.hint().map(|hint| format!("hint: {hint}")));
-        let mut json = error_json(error);
-        json["version"] = json!(JSON_VERSION);
-        Self {
-            complaints,
-            exit: error.exit(),
-            ..Self::new(String::new(), json)
-        }
-    }
-
     /// A signal ended the run: its exit code counts, and what follows from it is no news.
     pub fn ended_by(&mut self, error: &Error) {
         self.exit = error.exit();
@@ -114,13 +109,10 @@ impl Output {
 
     /// What happened, in one line for a log or a notification.
     pub fn summary(&self) -> String {
-        match (&self.line, &self.long) {
-            (Some(line), _) => line.clone(),
-            (None, Long::Plain(text) | Long::Done(text)) if !text.is_empty() => {
-                text.lines().last().unwrap_or_default().to_owned()
-            }
-            _ => self.complaints.first().cloned().unwrap_or_default(),
-        }
+        let last = || self.long.lines().last().map(str::to_owned);
+        let line = self.line.clone().or_else(last);
+        line.or_else(|| self.complaints.first().cloned())
+            .unwrap_or_default()
     }
 
     /// The run has this id.
@@ -135,81 +127,20 @@ impl Output {
         }
     }
 
-    /// A profile that makes sense.
-    pub fn checked(profile: &Profile) -> Self {
-        let text = format!(
-            "{} makes sense: {} sources in {} series to {}\n",
-            profile.file.display(),
-            profile.sources.len(),
-            profile.series.len(),
-            profile.location
-        );
-        let json = json!({
-            "version": JSON_VERSION,
-            "command": "profile check",
-            "profile": profile.file,
-            "location": profile.location.to_string(),
-            "home": profile.home,
-            "hapi-home": profile.hapi_home,
-            "state": profile.state,
-            "staging": profile.staging,
-            "sources": profile.sources.iter().map(|s| json!({
-                "name": s.source.name, "kind": s.source.kind, "path": s.source.path,
-                "series": s.series, "required": s.source.required,
-            })).collect::<Vec<_>>(),
-        });
-        Self::done(text, json)
-    }
-
-    /// A merged profile.
-    pub fn shown(toml: String) -> Self {
-        let json = json!({ "version": JSON_VERSION, "command": "profile show", "toml": toml });
-        Self::new(toml, json)
-    }
-
     /// What goes to standard output: everything on a terminal, one line elsewhere, nothing of a
     /// success under `-q`.
     pub fn text(&self, ui: &Ui) -> String {
-        match &self.long {
-            Long::Plain(text) => text.clone(),
-            Long::Run(_) | Long::Done(_) if ui.verbosity == Verbosity::Quiet => String::new(),
-            Long::Done(text) => text.clone(),
-            Long::Run(report)
-                if std::io::stdout().is_terminal() || ui.verbosity == Verbosity::Verbose =>
-            {
-                report.text(ui.colour)
+        let is_log = || !std::io::stdout().is_terminal() && ui.verbosity != Verbosity::Verbose;
+        match self.shown {
+            Shown::UnlessQuiet | Shown::OnATerminal if ui.verbosity == Verbosity::Quiet => {
+                String::new()
             }
-            Long::Run(_) => self
+            Shown::OnATerminal if is_log() => self
                 .line
                 .iter()
                 .map(|line| ui.logged(line) + "\n")
                 .collect(),
+            _ => self.long.clone(),
         }
-    }
-}
-
-impl From<RunReport> for Output {
-    fn from(report: RunReport) -> Self {
-        Self {
-            line: Some(report.line()),
-            json: report.json(),
-            complaints: report.complaints(),
-            odd: report.is_odd(),
-            remarks: report.remarks.clone(),
-            shown_once: None,
-            exit: report.exit(),
-            long: Long::Run(Box::new(report)),
-        }
-    }
-}
-
-impl From<init::Report> for Output {
-    fn from(report: init::Report) -> Self {
-        let mut output = Self::done(report.text(), report.json());
-        output.complaints = report.complaints();
-        if let init::Recovery::Made(made) = report.recovery {
-            output.shown_once = made.shown_once;
-        }
-        output
     }
 }

@@ -65,10 +65,7 @@ fn ready(terminal: &Stdin) -> io::Result<bool> {
 }
 
 fn failed(error: impl Into<io::Error>) -> Error {
-    Error::State {
-        path: "/dev/stdin".into(),
-        error: error.into(),
-    }
+    Error::at("/dev/stdin")(error.into())
 }
 
 /// A terminal without echo, for as long as this lives.

@@ -4,7 +4,7 @@
 pub(super) struct Words(Vec<String>);
 
 impl Words {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         const SYLLABLES: [&str; 32] = [
             "ba", "con", "de", "er", "fi", "gra", "ho", "in", "jo", "ka", "lo", "men", "nu", "or",
             "pre", "qui", "re", "sta", "tion", "un", "ver", "wi", "ex", "ya", "zo", "ing", "ed",
@@ -22,7 +22,7 @@ impl Words {
     /// At least `len` bytes of words, common ones more often than rare ones. Of ten of them,
     /// `noise` are no words but stand for the paths, hashes and identifiers that an agent's
     /// messages are full of, and that make these compress less well than prose.
-    pub fn text(&self, rng: &mut SplitMix64, len: u64, noise: u64) -> String {
+    pub(super) fn text(&self, rng: &mut SplitMix64, len: u64, noise: u64) -> String {
         const LETTERS: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/";
         let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -48,7 +48,7 @@ pub(super) struct SplitMix64(pub u64);
 
 impl SplitMix64 {
     /// A stream of its own for each numbered item, so that none depends on those before it.
-    pub fn for_item(seed: u64, number: u64) -> Self {
+    pub(super) fn for_item(seed: u64, number: u64) -> Self {
         Self(Self(seed).next() ^ Self(!number).next())
     }
 
@@ -61,19 +61,19 @@ impl SplitMix64 {
     }
 
     /// A number below `bound`; the bias of a remainder does not matter here.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    pub fn within(&mut self, low: u64, high: u64) -> u64 {
+    pub(super) fn within(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    pub fn index(&mut self, len: usize) -> usize {
+    pub(super) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or_default()
     }
 
-    pub fn hex(&mut self, digits: usize) -> String {
+    pub(super) fn hex(&mut self, digits: usize) -> String {
         let mut hex = String::with_capacity(digits + 16);
         while hex.len() < digits {
             hex += &format!("{:016x}", self.next());

@@ -11,7 +11,9 @@ use std::sync::LazyLock;
 
 use crate::policy::history::{ONLY, PARTIAL, Snapshot};
 use crate::policy::slots::{GRACE, State, Timetable, Visit, is_due};
-use crate::profile::{Lookup, Profile, Rhythm};
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+use crate::profile::sources::Rhythm;
 use chrono::{
     DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc,
     Weekday,

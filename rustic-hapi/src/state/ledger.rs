@@ -27,7 +27,7 @@ const VERSION: u32 = 1;
 /// What this machine saved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Ledger {
+pub(crate) struct Ledger {
     version: u32,
     /// Of this repository and hub; another one begins a ledger of its own.
     repository: String,
@@ -38,7 +38,7 @@ pub struct Ledger {
 /// One snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its id; `None` while it is written, and where that was interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
@@ -59,7 +59,7 @@ pub struct Entry {
 /// What a repository holds of whatever host, series and hub, files that cannot be read among it: who changes
 /// a profile, or a snapshot's tags, loses nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Present {
+pub(crate) struct Present {
     ids: BTreeSet<String>,
     times: BTreeSet<DateTime<Utc>>,
 }
@@ -105,15 +105,15 @@ impl Ledger {
     }
 
     /// The ledger of a repository and the profile's hub; `None` where there is none, or it cannot be read.
-    pub fn load(profile: &Profile, repository: &str) -> Option<Self> {
-        let text = fs::read(Self::file(&profile.state)).ok()?;
+    pub(crate) fn load(profile: &Profile, repository: &str) -> Option<Self> {
+        let text = fs::read(Self::file(&profile.reach.state)).ok()?;
         let ledger: Self = serde_json::from_slice(&text).ok()?;
         let hub = ledger.hub == profile.hub.id.as_str();
         (ledger.version == VERSION && ledger.repository == repository && hub).then_some(ledger)
     }
 
     /// One that begins with what is there.
-    pub fn begin(profile: &Profile, repository: &str, history: &[Snapshot]) -> Self {
+    pub(crate) fn begin(profile: &Profile, repository: &str, history: &[Snapshot]) -> Self {
         Self {
             version: VERSION,
             repository: repository.to_owned(),
@@ -126,18 +126,15 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::State`] with the file.
-    pub fn store(&self, state: &Path) -> Result<(), Error> {
+    pub(crate) fn store(&self, state: &Path) -> Result<(), Error> {
         let path = Self::file(state);
         private_folder(state)?;
-        let text = serde_json::to_vec(self).map_err(|error| Error::State {
-            path: path.clone(),
-            error: error.into(),
-        })?;
+        let text = serde_json::to_vec(self).map_err(|error| Error::at(&path)(error.into()))?;
         write_private(&path, &text)
     }
 
     /// A snapshot is about to be written: should the run be killed, it is this machine's all the same.
-    pub fn writing(
+    pub(crate) fn writing(
         &mut self,
         series: &str,
         time: DateTime<Local>,
@@ -156,14 +153,14 @@ impl Ledger {
     }
 
     /// It was saved.
-    pub fn saved(&mut self, time: DateTime<Local>, id: &str) {
+    pub(crate) fn saved(&mut self, time: DateTime<Local>, id: &str) {
         if let Some(entry) = self.entries.iter_mut().rfind(|entry| entry.time == time) {
             entry.id = Some(id.to_owned());
         }
     }
 
     /// Retention is about to remove these.
-    pub fn removing(&mut self, ids: &[SnapshotId]) {
+    pub(crate) fn removing(&mut self, ids: &[SnapshotId]) {
         let ids: BTreeSet<String> = ids.iter().map(|id| id.to_hex().to_string()).collect();
         for entry in &mut self.entries {
             entry.removing |= entry.id.as_ref().is_some_and(|id| ids.contains(id));
@@ -174,7 +171,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Those of planning: what retention would remove is not missed.
-    pub fn compare(
+    pub(crate) fn compare(
         &self,
         profile: &Profile,
         history: &[Snapshot],
@@ -225,7 +222,12 @@ impl Ledger {
     }
 
     /// Keeps what is there, and what is missed; a run has told of that now.
-    pub fn settle(&mut self, history: &[Snapshot], present: &Present, difference: &Difference) {
+    pub(crate) fn settle(
+        &mut self,
+        history: &[Snapshot],
+        present: &Present,
+        difference: &Difference,
+    ) {
         self.entries.retain_mut(|entry| {
             let missed = difference
                 .vanished
@@ -251,7 +253,7 @@ pub(crate) fn removing(
         None => Ok(()),
         Some(mut ledger) => {
             ledger.removing(ids);
-            ledger.store(&profile.state)
+            ledger.store(&profile.reach.state)
         }
     }
 }

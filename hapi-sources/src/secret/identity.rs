@@ -19,8 +19,10 @@ use age::{Decryptor, Identity, scrypt, ssh, x25519};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
+use super::entries::contents;
 use crate::error::{DecryptError, IdentityError};
-use crate::{file, secret};
+use crate::file::pinned::found;
+use crate::file::stable::fill;
 
 /// A file of identities is a page or two.
 const LARGEST: u64 = 1 << 20;
@@ -120,7 +122,7 @@ impl Plaintext {
 
     /// The count that a capture notes in [`SecretFacts::entries`](crate::SecretFacts::entries).
     pub fn entries(&self) -> u64 {
-        secret::contents(&self.0).0
+        contents(&self.0).0
     }
 }
 
@@ -146,7 +148,7 @@ fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, bool), IdentityError> {
     if !stat.is_file() {
         return Err(IdentityError::WrongType {
             path: path.to_owned(),
-            found: file::found(&stat),
+            found: found(&stat),
         });
     }
     if stat.len() > LARGEST {
@@ -156,7 +158,7 @@ fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, bool), IdentityError> {
         });
     }
     let mut content = Zeroizing::new(Vec::new());
-    file::fill(&mut opened, &mut content, stat.len()).map_err(err)?;
+    fill(&mut opened, &mut content, stat.len()).map_err(err)?;
     Ok((content, stat.mode() & 0o044 != 0))
 }
 

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::capture::{Note, Stop};
+use crate::capture::Note;
 use crate::error::CaptureError;
+use crate::stop::Stop;
 
 /// How long one call of git may take.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
-//! A place is the folder that files are restored into. Nothing leaves it: every folder on the way is
+//! A target is the folder that files are restored into. Nothing leaves it: every folder on the way is
 //! opened by its name alone and without following a symbolic link, every file is written under a
 //! temporary name, and takes its own by one rename once its content is proven.
 //!
-//! The temporary names lie in a folder of this run (0700) inside the place, so on its file system; a
+//! The temporary names lie in a folder of this run (0700) inside the target, so on its file system; a
 //! later run sweeps what a killed one left.
 
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ use crate::error::Error;
 
 /// The folder that files are restored into.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Target {
     path: PathBuf,
     root: OwnedFd,
     staging: Staging,
@@ -35,20 +35,16 @@ pub(crate) struct Place {
 pub(crate) struct Looks {
     /// Permission bits, and set-uid, set-gid and sticky.
     pub mode: u32,
-    /// Numeric owner and group.
     pub owner: Option<(u32, u32)>,
-    /// Modification time.
     pub mtime: Option<jiff::Timestamp>,
 }
 
 /// What is at a path now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Nothing.
     Nothing,
     /// A plain file of so many bytes.
     File(u64),
-    /// A folder.
     Dir,
     /// A symbolic link with this target.
     Symlink(PathBuf),
@@ -56,7 +52,7 @@ pub(crate) enum Found {
     Other,
 }
 
-impl Place {
+impl Target {
     /// Opens the folder, which is made (0700) where it is missing, and sweeps what killed runs left.
     ///
     /// # Errors
@@ -82,7 +78,6 @@ impl Place {
         })
     }
 
-    /// The folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -192,11 +187,10 @@ impl Place {
         .map_err(|error| at(&self.of(path), error.into()))
     }
 
-    /// Makes a symbolic link.
-    pub(crate) fn link(&self, path: &Path, target: &Path, overwrite: bool) -> Result<(), Error> {
+    pub(crate) fn link(&self, path: &Path, leads_to: &Path, overwrite: bool) -> Result<(), Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let incoming = self.staging.path().join(format!("{number:08}"));
-        std::os::unix::fs::symlink(target, &incoming).map_err(|error| at(&incoming, error))?;
+        std::os::unix::fs::symlink(leads_to, &incoming).map_err(|error| at(&incoming, error))?;
         self.settle(&incoming, path, overwrite)
     }
 
@@ -245,13 +239,13 @@ impl Place {
             folder = match opened {
                 Ok(opened) => opened,
                 Err(Errno::LOOP | Errno::NOTDIR) => {
-                    return Err(Error::Usage {
-                        fact: format!(
+                    return Err(Error::usage(
+                        format!(
                             "`{}` is in the way: nothing is restored through a symbolic link, or below a file",
                             self.of(&so_far).display()
                         ),
-                        hint: Some("choose an empty folder as target".into()),
-                    });
+                        "choose an empty folder as target",
+                    ));
                 }
                 Err(error) => return Err(at(&self.of(&so_far), error.into())),
             };
@@ -307,10 +301,7 @@ fn name_of(path: &Path) -> &OsStr {
 }
 
 fn at(path: &Path, error: io::Error) -> Error {
-    Error::State {
-        path: path.into(),
-        error,
-    }
+    Error::at(path)(error)
 }
 
 #[cfg(test)]
@@ -324,28 +315,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
-        let target = dir.path().join("target");
-        let place = Place::open(&target).unwrap();
-        std::os::unix::fs::symlink(&outside, target.join("link")).unwrap();
+        let folder = dir.path().join("target");
+        let target = Target::open(&folder).unwrap();
+        std::os::unix::fs::symlink(&outside, folder.join("link")).unwrap();
 
-        let (incoming, mut file) = place.incoming().unwrap();
+        let (incoming, mut file) = target.incoming().unwrap();
         file.write_all(b"new").unwrap();
         assert!(
-            place
+            target
                 .settle(&incoming, Path::new("/link/file"), true)
                 .is_err()
         );
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 
-        place
+        target
             .settle(&incoming, Path::new("/a/b/file"), false)
             .unwrap();
-        assert_eq!(fs::read(target.join("a/b/file")).unwrap(), b"new");
-        let (again, _) = place.incoming().unwrap();
-        assert!(place.settle(&again, Path::new("/a/b/file"), false).is_err());
-        assert_eq!(fs::read(target.join("a/b/file")).unwrap(), b"new");
-        assert_eq!(place.look(Path::new("/a/b/file")).unwrap(), Found::File(3));
-        assert_eq!(place.look(Path::new("/no/b")).unwrap(), Found::Nothing);
-        assert!(place.look(Path::new("/a/../b")).is_err());
+        assert_eq!(fs::read(folder.join("a/b/file")).unwrap(), b"new");
+        let (again, _) = target.incoming().unwrap();
+        assert!(
+            target
+                .settle(&again, Path::new("/a/b/file"), false)
+                .is_err()
+        );
+        assert_eq!(fs::read(folder.join("a/b/file")).unwrap(), b"new");
+        assert_eq!(target.look(Path::new("/a/b/file")).unwrap(), Found::File(3));
+        assert_eq!(target.look(Path::new("/no/b")).unwrap(), Found::Nothing);
+        assert!(target.look(Path::new("/a/../b")).is_err());
     }
 }

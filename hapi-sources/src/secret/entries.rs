@@ -1,0 +1,162 @@
+//! The entries of a secret: how many there are, and which of its values are worth looking for elsewhere.
+//!
+//! Values stay in memory that zeroes itself.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use zeroize::Zeroizing;
+
+/// Values of at least this many bytes are looked for in other files.
+const LONG: usize = 16;
+
+/// Counts the entries of a secret, and collects its longer values.
+pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
+    let mut values = Vec::new();
+    if plaintext.trim_ascii_start().starts_with(b"{") {
+        let members =
+            serde_json::Deserializer::from_slice(plaintext).deserialize_map(Members(&mut values));
+        if let Ok(members) = members {
+            return (members, values);
+        }
+        values.clear();
+    }
+    let lines = || {
+        plaintext
+            .split(|b| *b == b'\n')
+            .map(<[u8]>::trim_ascii)
+            .filter(|l| !l.is_empty())
+    };
+    let assignments = lines().filter_map(assigned).count() as u64;
+    for line in lines() {
+        add(&mut values, assigned(line).unwrap_or(line));
+    }
+    match assignments {
+        0 => (lines().count() as u64, values),
+        n => (n, values),
+    }
+}
+
+/// The value of `[export ]KEY=value`, without quotes around it.
+fn assigned(line: &[u8]) -> Option<&[u8]> {
+    let line = line
+        .strip_prefix(b"export ")
+        .unwrap_or(line)
+        .trim_ascii_start();
+    let equals = line.iter().position(|b| *b == b'=')?;
+    let (name, value) = (
+        line[..equals].trim_ascii_end(),
+        line[equals + 1..].trim_ascii(),
+    );
+    let named = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let is_name = !name.is_empty() && !name[0].is_ascii_digit() && name.iter().all(named);
+    is_name.then(|| {
+        let bare = |q: &[u8]| value.strip_prefix(q)?.strip_suffix(q);
+        bare(b"\"").or_else(|| bare(b"'")).unwrap_or(value)
+    })
+}
+
+/// Keeps a value worth looking for: long, and neither comment, path, plain address nor PEM's frame.
+fn add(values: &mut Vec<Zeroizing<Vec<u8>>>, value: &[u8]) {
+    let public = value.starts_with(b"#")
+        || value.starts_with(b"/")
+        || value.starts_with(b"-----")
+        || (value.windows(3).any(|w| w == b"://") && !value.iter().any(|b| b"@?".contains(b)));
+    if value.len() >= LONG && !public {
+        values.push(Zeroizing::new(value.to_vec()));
+    }
+}
+
+/// Counts a JSON object's members and collects its string leaves, without building the document.
+struct Members<'a>(&'a mut Vec<Zeroizing<Vec<u8>>>);
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let mut members = 0;
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(Leaves(self.0))?;
+            members += 1;
+        }
+        Ok(members)
+    }
+}
+
+struct Leaves<'a>(&'a mut Vec<Zeroizing<Vec<u8>>>);
+
+impl<'de> DeserializeSeed<'de> for Leaves<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Leaves<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_str<E>(self, s: &str) -> Result<(), E> {
+        add(self.0, s.as_bytes());
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Leaves(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(Leaves(self.0))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_counted_by_shape_and_values_kept_when_long() {
+        let env = b"# keys\nexport A=\"0123456789abcdef\"\nB=short\n\nURL=https://example.org/a/b\nC='x'\n";
+        let (n, values) = contents(env);
+        assert_eq!((n, values.len()), (4, 1));
+        assert_eq!(values[0].as_slice(), b"0123456789abcdef");
+        let (n, values) =
+            contents(br#" {"a": {"b": ["0123456789abcdef\n", 1.5]}, "c": null, "d": true}"#);
+        assert_eq!((n, values.len()), (3, 1));
+        assert_eq!(contents(b"one\n\ntwo\n").0, 2);
+        assert_eq!(contents(b"{ not json\n").0, 1);
+        assert_eq!(contents(b"").0, 0);
+    }
+}

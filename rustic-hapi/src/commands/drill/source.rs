@@ -1,0 +1,147 @@
+//! What a drill says of one source.
+
+use std::path::PathBuf;
+
+use hapi_sources::Kind;
+
+use crate::error::Error;
+use crate::policy::choice::{Choice, Which};
+use crate::policy::description::{Outcome, SourceSummary};
+use crate::restore::difference::{Difference, What};
+use crate::restore::restorer::SourceReport;
+
+/// One source as it was drilled.
+#[derive(Debug)]
+pub struct SourceDrill {
+    /// The source's name.
+    pub name: String,
+    /// Its kind, where that is known.
+    pub kind: Option<Kind>,
+    /// Where it came from; `None` where no snapshot holds it.
+    pub choice: Option<Choice>,
+    /// Files restored.
+    pub files: u64,
+    /// Bytes restored.
+    pub bytes: u64,
+    /// What its manifest says of its databases.
+    pub summary: Option<SourceSummary>,
+    /// Its files in the scratch folder.
+    pub restored_to: Vec<PathBuf>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What is different.
+    pub findings: Vec<Difference>,
+}
+
+/// What a drill says of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It came back as it was.
+    Proven,
+    /// Its ciphertext came back as it was; whether it opens was not tried.
+    Unopened,
+    /// There was nothing of it then, and there need not be.
+    Absent,
+    /// It is not, or not wholly, in the snapshot that was named.
+    Missing,
+    /// It did not come back as it was.
+    Different,
+}
+
+impl Verdict {
+    /// In a word.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Unopened => "unopened",
+            Self::Absent => "absent",
+            Self::Missing => "missing",
+            Self::Different => "DIFFERENT",
+        }
+    }
+}
+
+impl SourceDrill {
+    pub(super) fn of(came: SourceReport, summary: Option<SourceSummary>) -> Self {
+        Self {
+            name: came.choice.source.clone(),
+            kind: Some(came.kind),
+            files: came.files.len() as u64,
+            bytes: came.bytes,
+            summary,
+            verdict: Verdict::Different,
+            findings: came.differences,
+            restored_to: came.files,
+            choice: Some(came.choice),
+        }
+    }
+
+    pub(super) fn lost(choice: Choice, error: &Error) -> Self {
+        Self {
+            name: choice.source.clone(),
+            kind: None,
+            files: 0,
+            bytes: 0,
+            summary: None,
+            verdict: Verdict::Different,
+            findings: vec![What::from(error.to_string()).into()],
+            restored_to: Vec::new(),
+            choice: Some(choice),
+        }
+    }
+
+    pub(super) fn nowhere(name: String, required: bool) -> Self {
+        let (verdict, findings) = match required {
+            true => (
+                Verdict::Different,
+                vec![What::from("no snapshot holds anything of it").into()],
+            ),
+            false => (Verdict::Absent, Vec::new()),
+        };
+        Self {
+            name,
+            kind: None,
+            files: 0,
+            bytes: 0,
+            summary: None,
+            verdict,
+            findings,
+            restored_to: Vec::new(),
+            choice: None,
+        }
+    }
+
+    fn finds(&mut self, what: String) {
+        self.findings.push(What::from(what).into());
+    }
+
+    pub(super) fn judge(&mut self, which: &Which, unopened: bool) {
+        let outcome = self.choice.as_ref().map(|c| c.outcome);
+        self.verdict = match outcome {
+            _ if !self.findings.is_empty() => Verdict::Different,
+            Some(Outcome::Absent) => Verdict::Absent,
+            Some(Outcome::Complete) if unopened => Verdict::Unopened,
+            Some(Outcome::Complete) => Verdict::Proven,
+            // A snapshot that was named is what it is; the newest whole one should be whole.
+            Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => {
+                self.finds("it is not, or not wholly, in this snapshot".to_owned());
+                Verdict::Missing
+            }
+            Some(outcome) if *which != Which::Newest => {
+                self.finds(format!(
+                    "it was {} when it was captured",
+                    outcome.in_words()
+                ));
+                Verdict::Different
+            }
+            Some(outcome) => {
+                self.finds(format!(
+                    "no snapshot holds it whole; in this one it is {}",
+                    outcome.in_words()
+                ));
+                Verdict::Different
+            }
+            None => Verdict::Different,
+        };
+    }
+}

@@ -1,0 +1,166 @@
+//! A new profile is short, and extends a shipped one; in one that is there, only what tells this repository and
+//! this hub from others is added, and comments stay.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use toml_edit::{DocumentMut, Item, Table, value};
+
+use crate::commands::init::hub::Hub;
+use crate::commands::init::request::Request;
+use crate::destination::location::Location;
+use crate::error::{Error, ProfileError};
+use crate::machine::private_files::private_folder;
+use crate::profile::hub_id::HubId;
+use crate::profile::lookup::Lookup;
+use crate::profile::reach::Password;
+
+pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {
+    let text = fs::read_to_string(path).map_err(|error| ProfileError::Read {
+        path: path.into(),
+        error,
+    })?;
+    let mut document: DocumentMut =
+        text.parse()
+            .map_err(|error: toml_edit::TomlError| ProfileError::Syntax {
+                path: path.into(),
+                message: error.to_string(),
+            })?;
+    if let Some(wanted) = &lookup.repository()? {
+        let repository = document
+            .entry("repository")
+            .or_insert(Item::Table(Table::new()));
+        match repository.get("location").and_then(Item::as_str) {
+            // What a variable says is compared where the profile is read.
+            Some(location)
+                if lookup.repository.is_some()
+                    && Location::parse(location, &lookup.home()?)
+                        != Location::parse(wanted, &lookup.home()?) =>
+            {
+                return Err(Error::usage(
+                    format!(
+                        "the profile `{}` already names another repository",
+                        path.display()
+                    ),
+                    "a second destination is a second profile: `--profile NAME`",
+                ));
+            }
+            Some(_) => {}
+            None => repository["location"] = value(wanted),
+        }
+    }
+    Ok(document)
+}
+
+pub(super) fn new_profile(
+    lookup: &Lookup,
+    request: &Request,
+    hub: &Hub,
+) -> Result<DocumentMut, Error> {
+    let Some(location) = &lookup.repository()? else {
+        return Err(Error::usage(
+            "there is no profile and no destination",
+            "say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`",
+        ));
+    };
+    let extends = request.extends.as_deref().unwrap_or(hub.extends);
+    let home = lookup.home()?;
+    let mut text = format!(
+        "# Written by `rustic-hapi init`. All keys: profiles/full.toml; the whole of this one, with what\n# it inherits: `rustic-hapi profile show`.\nextends = {extends:?}\n"
+    );
+    let usual = home.join(".hapi");
+    if hub.home != usual {
+        text.push_str(&format!(
+            "hapi-home = {}\n",
+            value(hub.home.to_string_lossy().as_ref())
+        ));
+    }
+    if let Some(host) = &request.host {
+        text.push_str(&format!("host = {}\n", value(host)));
+    }
+    let location = if location.contains(':') || location.starts_with('~') {
+        location.clone()
+    } else {
+        std::path::absolute(location).map_or_else(
+            |_| location.clone(),
+            |path| path.to_string_lossy().into_owned(),
+        )
+    };
+    text.push_str(&format!("\n[repository]\nlocation = {}\n", value(location)));
+    match lookup.password()? {
+        Some(Password::File(file)) => text.push_str(&format!(
+            "password-file = {}\n",
+            value(file.to_string_lossy().as_ref())
+        )),
+        Some(Password::Command(command)) => {
+            text.push_str(&format!("password-command = {}\n", value(command)));
+        }
+        None => {}
+    }
+    if request.allow_same_disk {
+        text.push_str("allow-same-disk = true\n");
+    }
+    text.push_str("\n[secrets]\n");
+    if request.recipients.is_empty() {
+        text.push_str(
+            "# Nobody to encrypt to yet, so secrets are left out. On another machine: `age-keygen -o\n# hapi-identity.txt`; then put its public key here and remove `skip`.\nrecipients = []\nskip = true\n",
+        );
+    } else {
+        let list: toml_edit::Array = request.recipients.iter().collect();
+        text.push_str(&format!("recipients = {}\n", value(list)));
+    }
+    if let Some(database) = &hub.database {
+        text.push_str(&format!(
+            "\n[[source]]\nname = \"hapi.db\"\npath = {}\nkind = \"sqlite\"\nsensitivity = \"high\"\ncount = [\"sessions\", \"messages\", \"machines\", \"users\"]\nnewest = [\"messages.created_at\"]\n",
+            value(database.to_string_lossy().as_ref())
+        ));
+    }
+    text.parse()
+        .map_err(|error: toml_edit::TomlError| Error::Usage {
+            fact: format!("the profile would not be valid: {error}"),
+            hint: None,
+        })
+}
+
+/// Adds what tells this repository and this machine from others; comments stay.
+pub(super) fn add_identity(document: &mut DocumentMut, id: &str, host: &str, hub: &HubId) {
+    for (key, text) in [("host", host), ("hub-id", hub.as_str())] {
+        if document.get(key).and_then(Item::as_str) != Some(text) {
+            document.insert(key, value(text));
+        }
+    }
+    let repository = document
+        .entry("repository")
+        .or_insert(Item::Table(Table::new()));
+    repository["id"] = value(id);
+}
+
+pub(super) fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {
+    // A link stays one, and what it leads to is written.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let state = Error::at(path);
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !exists {
+        private_folder(folder)?;
+    }
+    let mut file = tempfile::Builder::new()
+        .prefix(".profile-")
+        .tempfile_in(folder)
+        .map_err(state)?;
+    file.write_all(document.to_string().as_bytes())
+        .map_err(state)?;
+    if exists {
+        let live = fs::metadata(path).map_err(state)?;
+        fs::set_permissions(file.path(), live.permissions()).map_err(state)?;
+        // Only root may, and only root has to.
+        _ = std::os::unix::fs::chown(file.path(), Some(live.uid()), Some(live.gid()));
+    }
+    file.as_file().sync_all().map_err(state)?;
+    file.persist(path).map_err(|error| state(error.error))?;
+    Ok(())
+}

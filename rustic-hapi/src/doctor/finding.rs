@@ -1,0 +1,104 @@
+//! A finding is what was looked at, how it is, and what to do about it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// What is looked at, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// What was looked at, in a word or two.
+    pub subject: String,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub fact: String,
+    /// What to do about it; there is always one unless all is well.
+    pub remedy: Option<String>,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All is well.
+    Ok,
+    /// It will hurt some day, or could not be looked at.
+    Warn,
+    /// The next run fails, does not come, or saves the wrong thing.
+    Fail,
+}
+
+impl Finding {
+    pub(super) fn ok(subject: impl Into<String>, fact: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            verdict: Verdict::Ok,
+            fact: fact.into(),
+            remedy: None,
+        }
+    }
+
+    pub(super) fn warn(
+        subject: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Warn,
+            remedy: Some(remedy.into()),
+            ..Self::ok(subject, fact)
+        }
+    }
+
+    pub(super) fn fail(
+        subject: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Fail,
+            ..Self::warn(subject, fact, remedy)
+        }
+    }
+
+    /// An error, with its own hint where it has one.
+    pub(super) fn of_error(subject: impl Into<String>, error: &Error, otherwise: &str) -> Self {
+        let remedy = error.hint().unwrap_or_else(|| otherwise.to_owned());
+        Self::fail(subject, error.to_string(), remedy)
+    }
+
+    /// Something before it is in the way.
+    pub(super) fn unseen(subject: impl Into<String>, because: &str) -> Self {
+        Self::warn(
+            subject,
+            format!("not looked at: {because}"),
+            "put that right, then look again",
+        )
+    }
+}
+
+/// Up to five of them, and how many more there are.
+pub(super) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+/// Bytes that this user may still write at a path, or at its nearest ancestor that is there.
+pub(super) fn free_at(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|p| p.exists())?;
+    let stat = rustix::fs::statvfs(there).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

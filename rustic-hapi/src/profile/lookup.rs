@@ -1,0 +1,145 @@
+//! A lookup says where a profile is looked for, and what wins over the file.
+
+use std::path::{Path, PathBuf};
+
+use crate::destination::variables::{self, Variables};
+use crate::error::ProfileError;
+
+/// Where a profile is looked for, and what wins over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// A name, or a path (anything with a `/` or ending in `.toml`). `hapi` unless given.
+    pub profile: Option<String>,
+    /// What `~` means; `HOME` unless given.
+    pub home: Option<PathBuf>,
+    /// Wins over `[repository] location`.
+    pub repository: Option<String>,
+    /// Wins over `[repository] password-file`.
+    pub password_file: Option<PathBuf>,
+    /// The environment, so that a test needs none.
+    pub env: Environment,
+}
+
+/// The environment variables that matter, read once.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `HAPI_HOME`.
+    pub hapi_home: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`.
+    pub config: Option<PathBuf>,
+    /// `XDG_STATE_HOME`.
+    pub state: Option<PathBuf>,
+    /// restic's own, and rustic's.
+    pub restic: Variables,
+}
+
+impl Environment {
+    /// Reads the process's environment; empty and relative values count as absent, as the XDG base
+    /// directory specification has it.
+    pub fn from_process() -> Self {
+        let var = |name| {
+            std::env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+        };
+        Self {
+            home: var("HOME"),
+            hapi_home: var("HAPI_HOME"),
+            config: var("XDG_CONFIG_HOME"),
+            state: var("XDG_STATE_HOME"),
+            restic: Variables::from_process(),
+        }
+    }
+}
+
+impl Lookup {
+    /// What `~` means.
+    ///
+    /// # Errors
+    /// [`ProfileError::NoHome`] where neither `--home` nor `HOME` says.
+    pub fn home(&self) -> Result<PathBuf, ProfileError> {
+        let home = self
+            .home
+            .clone()
+            .or_else(|| self.env.home.clone())
+            .ok_or(ProfileError::NoHome)?;
+        // `~` stands in every path of the snapshot, so it has to be absolute and tidy.
+        let home = std::path::absolute(&home).map_err(|_| ProfileError::NoHome)?;
+        Ok(home.components().collect())
+    }
+
+    /// The repository that a flag or a variable names.
+    ///
+    /// # Errors
+    /// Variables disagree.
+    pub(crate) fn repository(&self) -> Result<Option<String>, ProfileError> {
+        if self.repository.is_some() {
+            return Ok(self.repository.clone());
+        }
+        let said = self.env.restic.get(variables::REPOSITORY)?;
+        Ok(said.map(|said| said.text.to_owned()))
+    }
+
+    /// The folder for profiles and password files of this user.
+    pub fn config_dir(&self) -> Result<PathBuf, ProfileError> {
+        let base = match (&self.env.config, &self.home) {
+            (Some(config), None) => config.clone(),
+            _ => self.home()?.join(".config"),
+        };
+        Ok(base.join("rustic-hapi"))
+    }
+
+    /// The folder that a profile's state is in, whether or not the profile makes sense.
+    ///
+    /// # Errors
+    /// [`ProfileError::NoHome`].
+    pub(crate) fn state(&self) -> Result<PathBuf, ProfileError> {
+        let home = self.home()?;
+        let name = self.name();
+        Ok(self.state_dir(&home).join("rustic-hapi").join(name))
+    }
+
+    /// The profile's name, whether or not it makes sense.
+    pub(crate) fn name(&self) -> String {
+        let wanted = self.profile.as_deref().unwrap_or("hapi");
+        Path::new(wanted).file_stem().map_or_else(
+            || "hapi".to_owned(),
+            |stem| stem.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// The folder for state of this user.
+    pub(super) fn state_dir(&self, home: &Path) -> PathBuf {
+        match (&self.env.state, &self.home) {
+            (Some(state), None) => state.clone(),
+            _ => home.join(".local/state"),
+        }
+    }
+
+    /// The files that may hold the profile, in order.
+    pub fn candidates(&self) -> Result<Vec<PathBuf>, ProfileError> {
+        let wanted = self.profile.as_deref().unwrap_or("hapi");
+        if wanted.contains('/') || wanted.ends_with(".toml") {
+            return Ok(vec![PathBuf::from(wanted)]);
+        }
+        let file = format!("{wanted}.toml");
+        Ok(vec![
+            self.config_dir()?.join(&file),
+            Path::new("/etc/rustic-hapi").join(&file),
+        ])
+    }
+
+    /// The profile's file, if there is one.
+    pub fn find(&self) -> Result<Option<PathBuf>, ProfileError> {
+        for path in self.candidates()? {
+            match path.try_exists() {
+                Ok(true) => return Ok(Some(path)),
+                Ok(false) => {}
+                Err(error) => return Err(ProfileError::Read { path, error }),
+            }
+        }
+        Ok(None)
+    }
+}

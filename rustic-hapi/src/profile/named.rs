@@ -1,0 +1,154 @@
+//! Which repository is meant, and which password: a flag says, else the profile, else restic's variables, which
+//! must not disagree with it.
+
+use std::path::{Path, PathBuf};
+
+use crate::destination::location::Location;
+use crate::destination::variables;
+use crate::error::ProfileError;
+use crate::profile::at::At;
+use crate::profile::lookup::Lookup;
+use crate::profile::reach::Password;
+
+impl Lookup {
+    /// The password that a flag or a variable names.
+    ///
+    /// # Errors
+    /// Variables disagree.
+    pub(crate) fn password(&self) -> Result<Option<Password>, ProfileError> {
+        Named::default().the_password(self, None, None, None)
+    }
+}
+
+/// What names the repository: a flag, then the profile, then restic's variables, which must not say
+/// otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) location: Option<Location>,
+    pub(super) password: Option<Password>,
+    pub(super) from_variables: Vec<&'static str>,
+}
+
+impl Named {
+    /// `at` and what follows are the profile's, where there is one.
+    pub(super) fn of(
+        lookup: &Lookup,
+        at: Option<&At<'_>>,
+        location: Option<&str>,
+        file: Option<PathBuf>,
+        command: Option<String>,
+    ) -> Result<Self, ProfileError> {
+        lookup.env.restic.agree()?;
+        let mut named = Self::default();
+        named.location = named.the_location(lookup, at, location)?;
+        named.password = named.the_password(lookup, at, file, command)?;
+        Ok(named)
+    }
+
+    fn the_location(
+        &mut self,
+        lookup: &Lookup,
+        at: Option<&At<'_>>,
+        written: Option<&str>,
+    ) -> Result<Option<Location>, ProfileError> {
+        let home = lookup.home()?;
+        let parse = |text: &str, by: &str| {
+            Location::parse(text, &home).map_err(|fact| {
+                let hint = "write an absolute path, or a location of restic's".to_owned();
+                match at {
+                    Some(at) if by.is_empty() => {
+                        at.value("`location` in `[repository]`", fact, Some(hint))
+                    }
+                    _ => ProfileError::Variable {
+                        name: by.to_owned(),
+                        fact: format!("names no repository: {fact}"),
+                        hint,
+                    },
+                }
+            })
+        };
+        if let Some(text) = &lookup.repository {
+            return parse(text, "--repository").map(Some);
+        }
+        let written = written.map(|text| parse(text, "")).transpose()?;
+        let Some(said) = lookup.env.restic.get(variables::REPOSITORY)? else {
+            return Ok(written);
+        };
+        let said_location = parse(said.text, said.by)?;
+        let Some(written) = written else {
+            self.from_variables.push(said.by);
+            return Ok(Some(said_location));
+        };
+        // Who has the credentials may differ.
+        let same = |a: String, b: String| a.trim_end_matches('/') == b.trim_end_matches('/');
+        let agree = match (written.has_credentials(), said_location.has_credentials()) {
+            (true, true) => same(written.with_credentials(), said_location.with_credentials()),
+            _ => same(
+                written.without_credentials(),
+                said_location.without_credentials(),
+            ),
+        };
+        if !agree {
+            return Err(variables::disagree(said.by, "`location` in the profile"));
+        }
+        if said_location.has_credentials() && !written.has_credentials() {
+            self.from_variables.push(said.by);
+            return Ok(Some(said_location));
+        }
+        Ok(Some(written))
+    }
+
+    fn the_password(
+        &mut self,
+        lookup: &Lookup,
+        at: Option<&At<'_>>,
+        file: Option<PathBuf>,
+        command: Option<String>,
+    ) -> Result<Option<Password>, ProfileError> {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+        if let Some(file) = &lookup.password_file {
+            return Ok(Some(Password::File(absolute(file))));
+        }
+        if let (Some(_), Some(_), Some(at)) = (&file, &command, at) {
+            return Err(at.value(
+                "`password-command` in `[repository]`",
+                "`password-file` is given, too".into(),
+                Some("leave one of them".into()),
+            ));
+        }
+        let said_file = lookup.env.restic.get(variables::PASSWORD_FILE)?;
+        let said_command = lookup.env.restic.get(variables::PASSWORD_COMMAND)?;
+        let said = match (said_file, said_command) {
+            (Some(file), Some(command)) => {
+                return Err(variables::disagree(command.by, &format!("`{}`", file.by)));
+            }
+            (Some(file), None) => Some((file.by, Password::File(absolute(Path::new(file.text))))),
+            (None, Some(command)) => Some((command.by, Password::Command(command.text.to_owned()))),
+            (None, None) => None,
+        };
+        let written = match (file, command) {
+            (_, Some(command)) => Some(Password::Command(command)),
+            (Some(file), None) => Some(Password::File(file)),
+            (None, None) => None,
+        };
+        match (written, said) {
+            (written, None) => Ok(written),
+            (None, Some((by, said))) => {
+                self.from_variables.push(by);
+                Ok(Some(said))
+            }
+            (Some(Password::File(a)), Some((_, Password::File(b)))) if a == b => {
+                Ok(Some(Password::File(a)))
+            }
+            (Some(Password::Command(a)), Some((_, Password::Command(b)))) if a == b => {
+                Ok(Some(Password::Command(a)))
+            }
+            (Some(Password::File(_)), Some((by, _))) => {
+                Err(variables::disagree(by, "`password-file` in the profile"))
+            }
+            (Some(Password::Command(_)), Some((by, _))) => {
+                Err(variables::disagree(by, "`password-command` in the profile"))
+            }
+        }
+    }
+}

@@ -1,0 +1,566 @@
+//! From what is written to what is meant: every path absolute, every name unique, every recipient one that age
+//! takes. What is wrong names file, key and remedy; nothing is created.
+
+mod sources;
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{NaiveTime, TimeDelta};
+use hapi_sources::{Kind, Recipients};
+
+use self::sources::{resolve_series, resolve_sources};
+use crate::error::{Error, ProfileError};
+use crate::profile::at::At;
+use crate::profile::hub_id::{HubId, HubOfProfile};
+use crate::profile::lookup::Lookup;
+use crate::profile::named::Named;
+use crate::profile::notify::Notify;
+use crate::profile::policy::Policy;
+use crate::profile::reach::{Password, Reach};
+use crate::profile::reading::Found;
+use crate::profile::sources::SeriesSource;
+use crate::profile::written::{RawAlarms, RawLimits, RawProfile, RawRetention, read_profile};
+use crate::profile::{Alarms, Limits, Profile};
+use crate::words::{parse_hours, parse_seconds};
+
+impl Profile {
+    /// Finds, reads, merges and checks a profile.
+    ///
+    /// # Errors
+    /// Any [`ProfileError`]; nothing is created.
+    pub fn load(lookup: &Lookup) -> Result<Self, Error> {
+        let Some(path) = lookup.find()? else {
+            return Err(ProfileError::Missing {
+                name: lookup.profile.clone().unwrap_or_else(|| "hapi".into()),
+                looked: lookup.candidates()?,
+            }
+            .into());
+        };
+        let text = read_profile(&path)?;
+        Ok(Self::parse(&text, &path, lookup)?)
+    }
+
+    /// Finds a profile, or does without: to get data back on a machine that has nothing but the
+    /// repository and its password.
+    ///
+    /// # Errors
+    /// As [`Profile::load`]; [`ProfileError::Missing`] unless repository and password file are named.
+    pub fn load_or_reach(lookup: &Lookup) -> Result<Found, Error> {
+        if lookup.find()?.is_some() {
+            return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
+        }
+        let said = Named::of(lookup, None, None, None, None)?;
+        let (Some(location), Some(password)) = (said.location, said.password) else {
+            return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
+        };
+        let home = lookup.home()?;
+        Ok(Found::Reach(Reach {
+            location,
+            id: None,
+            variables: lookup.env.restic.clone(),
+            environment_file: None,
+            from_variables: said.from_variables,
+            password,
+            state: lookup.state_dir(&home).join("rustic-hapi").join("hapi"),
+            home,
+        }))
+    }
+
+    /// The merged profile as TOML, before paths are resolved.
+    ///
+    /// # Errors
+    /// As [`Profile::load`].
+    pub fn show(lookup: &Lookup) -> Result<String, Error> {
+        let profile = Self::load(lookup)?;
+        let text = read_profile(&profile.file)?;
+        let mut merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
+        merged.repository.location = Some(profile.reach.location.to_string());
+        toml::to_string(&merged).map_err(|error| {
+            Error::Profile(ProfileError::Syntax {
+                path: profile.file,
+                message: error.to_string(),
+            })
+        })
+    }
+
+    /// Reads a profile from text; `path` is for messages and the name.
+    ///
+    /// # Errors
+    /// [`ProfileError`], with the line for what is not TOML of ours, with the key for what makes
+    /// no sense.
+    pub fn parse(text: &str, path: &Path, lookup: &Lookup) -> Result<Self, ProfileError> {
+        resolve(RawProfile::read(text, path)?.merged(path)?, path, lookup)
+    }
+}
+
+fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, ProfileError> {
+    let at = At { path };
+    let home = lookup.home()?;
+    let hapi_home = match &raw.hapi_home {
+        Some(text) => at.path("`hapi-home`", text, &home, None)?,
+        None => match &lookup.env.hapi_home {
+            Some(dir) => dir.components().collect(),
+            None => home.join(".hapi"),
+        },
+    };
+    let name = path.file_stem().map_or_else(
+        || "hapi".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    );
+    let series = resolve_series(&at, &raw.series)?;
+    let (sources, skipped_secrets) = resolve_sources(
+        &at,
+        raw.source,
+        &series,
+        raw.secrets.skip,
+        &home,
+        &hapi_home,
+    )?;
+    if let Some(empty) = series
+        .iter()
+        .find(|s| sources.iter().all(|x| x.series != s.name))
+    {
+        return Err(at.value(
+            &format!("series `{}`", empty.name),
+            "no source belongs to it".into(),
+            Some("give a source `series = …`, or remove the series".into()),
+        ));
+    }
+
+    let given = |key: &str, text: &Option<String>| {
+        let path = text.as_ref();
+        path.map(|text| {
+            at.path(
+                &format!("`{key}` in `[repository]`"),
+                text,
+                &home,
+                Some(&hapi_home),
+            )
+        })
+        .transpose()
+    };
+    let usual_file = lookup.config_dir()?.join(format!("{name}.password"));
+    let file = given("password-file", &raw.repository.password_file)?.or_else(|| {
+        let counts = raw.repository.password_command.is_none() && usual_file.exists();
+        counts.then(|| usual_file.clone())
+    });
+    let said = Named::of(
+        lookup,
+        Some(&at),
+        raw.repository.location.as_deref(),
+        file,
+        raw.repository.password_command,
+    )?;
+    let Some(location) = said.location else {
+        return Err(at.value(
+            "`location` in `[repository]`",
+            "no destination is given".into(),
+            Some(
+                "say where snapshots go: `location = \"/mnt/backup/hapi\"`, or `--repository`"
+                    .into(),
+            ),
+        ));
+    };
+    let environment_file = given("environment-file", &raw.repository.environment_file)?;
+    let swallows = |s: &&SeriesSource| {
+        s.source.kind == Kind::Dir
+            && location
+                .local()
+                .is_some_and(|r| r.starts_with(&s.source.path))
+    };
+    if let Some(outer) = sources.iter().find(swallows) {
+        return Err(at.value(
+            "`location` in `[repository]`",
+            format!(
+                "the repository lies inside the source `{}`",
+                outer.source.name
+            ),
+            Some("a repository must not contain itself: choose another place".into()),
+        ));
+    }
+    let password = said.password.unwrap_or(Password::File(usual_file));
+
+    let has_secrets = sources.iter().any(|s| s.source.kind == Kind::Secret);
+    let recipients = match (has_secrets, raw.secrets.recipients.is_empty()) {
+        (true, true) => {
+            return Err(at.value(
+                "`recipients` in `[secrets]`",
+                "there are secrets, but nobody to encrypt them to".into(),
+                Some("make an identity on another machine with `age-keygen`, and write its public key here: `recipients = [\"age1…\"]`".into()),
+            ));
+        }
+        (_, true) => None,
+        (_, false) => {
+            Some(Recipients::parse(&raw.secrets.recipients).map_err(|error| {
+                at.value("`recipients` in `[secrets]`", error.to_string(), None)
+            })?)
+        }
+    };
+
+    let state = lookup.state_dir(&home).join("rustic-hapi").join(&name);
+    let staging = match &raw.staging {
+        Some(text) => at.path("`staging`", text, &home, Some(&hapi_home))?,
+        None => state.join("staging"),
+    };
+    let metrics = raw.metrics.textfile.as_ref();
+    let metrics = metrics
+        .map(|text| at.path("`textfile` in `[metrics]`", text, &home, Some(&hapi_home)))
+        .transpose()?;
+    let host = match raw.host {
+        Some(host) if !host.trim().is_empty() => host,
+        Some(_) => return Err(at.value("`host`", "it is empty".into(), None)),
+        None => crate::machine::process::host_name(),
+    };
+    let written = raw.hub_id.as_deref().map(|text| {
+        HubId::parse(text).ok_or_else(|| {
+            at.value(
+                "`hub-id`",
+                format!("`{text}` is not a hub id"),
+                Some("a hub id has 8 to 64 letters, digits and hyphens; `rustic-hapi init` writes it".into()),
+            )
+        })
+    });
+    let databases = || sources.iter().filter(|s| s.source.kind == Kind::Sqlite);
+    let (main, others): (Vec<_>, Vec<_>) =
+        databases().partition(|s| series.first().is_some_and(|main| main.name == s.series));
+    let paths = main
+        .into_iter()
+        .chain(others)
+        .map(|s| s.source.path.clone());
+    let hub = HubOfProfile::new(written.transpose()?, &host, paths.collect(), &hapi_home);
+
+    Ok(Profile {
+        name,
+        file: path.into(),
+        at: resolve_slots(&at, raw.schedule.at)?,
+        retention: resolve_retention(&at, &raw.retention)?,
+        alarms: resolve_alarms(&at, &raw.alarms)?,
+        notify: resolve_notify(&at, raw.notify)?,
+        metrics,
+        reach: Reach {
+            location,
+            id: raw.repository.id,
+            variables: lookup.env.restic.clone(),
+            environment_file,
+            from_variables: said.from_variables,
+            password,
+            home,
+            state,
+        },
+        hapi_home,
+        host,
+        hub,
+        append_only: raw.repository.append_only,
+        prune: raw.retention.prune.unwrap_or(true),
+        limits: resolve_limits(&at, &raw.limits)?,
+        allow_same_disk: raw.repository.allow_same_disk,
+        other_hosts: raw.repository.other_hosts,
+        recipients,
+        skipped_secrets,
+        series,
+        sources,
+        staging,
+    })
+}
+
+fn resolve_limits(at: &At<'_>, raw: &RawLimits) -> Result<Limits, ProfileError> {
+    let given = |key: &str, text: &Option<String>, usual: Duration, least: u64, most: u64| {
+        let Some(text) = text else { return Ok(usual) };
+        match parse_seconds(text) {
+            Some(seconds) if (least..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+            Some(_) => Err(at.value(
+                &format!("`{key}` in `[limits]`"),
+                format!("`{text}` is out of range"),
+                Some(format!(
+                    "from {} to {}",
+                    crate::words::duration(Duration::from_secs(least)),
+                    crate::words::duration(Duration::from_secs(most))
+                )),
+            )),
+            None => Err(at.value(
+                &format!("`{key}` in `[limits]`"),
+                format!("`{text}` is no length of time"),
+                Some("write it as 90s, 5m or 2h".into()),
+            )),
+        }
+    };
+    let usual = Limits::default();
+    Ok(Limits {
+        stall: given("no-progress", &raw.no_progress, usual.stall, 1, 3600)?,
+        total: given("total", &raw.total, usual.total, 10, 7 * 24 * 3600)?,
+    })
+}
+
+fn resolve_alarms(at: &At<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> {
+    let mut alarms = Alarms::default();
+    if let Some(shrink) = raw.shrink_alarm {
+        if !(0.01..=0.99).contains(&shrink) {
+            return Err(at.value(
+                "`shrink-alarm` in `[alarms]`",
+                format!("{shrink} is no part of anything"),
+                Some(
+                    "write what may be lost as a number between 0.01 and 0.99; 0.33 is a third"
+                        .into(),
+                ),
+            ));
+        }
+        alarms.shrink = shrink;
+    }
+    if let Some(text) = &raw.quiet_alarm {
+        let hours = parse_hours(text).filter(|hours| *hours > 0);
+        let Some(hours) = hours else {
+            return Err(at.value(
+                "`quiet-alarm` in `[alarms]`",
+                format!("`{text}` is no length of time"),
+                Some("write it as 36h, 7d or 2w".into()),
+            ));
+        };
+        alarms.quiet = TimeDelta::hours(i64::from(hours));
+    }
+    Ok(alarms)
+}
+
+fn resolve_notify(at: &At<'_>, notify: Notify) -> Result<Notify, ProfileError> {
+    match notify.fact() {
+        None => Ok(notify),
+        Some(fact) => Err(at.value(
+            "`[notify]`",
+            fact,
+            Some("write it as `url = \"https://hc-ping.com/…\"`".into()),
+        )),
+    }
+}
+
+fn resolve_slots(at: &At<'_>, raw: Option<Vec<String>>) -> Result<Vec<NaiveTime>, ProfileError> {
+    let raw = raw.unwrap_or_else(|| vec!["06:00".into(), "18:00".into()]);
+    let mut slots = raw
+        .iter()
+        .map(|text| {
+            NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| {
+                at.value(
+                    "`at` in `[schedule]`",
+                    format!("`{text}` is not a time of day"),
+                    Some("write it as \"06:00\"".into()),
+                )
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    slots.sort_unstable();
+    slots.dedup();
+    if slots.is_empty() {
+        return Err(at.value("`at` in `[schedule]`", "there is no slot".into(), None));
+    }
+    Ok(slots)
+}
+
+fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileError> {
+    let default = Policy::default();
+    let keep_daily = raw.keep_daily.unwrap_or(default.keep_daily);
+    if keep_daily < Policy::FLOOR_DAYS {
+        return Err(at.value(
+            "`keep-daily` in `[retention]`",
+            format!(
+                "{keep_daily} is below the floor of {} days",
+                Policy::FLOOR_DAYS
+            ),
+            Some(format!("say {} or more", Policy::FLOOR_DAYS)),
+        ));
+    }
+    let is_id = |id: &&String| id.len() >= 8 && id.chars().all(|c| c.is_ascii_hexdigit());
+    if let Some(odd) = raw.acknowledged.iter().find(|id| !is_id(id)) {
+        return Err(at.value(
+            "`acknowledged` in `[retention]`",
+            format!("`{odd}` is not a snapshot's id"),
+            Some("give 8 or more of its digits, as `rustic-hapi snapshots` shows them".into()),
+        ));
+    }
+    let keep_within_hours = match &raw.keep_within {
+        None => default.keep_within_hours,
+        Some(text) => parse_hours(text).ok_or_else(|| {
+            at.value(
+                "`keep-within` in `[retention]`",
+                format!("`{text}` is not a length of time"),
+                Some("write it as \"14d\" (h, d or w)".into()),
+            )
+        })?,
+    };
+    Ok(Policy {
+        keep_daily,
+        keep_within_hours,
+        keep_weekly: raw.keep_weekly.unwrap_or(default.keep_weekly),
+        keep_monthly: raw.keep_monthly.unwrap_or(default.keep_monthly),
+        acknowledged: raw.acknowledged.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::sources::Rhythm;
+    use crate::profile::written::SHIPPED;
+
+    fn lookup() -> Lookup {
+        Lookup {
+            home: Some("/home/u".into()),
+            ..Lookup::default()
+        }
+    }
+
+    fn parse(text: &str) -> Result<Profile, ProfileError> {
+        Profile::parse(text, Path::new("/etc/rustic-hapi/hapi.toml"), &lookup())
+    }
+
+    const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+    fn extending(name: &str, more: &str) -> String {
+        format!(
+            "extends = \"{name}\"\n[repository]\nlocation = \"/mnt/b\"\n[secrets]\nrecipients = [\"{RECIPIENT}\"]\n{more}"
+        )
+    }
+
+    #[test]
+    fn the_annotated_profile_makes_sense_and_has_every_key() {
+        let text = include_str!("../../../profiles/full.toml");
+        let profile = parse(text).expect("profiles/full.toml");
+        assert_eq!(profile.retention.keep_monthly, 6);
+        // Whatever serde knows is in the file, so that it stays complete.
+        let raw = RawProfile::read(text, Path::new("full.toml")).expect("TOML");
+        let known = toml::to_string(&raw).expect("TOML");
+        let keys = [
+            "extends",
+            "without",
+            "hapi-home",
+            "host",
+            "staging",
+            "location",
+            "id",
+            "password-file",
+            "environment-file",
+            "append-only",
+            "no-progress",
+            "total",
+            "prune",
+            "allow-same-disk",
+            "recipients",
+            "skip",
+            "at",
+            "keep-daily",
+            "keep-within",
+            "keep-weekly",
+            "keep-monthly",
+            "textfile",
+            "every",
+            "on",
+            "series",
+            "sensitivity",
+            "required",
+            "count",
+            "newest",
+            "integrity",
+            "filter",
+            "exclude",
+        ];
+        for key in keys {
+            assert!(known.contains(&format!("{key} = ")), "{key}");
+        }
+    }
+
+    #[test]
+    fn shipped_profiles_make_sense() {
+        for (name, _) in SHIPPED {
+            let profile = parse(&extending(name, "")).expect(name);
+            assert_eq!(profile.series[0].rhythm, Rhythm::EveryRun);
+            assert_eq!(profile.retention, Policy::default());
+            assert_eq!(profile.at.len(), 2);
+            let database = &profile.sources[0].source;
+            assert_eq!(database.path, Path::new("/home/u/.hapi/hapi.db"));
+        }
+    }
+
+    #[test]
+    fn an_inherited_source_is_replaced_and_left_out_by_name() {
+        let text = extending(
+            "hapi",
+            "[[source]]\nname = \"hapi.db\"\npath = \"/var/lib/h.db\"\nkind = \"sqlite\"\n",
+        );
+        let text = format!("without = [\"plans\"]\n{text}");
+        let profile = parse(&text).expect("a profile");
+        let named = |name: &str| profile.sources.iter().find(|s| s.source.name == name);
+        assert_eq!(
+            named("hapi.db").expect("hapi.db").source.path,
+            Path::new("/var/lib/h.db")
+        );
+        assert!(named("hapi.db").is_some_and(|s| s.source.count.is_empty()));
+        assert!(named("plans").is_none());
+        let without = format!(
+            "without = [\"voice-test-output\"]\n{}",
+            extending("hapi", "")
+        );
+        assert_eq!(
+            parse(&without).expect("a profile").series.len(),
+            1,
+            "nothing is weekly any more"
+        );
+        assert!(
+            parse(&format!(
+                "without = [\"nonsense\"]\n{}",
+                extending("hapi", "")
+            ))
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn hapi_home_of_the_profile_wins_over_the_variable() {
+        let mut lookup = lookup();
+        lookup.env.hapi_home = Some("/var/lib/hapi".into());
+        let path = Path::new("hapi.toml");
+        let text = extending("hapi-stock", "");
+        let by_variable = Profile::parse(&text, path, &lookup).expect("a profile");
+        assert_eq!(by_variable.hapi_home, Path::new("/var/lib/hapi"));
+        let by_profile = Profile::parse(&format!("hapi-home = \"~/h\"\n{text}"), path, &lookup)
+            .expect("a profile");
+        assert_eq!(
+            by_profile.sources[0].source.path,
+            Path::new("/home/u/h/hapi.db")
+        );
+    }
+
+    #[test]
+    fn a_repository_inside_a_folder_that_it_holds_is_refused() {
+        let text = extending(
+            "hapi-stock",
+            "[[source]]\nname = \"all\"\npath = \"/mnt\"\nkind = \"dir\"\n",
+        );
+        let error = parse(&text).expect_err("it contains itself").to_string();
+        assert!(error.contains("lies inside the source `all`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_an_id() {
+        for odd in ["zzzzzzzz", "0123456", ""] {
+            let text = extending(
+                "hapi-stock",
+                &format!("[retention]\nacknowledged = [\"{odd}\"]\n"),
+            );
+            let error = parse(&text).expect_err(odd).to_string();
+            assert!(error.contains("acknowledged"), "{error}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,200}") {
+            _ = parse(&text);
+        }
+
+        #[test]
+        fn no_value_of_a_known_key_makes_it_panic(
+            key in proptest::sample::select(vec!["hapi-home", "host", "staging", "extends"]),
+            value in "\\PC{0,60}",
+        ) {
+            _ = parse(&format!("{key} = {}\n{}", toml::Value::String(value), extending("hapi-stock", "")));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Series and sources: from written to meant.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use hapi_sources::{Kind, Source};
+
+use crate::error::ProfileError;
+use crate::profile::at::At;
+use crate::profile::sources::{Rhythm, Sensitivity, Series, SeriesSource};
+use crate::profile::written::{Every, RawSeries, RawSource};
+
+pub(super) fn resolve_series(at: &At<'_>, raw: &[RawSeries]) -> Result<Vec<Series>, ProfileError> {
+    let mut seen = BTreeSet::new();
+    let mut series = Vec::new();
+    for (i, row) in raw.iter().enumerate() {
+        let key = format!("series `{}`", row.name);
+        let well_formed = !row.name.is_empty()
+            && row
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if !well_formed || ["partial", "damaged", "shrunk", "only"].contains(&row.name.as_str()) {
+            return Err(at.value(&key, "the name cannot be a tag of a series".into(), Some(
+                "use letters, digits, `-`, `_` and `.`; `partial`, `damaged`, `shrunk` and `only` are taken".into(),
+            )));
+        }
+        if !seen.insert(&row.name) {
+            return Err(at.value(&key, "the name is given twice".into(), None));
+        }
+        let rhythm = match (row.every.unwrap_or(Every::Run), &row.on) {
+            (Every::Run, None) => Rhythm::EveryRun,
+            (Every::Run, Some(_)) => {
+                return Err(at.value(&key, "`on` needs `every = \"week\"`".into(), None));
+            }
+            (Every::Week, on) => {
+                let day = on.as_deref().unwrap_or("sunday");
+                Rhythm::Weekly(day.parse().map_err(|_| {
+                    at.value(
+                        &key,
+                        format!("`on`: `{day}` is not a day of the week"),
+                        None,
+                    )
+                })?)
+            }
+        };
+        if i == 0 && rhythm != Rhythm::EveryRun {
+            return Err(at.value(
+                &key,
+                "the first series is taken by every run".into(),
+                Some("put the weekly series after it".into()),
+            ));
+        }
+        series.push(Series {
+            name: row.name.clone(),
+            rhythm,
+        });
+    }
+    if series.is_empty() {
+        return Err(at.value("`[[series]]`", "there is none".into(), Some(
+            "add `extends = \"hapi\"`, or a series and sources of your own (see profiles/full.toml)".into(),
+        )));
+    }
+    Ok(series)
+}
+
+pub(super) fn resolve_sources(
+    at: &At<'_>,
+    raw: Vec<RawSource>,
+    series: &[Series],
+    skip_secrets: bool,
+    home: &Path,
+    hapi_home: &Path,
+) -> Result<(Vec<SeriesSource>, Vec<Source>), ProfileError> {
+    let mut seen = BTreeSet::new();
+    let mut sources = Vec::new();
+    let mut skipped = Vec::new();
+    for row in raw {
+        let key = format!("source `{}`", row.name);
+        let wrong = |fact: String, hint: Option<&str>| at.value(&key, fact, hint.map(Into::into));
+        if row.name.is_empty() || row.name.chars().any(char::is_control) {
+            return Err(wrong(
+                "the name is empty or has control characters".into(),
+                None,
+            ));
+        }
+        if !seen.insert(row.name.clone()) {
+            return Err(wrong("the name is given twice".into(), None));
+        }
+        let series_name = row.series.clone().unwrap_or_else(|| series[0].name.clone());
+        if series.iter().all(|s| s.name != series_name) {
+            return Err(wrong(format!("there is no series `{series_name}`"), None));
+        }
+        let sensitivity = row.sensitivity.unwrap_or(match row.kind {
+            Kind::Secret => Sensitivity::Secrets,
+            _ => Sensitivity::Medium,
+        });
+        if sensitivity == Sensitivity::Secrets && row.kind != Kind::Secret {
+            return Err(wrong(
+                "`sensitivity = \"secrets\"` needs `kind = \"secret\"`".into(),
+                Some("only that kind is encrypted before the repository sees it"),
+            ));
+        }
+        if row.kind != Kind::Sqlite
+            && (!row.count.is_empty() || !row.newest.is_empty() || row.integrity.is_some())
+        {
+            return Err(wrong(
+                "`count`, `newest` and `integrity` need `kind = \"sqlite\"`".into(),
+                None,
+            ));
+        }
+        if row.kind != Kind::Glob && row.filter.is_some() {
+            return Err(wrong("`filter` needs `kind = \"glob\"`".into(), None));
+        }
+        if !matches!(row.kind, Kind::Glob | Kind::Dir) && !row.exclude.is_empty() {
+            return Err(wrong(
+                "`exclude` needs `kind = \"glob\"` or `kind = \"dir\"`".into(),
+                None,
+            ));
+        }
+        let path = at.path(
+            &format!("`path` of {key}"),
+            &row.path,
+            home,
+            Some(hapi_home),
+        )?;
+        let source = Source {
+            name: row.name,
+            kind: row.kind,
+            path,
+            filter: row.filter,
+            exclude: row.exclude,
+            required: row.required.unwrap_or(true),
+            count: row.count,
+            newest: row.newest,
+            integrity: row.integrity.unwrap_or_default(),
+        };
+        if source.kind == Kind::Secret && skip_secrets {
+            skipped.push(source);
+            continue;
+        }
+        sources.push(SeriesSource {
+            source,
+            series: series_name,
+            sensitivity,
+        });
+    }
+    Ok((sources, skipped))
+}

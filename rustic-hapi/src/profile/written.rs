@@ -1,0 +1,294 @@
+//! What is written in a profile: its TOML, laid over the shipped profile that it extends. Nothing is checked
+//! here but names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use hapi_sources::{Column, Filter, IntegrityCheck, Kind};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ProfileError;
+use crate::profile::at::At;
+use crate::profile::notify::Notify;
+use crate::profile::sources::Sensitivity;
+
+/// The profiles that come with the program, by the name that `extends` takes.
+pub(crate) const SHIPPED: [(&str, &str); 2] = [
+    ("hapi", include_str!("../../../profiles/hapi.toml")),
+    (
+        "hapi-stock",
+        include_str!("../../../profiles/hapi-stock.toml"),
+    ),
+];
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawProfile {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) extends: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) without: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hapi_home: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hub_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) staging: Option<String>,
+    pub(super) repository: RawRepository,
+    pub(super) secrets: RawSecrets,
+    pub(super) schedule: RawSchedule,
+    pub(super) retention: RawRetention,
+    pub(super) limits: RawLimits,
+    pub(super) alarms: RawAlarms,
+    pub(super) notify: Notify,
+    pub(super) metrics: RawMetrics,
+    pub(super) series: Vec<RawSeries>,
+    pub(super) source: Vec<RawSource>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawRepository {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) location: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password_command: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) environment_file: Option<String>,
+    pub(super) allow_same_disk: bool,
+    pub(super) append_only: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) other_hosts: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawLimits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) no_progress: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) total: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawSecrets {
+    pub(super) recipients: Vec<String>,
+    pub(super) skip: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawSchedule {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawRetention {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keep_daily: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keep_within: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keep_weekly: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keep_monthly: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prune: Option<bool>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) acknowledged: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawAlarms {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) shrink_alarm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quiet_alarm: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct RawMetrics {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) textfile: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawSeries {
+    pub(super) name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) every: Option<Every>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) on: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Every {
+    Run,
+    Week,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawSource {
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) series: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sensitivity: Option<Sensitivity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) required: Option<bool>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) count: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) newest: Vec<Column>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) integrity: Option<IntegrityCheck>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) filter: Option<Filter>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) exclude: Vec<String>,
+}
+
+pub(super) fn read_profile(path: &Path) -> Result<String, ProfileError> {
+    let read = || {
+        // A named pipe would hold the run up for ever, and no signal would end it.
+        match fs::metadata(path)?.file_type() {
+            kind if kind.is_file() => fs::read_to_string(path),
+            kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            _ => Err(io::Error::other("it is not a regular file")),
+        }
+    };
+    read().map_err(|error| ProfileError::Read {
+        path: path.into(),
+        error,
+    })
+}
+
+impl RawProfile {
+    pub(super) fn read(text: &str, path: &Path) -> Result<Self, ProfileError> {
+        toml::from_str(text).map_err(|error| ProfileError::Syntax {
+            path: path.into(),
+            message: error.to_string().trim_end().to_owned(),
+        })
+    }
+
+    /// Lays this profile over the shipped one it extends.
+    pub(super) fn merged(self, path: &Path) -> Result<Self, ProfileError> {
+        let at = At { path };
+        let Some(name) = self.extends.clone() else {
+            if let Some(first) = self.without.first() {
+                return Err(at.value(
+                    "`without`",
+                    format!("`{first}` is left out of nothing"),
+                    Some("`without` needs `extends`".into()),
+                ));
+            }
+            return Ok(self);
+        };
+        let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) else {
+            let known: Vec<_> = SHIPPED.iter().map(|(n, _)| format!("\"{n}\"")).collect();
+            return Err(at.value(
+                "`extends`",
+                format!("there is no shipped profile `{name}`"),
+                Some(format!("there are {}", known.join(" and "))),
+            ));
+        };
+        let mut base = Self::read(text, Path::new(&name))?;
+        for gone in &self.without {
+            let before = base.source.len();
+            base.source.retain(|s| &s.name != gone);
+            if base.source.len() == before {
+                return Err(at.value(
+                    "`without`",
+                    format!("`{name}` has no source `{gone}`"),
+                    None,
+                ));
+            }
+        }
+        let mut own_series = BTreeSet::new();
+        for series in self.series {
+            let first = own_series.insert(series.name.clone());
+            match base
+                .series
+                .iter_mut()
+                .find(|s| first && s.name == series.name)
+            {
+                Some(inherited) => *inherited = series,
+                None => base.series.push(series),
+            }
+        }
+        // Only inherited rows are replaced: a name given twice in this file stays a mistake.
+        let mut own = BTreeSet::new();
+        for source in self.source {
+            let first = own.insert(source.name.clone());
+            match base
+                .source
+                .iter_mut()
+                .find(|s| first && s.name == source.name)
+            {
+                Some(inherited) => *inherited = source,
+                None => base.source.push(source),
+            }
+        }
+        // `without` may have emptied an inherited series: then it is not wanted either.
+        let first = base.series.first().map(|s| s.name.clone());
+        base.series.retain(|series| {
+            own_series.contains(&series.name)
+                || first.as_ref() == Some(&series.name)
+                || base
+                    .source
+                    .iter()
+                    .any(|s| s.series.as_ref() == Some(&series.name))
+        });
+        Ok(Self {
+            extends: self.extends,
+            without: self.without,
+            hapi_home: self.hapi_home.or(base.hapi_home),
+            host: self.host.or(base.host),
+            hub_id: self.hub_id,
+            staging: self.staging.or(base.staging),
+            repository: self.repository,
+            secrets: self.secrets,
+            schedule: RawSchedule {
+                at: self.schedule.at.or(base.schedule.at),
+            },
+            retention: RawRetention {
+                keep_daily: self.retention.keep_daily.or(base.retention.keep_daily),
+                keep_within: self.retention.keep_within.or(base.retention.keep_within),
+                keep_weekly: self.retention.keep_weekly.or(base.retention.keep_weekly),
+                keep_monthly: self.retention.keep_monthly.or(base.retention.keep_monthly),
+                prune: self.retention.prune.or(base.retention.prune),
+                acknowledged: self.retention.acknowledged,
+            },
+            limits: RawLimits {
+                no_progress: self.limits.no_progress.or(base.limits.no_progress),
+                total: self.limits.total.or(base.limits.total),
+            },
+            alarms: RawAlarms {
+                shrink_alarm: self.alarms.shrink_alarm.or(base.alarms.shrink_alarm),
+                quiet_alarm: self.alarms.quiet_alarm.or(base.alarms.quiet_alarm),
+            },
+            notify: self.notify,
+            metrics: self.metrics,
+            series: base.series,
+            source: base.source,
+        })
+    }
+}

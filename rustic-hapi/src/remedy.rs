@@ -1,0 +1,197 @@
+//! A remedy is what the operator can do about an error: a sentence, with the exact command where there is one.
+
+use std::io;
+
+use hapi_sources::StagingError;
+
+use crate::error::{Cause, Error, ProfileError, Reason};
+
+impl Error {
+    /// What the operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Profile(ProfileError::Missing { .. }) => {
+                "`rustic-hapi init --repository LOCATION` writes one; to get data back without one, give `--repository LOCATION --password-file FILE`".into()
+            }
+            Self::Profile(ProfileError::NoHome) => {
+                "set HOME (cron and systemd may not), or give `--home DIR`".into()
+            }
+            Self::Profile(ProfileError::Value { hint, .. }) | Self::Usage { hint, .. } => {
+                return hint.clone();
+            }
+            Self::Profile(ProfileError::Variable { hint, .. })
+            | Self::PasswordFile { hint, .. }
+            | Self::PasswordCommand { hint, .. }
+            | Self::NoRepository { hint, .. }
+            | Self::NotARepository { hint, .. }
+            | Self::NoSnapshot { hint, .. } => hint.clone(),
+            Self::InTheWay { .. } => {
+                "nothing was written; choose an empty folder, or replace them with `--overwrite`".into()
+            }
+            Self::Unlike { .. } => {
+                "nothing was restored from it; `rustic-hapi check --read-data` tells what else is affected, `rustic-hapi snapshots` what other snapshots there are".into()
+            }
+            Self::NoRoom { .. } => "make room there, or choose another place".into(),
+            Self::Tool { command, .. } if command.starts_with("crontab") => {
+                "is cron installed, and may this user use it? A systemd timer needs neither: `rustic-hapi schedule --install`".into()
+            }
+            Self::Identity(error) => return error.hint(),
+            Self::NoScratch { .. } => "name a folder with room with `--scratch DIR`".into(),
+            Self::Drill { error } | Self::Undone { error } | Self::NotUndone { error, .. } => {
+                return error.hint();
+            }
+            Self::WrongPassword { .. } => {
+                "put the password there that this repository was made with, or its recovery key".into()
+            }
+            Self::DamagedKeys { .. } => {
+                "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
+            }
+            Self::WrongKey { .. } => {
+                "compare it with the page it stands on, letter by letter; `restic key list` shows the keys there are, `rustic-hapi recovery-kit --new-key` makes another".into()
+            }
+            Self::NotARecoveryKey { .. } => {
+                "a recovery key is one that `rustic-hapi recovery-kit --new-key` made, kept off this machine".into()
+            }
+            Self::UnprovenKey { id, .. } => format!("`restic key remove {id}`"),
+            Self::OtherRepository { location, .. } => format!(
+                "{} If the new repository is meant, change `id` in the profile",
+                match location.starts_with('/') {
+                    true => "is another disk mounted there?",
+                    false => "is it the right server, and the right path?",
+                }
+            ),
+            Self::SameDisk { .. } => {
+                "choose a place on another machine or disk; `init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
+            }
+            Self::Refused { failures } => failures
+                .iter()
+                .find_map(of_reason)
+                .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again")
+                .to_owned(),
+            Self::Unproven { id, .. } => {
+                format!("look at the destination (`restic check`), then `restic forget {id}`")
+            }
+            Self::Locked { holder, .. } => {
+                format!("{holder}; wait for it, or give `--lock-wait 10m`")
+            }
+            Self::RepositoryLocked { unreadable: true, .. } => {
+                "is it a leftover of a crash? `restic unlock --remove-all` removes all locks; make sure first that nobody uses the repository".into()
+            }
+            Self::RepositoryLocked { .. } => {
+                "wait for it, or give `--lock-wait 30m`; a lock that a crash left is stale after 30 minutes, and `restic unlock` removes it".into()
+            }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                "run this as its owner, or give the user that runs this the permission".into()
+            }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+                "make room on that file system".into()
+            }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "mount it for writing, or choose another place".into()
+            }
+            Self::State { error, .. }
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                "something that is no folder is there: choose another place".into()
+            }
+            Self::Engine { doing, reason } => {
+                let index = doing.starts_with("reading the index").then_some(
+                    "`rustic-hapi check` tells which file it is; `restic rebuild-index` (from 0.16 on `restic repair index`) makes the index anew from the packs",
+                );
+                return of_reason(reason).or(index).map(str::to_owned);
+            }
+            Self::NotProven { reason } => {
+                return of_reason(reason).map(str::to_owned);
+            }
+            Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
+            Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
+                return hint.clone();
+            }
+            Self::Floor { .. } => "this is a defect or a wrong clock; nothing was removed".into(),
+            Self::Postponed { hint, .. } => (*hint).into(),
+            Self::InUse { remedies, .. } => format!(
+                "{}; systemd restarts a killed hub: stop the unit",
+                remedies.join("; ")
+            ),
+            Self::NotSwapped { hint, .. } => return hint.map(str::to_owned),
+            Self::HalfSwapped { folder, .. } => format!(
+                "stop the hub and run the same command again, which puts this right if it can; if it cannot, put all files of `{}` back together, beside no other `-wal`",
+                folder.display()
+            ),
+            Self::Stalled { .. } => {
+                "is the server hung, the link down, a disk asleep? No snapshot was written, and the next run sends only what is missing; `no-progress` in `[limits]` is how long nothing may move".into()
+            }
+            Self::TooLong { .. } => {
+                "is the link slower than it was? No snapshot was written, and the next run sends only what is missing; `total` in `[limits]` is how long a run may take".into()
+            }
+            Self::Internal { .. } => {
+                "this is a defect; the repository has no half snapshot, and the next run may well work".into()
+            }
+            Self::Capture(error) => return error.hint(),
+            Self::Staging(StagingError::NoSpace { .. }) => {
+                "make room, or choose another place with `staging` in the profile".into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// What helps against what was at the bottom of a failure at the destination.
+fn of_reason(reason: &Reason) -> Option<&'static str> {
+    match reason.cause {
+        Some(Cause::Remedied(remedy)) => Some(remedy),
+        Some(Cause::System(io::ErrorKind::StorageFull)) => Some(
+            "make room at the destination: `rustic-hapi forget --prune` frees what retention removed",
+        ),
+        Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
+            Some("mount the destination for writing")
+        }
+        Some(Cause::System(io::ErrorKind::PermissionDenied)) => Some(
+            "run this as the user that the repository's files belong to; a run as root leaves files of root's",
+        ),
+        _ => in_the_engines_words(&reason.text),
+    }
+}
+
+/// The engine has no type for a damaged file, only these words.
+fn in_the_engines_words(text: &str) -> Option<&'static str> {
+    [
+        ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
+        ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
+    ]
+    .into_iter()
+    .find_map(|(fact, remedy)| text.contains(fact).then_some(remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustic_core::{ErrorKind, RusticError};
+
+    use super::*;
+    use crate::exit::Exit;
+
+    #[test]
+    fn a_full_destination_has_a_remedy() {
+        let full = io::Error::from_raw_os_error(28);
+        let inner = RusticError::with_source(ErrorKind::InputOutput, "cannot write", full);
+        let outer = RusticError::with_source(ErrorKind::Backend, "packing failed", inner);
+        let error = Error::Refused {
+            failures: vec![Reason::of(&outer)],
+        };
+        assert!(error.hint().is_some_and(|hint| hint.contains("make room")));
+        assert_eq!(error.exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn a_damaged_index_has_a_remedy() {
+        let error = Error::Engine {
+            doing: "reading the index",
+            reason: "error processing Index:9bf703b8: Data decryption failed, MAC check failed"
+                .into(),
+        };
+        assert!(error.hint().is_some_and(|hint| hint.contains("is damaged")));
+    }
+}

@@ -1,0 +1,121 @@
+//! What `snapshots` says: a line for each.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, Local};
+use hapi_sources::Kind;
+use serde_json::{Value, json};
+
+use super::counts::counts;
+use super::error::error_lines;
+use crate::commands::snapshots::Listing;
+use crate::policy::history::Snapshot;
+use crate::terminal::output::{JSON_VERSION, Output};
+use crate::terminal::paint::Paint;
+use crate::words::{age, bytes};
+
+impl Listing {
+    /// What the command says in the end; `now` is what ages are counted from.
+    pub fn output(&self, now: DateTime<Local>, colour: bool) -> Output {
+        let mut text = list_text(&self.snapshots, now, colour);
+        if let Some(host) = &self.none_of {
+            text += &format!(
+                "{} of others are here (`--all-hosts`); ours would be of the host `{host}`\n",
+                self.files
+            );
+        }
+        let output = Output::new(text, list_json(&self.snapshots));
+        match &self.unreadable {
+            Some(error) => output.ending(error.exit(), error_lines(error)),
+            None => output,
+        }
+    }
+}
+
+/// The list of snapshots for a terminal.
+fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> String {
+    let paint = Paint(colour);
+    let mut text = String::new();
+    if snapshots.is_empty() {
+        return "no snapshots of this profile yet\n".to_owned();
+    }
+    let width = snapshots.iter().map(|s| s.series.len()).max().unwrap_or(0);
+    let hosts = snapshots.iter().map(|s| s.host.chars().count());
+    // One host need not be named.
+    let host_width = match snapshots.iter().any(|s| s.host != snapshots[0].host) {
+        true => hosts.max().unwrap_or(0) + 2,
+        false => 0,
+    };
+    let mut schemas: std::collections::BTreeMap<(&str, &str), Vec<(i32, String)>> =
+        std::collections::BTreeMap::new();
+    for snapshot in snapshots {
+        let outcome = if snapshot.is_complete() {
+            paint.green("complete")
+        } else if snapshot.has(crate::policy::history::ONLY) {
+            "only    ".to_owned()
+        } else {
+            paint.red("partial ")
+        };
+        let mut facts = Vec::new();
+        if let Some(description) = &snapshot.description {
+            let bytes_in_all: u64 = description.sources.values().map(|s| s.bytes).sum();
+            facts.push(bytes(bytes_in_all));
+            for source in description
+                .sources
+                .values()
+                .filter(|s| s.kind == Kind::Sqlite)
+            {
+                let counts = counts(source, None, snapshot.time.with_timezone(&Local));
+                if !counts.is_empty() {
+                    facts.push(counts);
+                }
+                if source.schema.is_empty() {
+                    continue;
+                }
+                let known =
+                    schemas.insert((&snapshot.host, &snapshot.series), source.schema.clone());
+                if known.is_some_and(|known| known != source.schema) {
+                    facts.push(paint.bold("schema changed"));
+                }
+            }
+        }
+        let known = ["partial", "only"];
+        facts.extend(
+            snapshot
+                .tags
+                .iter()
+                .filter(|t| **t != snapshot.series && !known.contains(&t.as_str()))
+                .map(|t| format!("[{t}]")),
+        );
+        _ = writeln!(
+            text,
+            "{}  {}  {:>8}  {:host_width$}{:width$}  {outcome}  {}",
+            snapshot.short_id(),
+            snapshot.time.format("%Y-%m-%d %H:%M"),
+            age(now.to_utc() - snapshot.time.to_utc()),
+            if host_width > 0 { &snapshot.host } else { "" },
+            snapshot.series,
+            facts.join(", "),
+        );
+    }
+    text
+}
+
+/// The list of snapshots for programs.
+fn list_json(snapshots: &[Snapshot]) -> Value {
+    json!({
+        "version": JSON_VERSION,
+        "command": "snapshots",
+        "snapshots": snapshots.iter().map(|s| json!({
+            "id": s.id.to_hex().to_string(),
+            "time": s.time.to_rfc3339(),
+            "host": s.host,
+            "series": s.series,
+            "tags": s.tags,
+            "complete": s.is_complete(),
+            "tree": s.tree,
+            "added": s.added,
+            "description": s.description,
+        })).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,109 @@
+//! Which schedules of a profile are there.
+
+use std::fs;
+
+use super::crontab::Crontab;
+use super::machine::Machine;
+use super::plan::{Plan, unit_folder};
+use super::report::Report;
+use super::request::{Action, Kind, command};
+use super::systemd;
+use super::unit_files;
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+
+/// Which schedules of a profile are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// A timer of the user's manager.
+    pub user_timer: State,
+    /// A timer of the system's manager.
+    pub system_timer: State,
+    /// Lines in the crontab of the user that asks.
+    pub cron: State,
+}
+
+/// How a schedule is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is not there, or not ours.
+    Absent,
+    /// It is there, whole or not.
+    Present {
+        /// It will run by itself: the timer is enabled. A crontab always is.
+        enabled: bool,
+        /// It is what would be installed now; `None` where that cannot be told.
+        current: Option<bool>,
+    },
+}
+
+/// Which schedules of a profile are there, enabled, and as they would be written now.
+///
+/// A crontab that cannot be read counts as absent: there need not be a cron.
+pub fn installed(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Installed {
+    let mut lookup = lookup.clone();
+    if !profile.file.as_os_str().is_empty() {
+        lookup.profile = Some(profile.file.to_string_lossy().into_owned());
+    }
+    let timer = |kind: Kind| {
+        let found = present(&profile.name, kind, &lookup, machine);
+        let State::Present { enabled, .. } = found else {
+            return found;
+        };
+        let plan = Plan::of(&lookup, kind, machine).ok();
+        let current = plan.and_then(|plan| plan.is_written());
+        State::Present { enabled, current }
+    };
+    Installed {
+        user_timer: timer(Kind::UserTimer),
+        system_timer: timer(Kind::SystemTimer),
+        cron: timer(Kind::Cron),
+    }
+}
+
+fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State {
+    if kind == Kind::Cron {
+        return match Crontab::read(name) {
+            // A damaged one still runs.
+            Ok(Crontab { block: Some(_), .. }) | Err(Error::Usage { .. }) => State::Present {
+                enabled: true,
+                current: None,
+            },
+            _ => State::Absent,
+        };
+    }
+    let Ok(folder) = unit_folder(kind, lookup, machine) else {
+        return State::Absent;
+    };
+    let [service, timer] = systemd::names(name);
+    let ours = |name: &str| {
+        unit_files::read(&folder.join(name))
+            .is_ok_and(|text| text.is_some_and(|text| systemd::is_ours(&text)))
+    };
+    match ours(&timer) || ours(&service) {
+        true => State::Present {
+            enabled: fs::symlink_metadata(unit_files::wanted_link(&folder, &timer)).is_ok(),
+            current: None,
+        },
+        false => State::Absent,
+    }
+}
+
+/// Two schedules of one profile run everything twice.
+pub(super) fn warn_of_others(report: &mut Report, name: &str, lookup: &Lookup, machine: &Machine) {
+    for kind in [Kind::UserTimer, Kind::SystemTimer, Kind::Cron] {
+        if kind == report.request.kind || present(name, kind, lookup, machine) == State::Absent {
+            continue;
+        }
+        let flags = format!("{}--remove", kind.flag());
+        let hint = command(name, &flags);
+        report.warnings.push(match report.request.action {
+            Action::Remove => format!("warning: there still is {}: `{hint}`", kind.noun()),
+            _ => format!(
+                "warning: there is {} too, so every run comes twice; one of them is enough: `{hint}`",
+                kind.noun()
+            ),
+        });
+    }
+}
