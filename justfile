@@ -13,7 +13,7 @@ test:
 
 # The fault suite for so many rounds of each kind: kills, full disks, I/O errors, several at once
 faults rounds='200':
-    RUSTIC_HAPI_FAULTS_ROUNDS={{ rounds }} cargo test -p rustic-hapi --test faults -- --nocapture --test-threads 1
+    RUSTIC_HAPI_FAULTS_ROUNDS={{ rounds }} cargo test --workspace --all-features --test faults -- --nocapture --test-threads 1
 
 # What others may have written, under cargo-fuzz for so many seconds a target; needs cargo-fuzz
 fuzz seconds='60':
@@ -37,10 +37,10 @@ fmt:
     cargo fmt --all --check
 
 clippy:
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 doc:
-    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --all-features --no-deps
 
 # Licences, advisories and origins of the dependencies; needs cargo-deny
 deny:

@@ -392,7 +392,6 @@ fn s3() {
         ("AWS_SECRET_ACCESS_KEY", secret),
     ]);
     Said::from(init.output().unwrap()).exits(0);
-    home.cheapen();
     let without = home.snapshot().exits(1);
     assert!(without.stderr.contains("AWS_ACCESS_KEY_ID"), "{without:?}");
     home.environment_file(&format!(

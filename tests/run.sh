@@ -58,6 +58,10 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 
+# Many tests wait: for a server that is away, a minute of cron's, a disk. Twice as many at a time as there are
+# cores keep those busy.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
+
 say "cargo test"
 cargo test --workspace --all-features --no-fail-fast 2>&1 | tee "$log" || status=1
 

@@ -155,12 +155,13 @@ const CASES: [Case; 23] = [
         what: "a file that never stops growing",
         kind: "file",
         make: |path| {
-            fs::write(path, "begin\n").unwrap();
+            // So much that it grows during each read, also where this thread has to wait for its turn.
+            File::create(path).unwrap().set_len(32 << 20).unwrap();
             // Until it is removed.
             let path = path.to_path_buf();
             thread::spawn(move || {
                 while let Ok(mut file) = File::options().append(true).open(&path) {
-                    _ = file.write_all(&[0; 100_000]);
+                    _ = file.write_all(&[0; 10_000]);
                     thread::sleep(Duration::from_micros(300));
                 }
             });
