@@ -1,4 +1,5 @@
 //! What can go wrong, and the exit code each failure has.
+//! One file, since it is one list, and the chain by which a failure keeps its remedy.
 
 #![allow(
     missing_docs,

@@ -1,6 +1,7 @@
 //! A recovery kit is the page that is printed and put into a drawer: where everything is, where
 //! the keys to it are kept (places, never values), and the commands that get it all back, with
 //! stock programs and with this one.
+//! One file, since the page is the product.
 //!
 //! It holds no secret, and needs no repository within reach: what was not looked at is said.
 //! `tests/recovery.rs` runs the commands as they are printed.

@@ -1,5 +1,6 @@
 //! An in-place restore brings sources back to where they live: the hub's own database, unless others
 //! are named. The hub is stopped by the operator, never by us; nothing that was there is deleted.
+//! One file, since it is one order of steps; an item is in `restore_in_place/item.rs`.
 //!
 //! Everything is fetched and proven beside the live files first. Then each database is swapped
 //! ([`crate::machine::swap`]), and each other file takes its name by one rename, the old one kept beside it.

@@ -1,5 +1,6 @@
 //! A recovery key is a second password of the repository, made to be kept off the machine: the
 //! password file dies with the disk it is on.
+//! One file, since making, reading and proving a key are about the same text.
 //!
 //! It is 200 random bits, written in Crockford's base32 (<https://www.crockford.com/base32.html>:
 //! no I, L, O and U) as eight groups of five, `7ZK4M-…`, and that text, dashes included, is the

@@ -1,5 +1,6 @@
 //! A restorer brings sources into one place: each file proven before it has its name, what is there and
 //! equal left as it is.
+//! One file, since every way a file comes has to keep the same order.
 
 use std::collections::BTreeMap;
 use std::fs;
