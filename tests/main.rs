@@ -17,6 +17,7 @@ mod declared;
 mod destinations;
 mod doctor;
 mod drill;
+mod foreign_snapshots;
 mod gate;
 mod init;
 mod inplace;

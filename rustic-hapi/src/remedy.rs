@@ -107,6 +107,10 @@ impl Error {
             Self::NotProven { reason } => {
                 return destination_remedy(reason).map(str::to_owned);
             }
+            Self::UnreadableSnapshots { torn: false, files, .. } => {
+                let known = files.iter().find_map(|file| destination_remedy(file));
+                known.unwrap_or(LOOK).to_owned()
+            }
             Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
             Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
                 return hint.clone();
@@ -140,13 +144,17 @@ impl Error {
     }
 }
 
+/// What helps where a file could not be read, and nothing more is known.
+pub(crate) const LOOK: &str = "look at the disk, the server or the network; nothing was removed";
+
 /// What helps against the errors of file systems that destinations have in common.
-fn destination_remedy(reason: &str) -> Option<&'static str> {
+pub(crate) fn destination_remedy(reason: &str) -> Option<&'static str> {
     [
         ("No space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
         ("Read-only file system", "mount the destination for writing"),
         ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
         ("Permission denied", "run this as the user that the repository's files belong to; a run as root leaves files of root's"),
+        ("a later version of rustic-hapi", "update rustic-hapi on this machine; nothing was removed"),
         ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
         ("cannot list", "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed"),
     ]

@@ -76,23 +76,21 @@ impl Repository {
             Err(Locked::Error(error)) => return Err(error),
             // A damaged key opens no more than a wrong password does, and the engine tries no
             // further after one that it cannot read.
-            Err(Locked::Keys(damaged)) => {
-                let names: Vec<_> = damaged
-                    .iter()
-                    .map(|id| id.to_hex().as_str()[..8].to_owned())
-                    .collect();
-                match unlock(&destination, password, stop, &ui, &damaged) {
+            Err(Locked::Keys(flawed)) => {
+                let ids: Vec<_> = flawed.iter().map(|key| key.id).collect();
+                let keys: Vec<_> = flawed.iter().map(Flawed::to_string).collect();
+                match unlock(&destination, password, stop, &ui, &ids) {
                     Ok(unlocked) => {
                         ui.warn(format_args!(
-                            "the key {} of the repository is damaged; another one opens it",
-                            names.join(", ")
+                            "{}; another one opens the repository",
+                            keys.join("; ")
                         ));
                         unlocked
                     }
                     Err(_) => {
                         return Err(Error::DamagedKeys {
                             location: reach.location.to_string(),
-                            keys: names,
+                            keys: ids.iter().map(|id| id.to_hex()[..8].to_owned()).collect(),
                         });
                     }
                 }
@@ -104,6 +102,13 @@ impl Repository {
             destination,
             state: reach.state.clone(),
             gate,
+                    // It may be the one that the password opens.
+                    Err(_) if flawed.iter().any(|key| !key.is_damaged) => {
+                        return Err(Error::Engine {
+                            doing: "opening the repository",
+                            reason: keys.join("; "),
+                        });
+                    }
             ui,
         };
         match &reach.id {
@@ -202,8 +207,8 @@ impl Repository {
 
 /// Why a password opens nothing.
 enum Locked {
-    /// Perhaps because these key files are damaged.
-    Keys(Vec<Id>),
+    /// Perhaps because these key files are damaged, or cannot be read.
+    Keys(Vec<Flawed>),
     Error(Error),
 }
 
@@ -253,12 +258,8 @@ fn unlock(
         false => Error::engine("opening the repository")(error),
     };
     if without.is_empty() && (wrong || error.to_string().contains("for key `")) {
-        match damaged_files(&*backend, FileType::Key) {
-            Ok(damaged) if !damaged.is_empty() => {
-                return Err(Locked::Keys(
-                    damaged.into_iter().map(|(id, _)| id).collect(),
-                ));
-            }
+        match flawed_files(&*backend, FileType::Key) {
+            Ok(flawed) if !flawed.is_empty() => return Err(Locked::Keys(flawed)),
             _ => {}
         }
     }
