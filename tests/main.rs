@@ -36,4 +36,5 @@ mod snapshot;
 mod status;
 mod swap;
 mod two_hubs;
+mod text_files;
 mod variables;

@@ -17,8 +17,8 @@ use crate::destination::location::Location;
 use crate::destination::presence::Presence;
 use crate::destination::rest::Patience;
 use crate::error::Error;
-use crate::profile::reach::Reach;
-use crate::repository::files::damaged_files;
+use crate::profile::reach::{Password, Reach};
+use crate::repository::files::{Flawed, flawed_files};
 use crate::repository::gate::{Gate, GatedBackend};
 use crate::repository::readahead::Readahead;
 use crate::repository::{Engine, Repository, Writing, password};
@@ -36,8 +36,7 @@ impl Repository {
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
     pub(crate) fn open(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        let password = password::of(&reach.password, stop)?;
-        Self::open_as(reach, &password, Patience::Usual, stop, ui).map_err(of_the_file(reach))
+        Self::open_by_file(reach, Patience::Usual, stop, ui)
     }
 
     /// The same where it answers at once: a server that does not is not asked again.
@@ -45,8 +44,24 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub(crate) fn open_at_once(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+        Self::open_by_file(reach, Patience::Once, stop, ui)
+    }
+
+    fn open_by_file(reach: &Reach, patience: Patience, stop: &Stop, ui: Ui) -> Result<Self, Error> {
         let password = password::of(&reach.password, stop)?;
-        Self::open_as(reach, &password, Patience::Once, stop, ui).map_err(of_the_file(reach))
+        let opened = Self::open_as(reach, &password, patience, stop, ui.clone());
+        if let (Err(Error::WrongKey { .. }), Password::File(file)) = (&opened, &reach.password)
+            && let Some(undecoded) = password::undecoded(file, &password)
+            && let Ok(repository) = Self::open_as(reach, &undecoded, patience, stop, ui.clone())
+        {
+            let name = file.display();
+            ui.warn(format_args!(
+                "the repository opens with `{name}` only when its BOM counts as a part of the password, which restic does not do; hint: `tail -c +4 '{name}' | RESTIC_PASSWORD=\"$(tr -d '\\r' < '{name}')\" restic -r '{}' key add --new-password-file /dev/stdin`",
+                reach.location
+            ));
+            return Ok(repository);
+        }
+        opened.map_err(of_the_file(reach))
     }
 
     /// Opens the repository with another of its passwords.
@@ -87,6 +102,13 @@ impl Repository {
                         ));
                         unlocked
                     }
+                    // It may be the one that the password opens.
+                    Err(_) if flawed.iter().any(|key| !key.is_damaged) => {
+                        return Err(Error::Engine {
+                            doing: "opening the repository",
+                            reason: keys.join("; "),
+                        });
+                    }
                     Err(_) => {
                         return Err(Error::DamagedKeys {
                             location: reach.location.to_string(),
@@ -102,13 +124,6 @@ impl Repository {
             destination,
             state: reach.state.clone(),
             gate,
-                    // It may be the one that the password opens.
-                    Err(_) if flawed.iter().any(|key| !key.is_damaged) => {
-                        return Err(Error::Engine {
-                            doing: "opening the repository",
-                            reason: keys.join("; "),
-                        });
-                    }
             ui,
         };
         match &reach.id {
