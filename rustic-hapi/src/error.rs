@@ -159,8 +159,13 @@ pub enum Error {
     #[error("another run holds the lock `{}`", path.display())]
     Locked { path: PathBuf, holder: String },
     /// Snapshot files that cannot be read, and why.
-    #[error("`{location}`: {files}")]
-    UnreadableSnapshots { location: String, files: String },
+    #[error("`{location}`: {}", joined(files))]
+    UnreadableSnapshots {
+        location: String,
+        files: Vec<Reason>,
+        /// Whether all of them are damaged: torn by an upload that broke off, most likely.
+        torn: bool,
+    },
     /// Somebody uses the repository in a way that excludes this.
     #[error("the repository `{location}` is locked: {holder}")]
     RepositoryLocked {

@@ -112,6 +112,9 @@ impl Error {
             Self::NotProven { reason } => {
                 return of_reason(reason).map(str::to_owned);
             }
+            Self::UnreadableSnapshots { torn: false, files, .. } => {
+                files.iter().find_map(of_reason).unwrap_or(LOOK).to_owned()
+            }
             Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
             Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
                 return hint.clone();
@@ -173,8 +176,14 @@ pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<S
     Some(remedy.to_owned())
 }
 
+/// What helps where a file could not be read, and nothing more is known.
+pub(crate) const LOOK: &str = "look at the disk, the server or the network; nothing was removed";
+
+/// What helps where this user may not read a file of the repository.
+pub(crate) const PERMISSION: &str = "run this as the user that the repository's files belong to; a run as root leaves files of root's";
+
 /// What helps against what was at the bottom of a failure at the destination.
-fn of_reason(reason: &Reason) -> Option<&'static str> {
+pub(crate) fn of_reason(reason: &Reason) -> Option<&'static str> {
     match reason.cause {
         Some(Cause::Remedied(remedy)) => Some(remedy),
         Some(Cause::System(io::ErrorKind::StorageFull)) => Some(
@@ -183,9 +192,7 @@ fn of_reason(reason: &Reason) -> Option<&'static str> {
         Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
             Some("mount the destination for writing")
         }
-        Some(Cause::System(io::ErrorKind::PermissionDenied)) => Some(
-            "run this as the user that the repository's files belong to; a run as root leaves files of root's",
-        ),
+        Some(Cause::System(io::ErrorKind::PermissionDenied)) => Some(PERMISSION),
         _ => in_the_engines_words(&reason.text),
     }
 }

@@ -27,6 +27,8 @@ use crate::profile::policy::Policy;
 use crate::profile::reach::Reach;
 use crate::profile::reading::Reading;
 use crate::profile::sources::Rhythm;
+use crate::remedy::{LOOK, PERMISSION, of_reason};
+use crate::repository::files::Flawed;
 use crate::repository::{Engine, Repository};
 use crate::restore::contents::Contents;
 use crate::restore::origin;
@@ -115,10 +117,24 @@ impl Report {
     }
 
     fn found(&mut self, fact: String, remedy: &'static str) {
+        // What this user may not read is not damaged; that comes from the engine as text, in the system's words.
+        let remedy = match fact.contains("Permission denied") {
+            true => PERMISSION,
+            false => remedy,
+        };
         let finding = Finding { fact, remedy };
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
+    }
+
+    /// A file; `remedy` helps where it is damaged.
+    fn flawed(&mut self, file: &Flawed, remedy: &'static str) {
+        let remedy = match file.is_damaged {
+            true => remedy,
+            false => of_reason(&file.reason).unwrap_or(LOOK),
+        };
+        self.found(file.to_string(), remedy);
     }
 }
 
@@ -149,8 +165,8 @@ pub fn run(
         took: Duration::ZERO,
     };
     let (files, unreadable) = repository.readable_snapshots()?;
-    for what in unreadable {
-        report.found(what, COPY);
+    for file in unreadable {
+        report.flawed(&file, COPY);
     }
     names_are_hashes(&repository, &mut report)?;
     let ours = origin::readable(&repository, &files, from.profile, host)?;
@@ -184,11 +200,9 @@ pub fn run(
 
 /// Index and key files are called by their hash; the engine does not compare.
 fn names_are_hashes(repository: &Repository, report: &mut Report) -> Result<(), Error> {
-    for (kind, what) in [(FileType::Index, "index"), (FileType::Key, "key")] {
-        for (id, reason) in repository.damaged_files(kind)? {
-            let remedy = if kind == FileType::Key { COPY } else { REPAIR };
-            let name = &id.to_hex()[..8];
-            report.found(format!("the {what} file {name} {reason}"), remedy);
+    for (kind, remedy) in [(FileType::Index, REPAIR), (FileType::Key, COPY)] {
+        for file in repository.flawed_files(kind)? {
+            report.flawed(&file, remedy);
         }
     }
     Ok(())

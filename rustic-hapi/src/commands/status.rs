@@ -120,7 +120,7 @@ pub fn of(
     let files = repository.snapshots().or_else(|error| {
         // One damaged file is told, and hides nothing of the others.
         let (files, unreadable) = repository.readable_snapshots()?;
-        warnings.extend(unreadable);
+        warnings.extend(unreadable.iter().map(ToString::to_string));
         match warnings.is_empty() {
             true => Err(error),
             false => Ok(files),

@@ -52,9 +52,42 @@ pub(crate) fn read_private(path: &Path, missing: &str) -> Result<Zeroizing<Strin
             &format!("`chmod 600 '{}'`", path.display()),
         ));
     }
-    fs::read_to_string(path)
+    let bytes = fs::read(path)
         .map(Zeroizing::new)
-        .map_err(|error| unfit(format!("cannot be read: {error}"), "run this as its owner"))
+        .map_err(|error| unfit(format!("cannot be read: {error}"), "run this as its owner"))?;
+    decoded(&bytes).ok_or_else(|| {
+        unfit(
+            "is not a text file in UTF-8 or UTF-16".into(),
+            "save it as UTF-8, without a BOM",
+        )
+    })
+}
+
+/// The byte order mark of UTF-8, as a character.
+pub(crate) const BOM: char = '\u{feff}';
+
+/// The text of a file, as restic reads the same file: a byte order mark decides between UTF-8 and UTF-16, and
+/// is no part of the text. `None` for what is neither.
+pub(crate) fn decoded(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    let (rest, unit): (_, fn([u8; 2]) -> u16) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => (rest, u16::from_be_bytes),
+        _ => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            let text = text.strip_prefix(BOM).unwrap_or(text);
+            return Some(Zeroizing::new(text.to_owned()));
+        }
+    };
+    let (pairs, []) = rest.as_chunks::<2>() else {
+        return None;
+    };
+    let units = pairs.iter().map(|pair| unit(*pair));
+    // Room for all of it at once: a string that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(2 * rest.len()));
+    for character in char::decode_utf16(units) {
+        text.push(character.ok()?);
+    }
+    Some(text)
 }
 
 /// How the name begins of a file that is not whole yet.

@@ -15,11 +15,9 @@ use rustic_core::repofile::{DeleteOption, SnapshotFile, SnapshotId};
 use crate::policy::description::Description;
 use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
+pub use crate::profile::hub_id::USERNAME;
 use crate::profile::policy::Policy;
 use crate::profile::sources::Series;
-
-/// The user name that snapshots of ours carry.
-pub const USERNAME: &str = "rustic-hapi";
 
 /// Tag of a snapshot in which something is missing or damaged.
 pub const PARTIAL: &str = "partial";

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+/// The user name that snapshots of ours carry.
+pub const USERNAME: &str = "rustic-hapi";
+
 /// Tells the state of one hub from that of others: 8 to 64 letters, digits and hyphens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HubId(String);

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::machine::able::{keeps_private, sync_file, sync_folder};
 use crate::machine::disk::{Relation, relation};
-use crate::machine::private_files::{is_absent, private_folder, write_private};
+use crate::machine::private_files::{decoded, is_absent, private_folder, write_private};
 use crate::profile::Profile;
 use crate::repository::keys::Key;
 use crate::repository::{Repository, password};
@@ -358,7 +358,8 @@ fn first_line(from: impl Read, path: &Path) -> Result<Zeroizing<String>, Error> 
     from.take(4096)
         .read_to_end(&mut bytes)
         .map_err(Error::at(path))?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = decoded(&bytes)
+        .ok_or_else(|| Error::at(path)(io::Error::other("it is not a text in UTF-8 or UTF-16")))?;
     Ok(Zeroizing::new(
         text.lines().next().unwrap_or_default().trim().to_owned(),
     ))

@@ -1,11 +1,15 @@
 //! The files of a repository, by kind: what there is, what it takes, and which of it cannot be trusted.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use rustic_core::{FileType, Id, WriteBackend};
 
-use crate::error::Error;
-use crate::repository::Repository;
+use crate::error::{Error, Reason};
+use crate::repository::lock_file::LockKey;
 use crate::repository::name::is_hash_of;
+use crate::repository::{Repository, foreign};
 
 impl Repository {
     /// The snapshot files that can be read, oldest first, and what is wrong with the others. For
@@ -14,19 +18,21 @@ impl Repository {
     ///
     /// # Errors
     /// They cannot be listed.
-    pub(crate) fn readable_snapshots(&self) -> Result<(Vec<SnapshotFile>, Vec<String>), Error> {
-        let (mut snapshots, mut unreadable) = (Vec::new(), Vec::new());
-        for id in self.snapshot_ids()? {
-            match self.readable_snapshot(id) {
+    pub(crate) fn readable_snapshots(&self) -> Result<(Vec<SnapshotFile>, Vec<Flawed>), Error> {
+        let ids = self.snapshot_ids()?;
+        self.each_of(ids)
+    }
+
+    fn each_of(&self, ids: Vec<Id>) -> Result<(Vec<SnapshotFile>, Vec<Flawed>), Error> {
+        let (mut snapshots, mut flawed) = (Vec::new(), Vec::new());
+        for id in ids {
+            match self.readable_snapshot(id)? {
                 Ok(snapshot) => snapshots.push(snapshot),
-                Err(reason) => unreadable.push(format!(
-                    "the snapshot file {} cannot be read: {reason}",
-                    &id.to_hex()[..8]
-                )),
+                Err(flaw) => flawed.push(flaw),
             }
         }
         snapshots.sort_by_key(|snapshot| snapshot.time.timestamp());
-        Ok((snapshots, unreadable))
+        Ok((snapshots, flawed))
     }
 
     /// All snapshot files, or those that can be read and the error: for what one torn file must not hide.
@@ -45,21 +51,49 @@ impl Repository {
         }
     }
 
-    fn readable_snapshot(&self, id: Id) -> Result<SnapshotFile, String> {
-        let one_line = |error: Box<rustic_core::RusticError>| crate::error::one_line(&error);
-        // A file is called by its hash, so one put in another's place is noticed.
-        let stored = self
-            .backend
+    fn readable_snapshot(&self, id: Id) -> Result<Result<SnapshotFile, Flawed>, Error> {
+        let flawed = |reason: Reason, is_damaged| {
+            Ok(Err(Flawed {
+                what: "snapshot",
+                id,
+                reason,
+                is_damaged,
+            }))
+        };
+        // As it is stored, whatever the engine is shown of it.
+        let stored = match self
+            .destination
+            .backend()
             .read_full(FileType::Snapshot, &id)
-            .map_err(one_line)?;
+        {
+            Ok(stored) => stored,
+            Err(error) => return flawed(Reason::of(&error), false),
+        };
+        let key = LockKey::new(&self.inner.key()).ok_or_else(no_key)?;
+        let Some(plain) = key.open(&stored) else {
+            return match stored.is_empty() {
+                true => flawed("it is empty".into(), true),
+                false => flawed("it does not decrypt".into(), true),
+            };
+        };
+        // A file is called by its hash, so one put in another's place is noticed.
         if !is_hash_of(&id, &stored) {
-            return Err("its name is not its hash".to_owned());
+            return flawed("its name is not its hash".into(), true);
         }
-        let id = SnapshotId::from(id);
-        let mut snapshot: SnapshotFile = self.inner.get_file(&id).map_err(one_line)?;
-        snapshot.id = id;
-        _ = snapshot.original.get_or_insert(id);
-        Ok(snapshot)
+        let Ok(snapshot) = serde_json::from_slice(&plain) else {
+            let Some(understood) = foreign::understood(&plain) else {
+                let unknown =
+                    "its form is unknown, and it may be from a later version of rustic-hapi";
+                let remedy = "update rustic-hapi on this machine; nothing was removed";
+                return flawed(Reason::remedied(unknown.into(), Some(remedy)), false);
+            };
+            // For a prune, which keeps what it has.
+            let shown = serde_json::to_vec(&understood).unwrap_or_default();
+            let sealed = key.seal(&shown).ok_or_else(no_key)?;
+            self.gate.translated().insert(id, sealed.into());
+            return Ok(Ok(named(id, understood)));
+        };
+        Ok(Ok(named(id, snapshot)))
     }
 
     /// All snapshot files, ours and other people's, oldest first.
@@ -67,19 +101,28 @@ impl Repository {
     /// # Errors
     /// Any that cannot be listed or read: half a list is no list.
     pub(crate) fn snapshots(&self) -> Result<Vec<SnapshotFile>, Error> {
-        let mut snapshots = match self.inner.get_all_snapshots() {
-            Ok(snapshots) => snapshots,
-            Err(error) => {
-                // Which one it is has to be known to whoever puts it right.
-                return Err(match self.readable_snapshots()?.1.as_slice() {
-                    [] => Error::engine("reading the snapshots")(error),
-                    unreadable => Error::UnreadableSnapshots {
-                        location: self.location().to_string(),
-                        files: unreadable.join("; "),
-                    },
-                });
-            }
-        };
+        let mut left: BTreeSet<Id> = self.snapshot_ids()?.into_iter().collect();
+        let ids: Vec<_> = left.iter().map(|id| SnapshotId::from(*id)).collect();
+        let mut snapshots: Vec<SnapshotFile> = self
+            .inner
+            .stream_files_list::<SnapshotFile>(ids)
+            .map_err(Error::engine("reading the snapshots"))?
+            .flatten()
+            .map(|(id, snapshot)| named(*id, snapshot))
+            .collect();
+        for snapshot in &snapshots {
+            left.remove(&*snapshot.id);
+        }
+        // Which one it is has to be known to whoever puts it right.
+        let (more, flawed) = self.each_of(left.into_iter().collect())?;
+        if let Some(first) = flawed.iter().find(|f| !f.is_damaged).or(flawed.first()) {
+            return Err(Error::UnreadableSnapshots {
+                location: self.location().to_string(),
+                files: flawed.iter().map(Flawed::in_words).collect(),
+                torn: first.is_damaged,
+            });
+        }
+        snapshots.extend(more);
         snapshots.sort_by_key(|snapshot| snapshot.time.timestamp());
         Ok(snapshots)
     }
@@ -126,8 +169,8 @@ impl Repository {
 
     /// Files of a kind that are called by their hash and are not what they are called, or cannot be
     /// read, and why.
-    pub(crate) fn damaged_files(&self, kind: FileType) -> Result<Vec<(Id, String)>, Error> {
-        damaged_files(&*self.backend, kind)
+    pub(crate) fn flawed_files(&self, kind: FileType) -> Result<Vec<Flawed>, Error> {
+        flawed_files(&*self.backend, kind)
     }
 
     /// Deletes snapshot files. Their data stays until a prune.
@@ -171,27 +214,74 @@ pub struct Size {
     pub bytes: u64,
 }
 
-/// See [`Repository::damaged_files`].
-pub(super) fn damaged_files(
+/// A file that cannot be read, or is not what it is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Flawed {
+    what: &'static str,
+    pub(crate) id: Id,
+    pub(crate) reason: Reason,
+    /// Whether its content is at fault. A file that could not be read (another user's, a disk's or a network's
+    /// error) may be sound.
+    pub(crate) is_damaged: bool,
+}
+
+impl Flawed {
+    fn in_words(&self) -> Reason {
+        Reason {
+            text: self.to_string(),
+            ..self.reason.clone()
+        }
+    }
+}
+
+impl fmt::Display for Flawed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.is_damaged {
+            true => "is damaged",
+            false => "cannot be read",
+        };
+        let name = &self.id.to_hex()[..8];
+        write!(f, "the {} file {name} {how}: {}", self.what, self.reason)
+    }
+}
+
+/// See [`Repository::flawed_files`].
+pub(super) fn flawed_files(
     backend: &dyn WriteBackend,
     kind: FileType,
-) -> Result<Vec<(Id, String)>, Error> {
+) -> Result<Vec<Flawed>, Error> {
     let ids = backend
         .list(kind)
         .map_err(Error::engine("listing the repository's files"))?;
-    let mut damaged = Vec::new();
+    let mut flawed = Vec::new();
     for id in ids {
-        match backend.read_full(kind, &id) {
-            Err(error) => {
-                let reason = crate::error::one_line(&error);
-                damaged.push((id, format!("cannot be read: {reason}")));
-            }
-            Ok(stored) => {
-                if !is_hash_of(&id, &stored) {
-                    damaged.push((id, "is damaged: its name is not its hash".to_owned()));
-                }
-            }
-        }
+        let (reason, is_damaged) = match backend.read_full(kind, &id) {
+            Err(error) => (Reason::of(&error), false),
+            Ok(stored) if is_hash_of(&id, &stored) => continue,
+            Ok(_) => ("its name is not its hash".into(), true),
+        };
+        flawed.push(Flawed {
+            what: match kind {
+                FileType::Key => "key",
+                _ => "index",
+            },
+            id,
+            reason,
+            is_damaged,
+        });
     }
-    Ok(damaged)
+    Ok(flawed)
+}
+
+fn named(id: Id, mut snapshot: SnapshotFile) -> SnapshotFile {
+    snapshot.id = id.into();
+    _ = snapshot.original.get_or_insert(snapshot.id);
+    snapshot
+}
+
+fn no_key() -> Error {
+    Error::Engine {
+        doing: "reading the snapshots",
+        reason: "the master key has an unknown form".into(),
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) struct GatedBackend {
 pub(crate) struct Gate {
     state: Arc<Mutex<GateState>>,
     confirm: Arc<Mutex<Option<Confirm>>>,
+    /// Snapshot files of other programs in a form that the engine can read (see `foreign.rs`).
+    translated: Arc<Mutex<BTreeMap<Id, Bytes>>>,
     stop: Stop,
 }
 
@@ -87,6 +89,7 @@ impl Gate {
         Self {
             state: Arc::default(),
             confirm: Arc::default(),
+            translated: Arc::default(),
             stop,
         }
     }
@@ -202,6 +205,13 @@ impl Gate {
         Ok(())
     }
 
+    /// Snapshot files that are not read as they are stored.
+    pub(super) fn translated(&self) -> MutexGuard<'_, BTreeMap<Id, Bytes>> {
+        self.translated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -268,6 +278,11 @@ impl ReadBackend for GatedBackend {
     }
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
+        if tpe == FileType::Snapshot
+            && let Some(translated) = self.gate.translated().get(id)
+        {
+            return Ok(translated.clone());
+        }
         let read = self.inner.read_full(tpe, id);
         self.gate.stop.progressed();
         read

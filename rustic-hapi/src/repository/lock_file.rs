@@ -88,32 +88,12 @@ impl LockFile {
 
     /// As it is stored.
     pub(super) fn sealed(&self, key: &LockKey) -> Option<Vec<u8>> {
-        let plain = serde_json::to_vec(self).ok()?;
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).ok()?;
-        let sealed = key
-            .cipher()
-            .encrypt(Nonce::from_slice(&nonce), plain.as_slice())
-            .ok()?;
-        Some([nonce.as_slice(), &sealed].concat())
+        key.seal(&serde_json::to_vec(self).ok()?)
     }
 
     /// From what is stored; `None` for what is no lock, or none of this repository's.
     pub(super) fn open(stored: &[u8], key: &LockKey) -> Option<Self> {
-        let (nonce, sealed) = stored.split_at_checked(16)?;
-        let plain = key
-            .cipher()
-            .decrypt(Nonce::from_slice(nonce), sealed)
-            .ok()?;
-        match plain.first()? {
-            b'{' => serde_json::from_slice(&plain).ok(),
-            // Version 2 of the format may compress it.
-            2 => {
-                let json = zstd::decode_all(&plain[1..]).ok()?;
-                serde_json::from_slice(&json).ok()
-            }
-            _ => None,
-        }
+        serde_json::from_slice(&key.open(stored)?).ok()
     }
 }
 
@@ -129,7 +109,7 @@ pub(super) fn lives(pid: i32) -> bool {
     )
 }
 
-/// What lock files are encrypted with.
+/// What the small files of a repository are encrypted with.
 pub(super) struct LockKey(Zeroizing<[u8; 64]>);
 
 impl LockKey {
@@ -144,6 +124,31 @@ impl LockKey {
         key[32..48].copy_from_slice(parts[1]);
         key[48..].copy_from_slice(parts[2]);
         Some(Self(key))
+    }
+
+    /// As it is stored; `None` without randomness.
+    pub(super) fn seal(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).ok()?;
+        let sealed = self
+            .cipher()
+            .encrypt(Nonce::from_slice(&nonce), plain)
+            .ok()?;
+        Some([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// From what is stored; `None` for what this key did not seal.
+    pub(super) fn open(&self, stored: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = stored.split_at_checked(16)?;
+        let plain = self
+            .cipher()
+            .decrypt(Nonce::from_slice(nonce), sealed)
+            .ok()?;
+        match plain.split_first() {
+            // Version 2 of the format may compress it.
+            Some((2, compressed)) => zstd::decode_all(compressed).ok(),
+            _ => Some(plain),
+        }
     }
 
     fn cipher(&self) -> Aes256CtrPoly1305Aes {

@@ -4,6 +4,7 @@
 //! Knows: restic's format, by rustic_core. Must not know: sources, series, retention.
 
 pub(crate) mod files;
+mod foreign;
 pub(crate) mod gate;
 pub(crate) mod keys;
 pub(crate) mod lock;

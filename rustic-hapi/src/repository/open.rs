@@ -16,9 +16,9 @@ use crate::destination::Destination;
 use crate::destination::location::Location;
 use crate::destination::presence::Presence;
 use crate::destination::rest::Patience;
-use crate::error::Error;
-use crate::profile::reach::Reach;
-use crate::repository::files::damaged_files;
+use crate::error::{Error, Reason};
+use crate::profile::reach::{Password, Reach};
+use crate::repository::files::{Flawed, flawed_files};
 use crate::repository::gate::{Gate, GatedBackend};
 use crate::repository::readahead::Readahead;
 use crate::repository::{Engine, Repository, Writing, password};
@@ -36,8 +36,7 @@ impl Repository {
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
     pub(crate) fn open(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        let password = password::of(&reach.password, stop)?;
-        Self::open_as(reach, &password, Patience::Usual, stop, ui).map_err(of_the_file(reach))
+        Self::open_by_file(reach, Patience::Usual, stop, ui)
     }
 
     /// The same where it answers at once: a server that does not is not asked again.
@@ -45,8 +44,24 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub(crate) fn open_at_once(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
+        Self::open_by_file(reach, Patience::Once, stop, ui)
+    }
+
+    fn open_by_file(reach: &Reach, patience: Patience, stop: &Stop, ui: Ui) -> Result<Self, Error> {
         let password = password::of(&reach.password, stop)?;
-        Self::open_as(reach, &password, Patience::Once, stop, ui).map_err(of_the_file(reach))
+        let opened = Self::open_as(reach, &password, patience, stop, ui.clone());
+        if let (Err(Error::WrongKey { .. }), Password::File(file)) = (&opened, &reach.password)
+            && let Some(undecoded) = password::undecoded(file, &password)
+            && let Ok(repository) = Self::open_as(reach, &undecoded, patience, stop, ui.clone())
+        {
+            let name = file.display();
+            ui.warn(format_args!(
+                "the repository opens with `{name}` only when its BOM counts as a part of the password, which restic does not do; hint: `tail -c +4 '{name}' | RESTIC_PASSWORD=\"$(tr -d '\\r' < '{name}')\" restic -r '{}' key add --new-password-file /dev/stdin`",
+                reach.location
+            ));
+            return Ok(repository);
+        }
+        opened.map_err(of_the_file(reach))
     }
 
     /// Opens the repository with another of its passwords.
@@ -76,23 +91,32 @@ impl Repository {
             Err(Locked::Error(error)) => return Err(error),
             // A damaged key opens no more than a wrong password does, and the engine tries no
             // further after one that it cannot read.
-            Err(Locked::Keys(damaged)) => {
-                let names: Vec<_> = damaged
-                    .iter()
-                    .map(|id| id.to_hex().as_str()[..8].to_owned())
-                    .collect();
-                match unlock(&destination, password, stop, &ui, &damaged) {
+            Err(Locked::Keys(flawed)) => {
+                let ids: Vec<_> = flawed.iter().map(|key| key.id).collect();
+                let keys: Vec<_> = flawed.iter().map(Flawed::to_string).collect();
+                match unlock(&destination, password, stop, &ui, &ids) {
                     Ok(unlocked) => {
                         ui.warn(format_args!(
-                            "the key {} of the repository is damaged; another one opens it",
-                            names.join(", ")
+                            "{}; another one opens the repository",
+                            keys.join("; ")
                         ));
                         unlocked
                     }
                     Err(_) => {
-                        return Err(Error::DamagedKeys {
-                            location: reach.location.to_string(),
-                            keys: names,
+                        let unread = flawed.iter().find(|key| !key.is_damaged);
+                        return Err(match unread {
+                            // It may be the one that the password opens.
+                            Some(key) => Error::Engine {
+                                doing: "opening the repository",
+                                reason: Reason {
+                                    text: keys.join("; "),
+                                    ..key.reason.clone()
+                                },
+                            },
+                            None => Error::DamagedKeys {
+                                location: reach.location.to_string(),
+                                keys: ids.iter().map(|id| id.to_hex()[..8].to_owned()).collect(),
+                            },
                         });
                     }
                 }
@@ -202,8 +226,8 @@ impl Repository {
 
 /// Why a password opens nothing.
 enum Locked {
-    /// Perhaps because these key files are damaged.
-    Keys(Vec<Id>),
+    /// Perhaps because these key files are damaged, or cannot be read.
+    Keys(Vec<Flawed>),
     Error(Error),
 }
 
@@ -253,12 +277,8 @@ fn unlock(
         false => Error::engine("opening the repository")(error),
     };
     if without.is_empty() && (wrong || error.to_string().contains("for key `")) {
-        match damaged_files(&*backend, FileType::Key) {
-            Ok(damaged) if !damaged.is_empty() => {
-                return Err(Locked::Keys(
-                    damaged.into_iter().map(|(id, _)| id).collect(),
-                ));
-            }
+        match flawed_files(&*backend, FileType::Key) {
+            Ok(flawed) if !flawed.is_empty() => return Err(Locked::Keys(flawed)),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::machine::child;
-use crate::machine::private_files::read_private;
+use crate::machine::private_files::{BOM, read_private};
 use crate::profile::reach::Password;
 
 /// How long a password program has: it may have to ask a person, or a server.
@@ -60,6 +60,13 @@ pub(crate) fn in_file(path: &Path) -> Result<Zeroizing<String>, Error> {
             "leave just the password in it, on one line: restic and rustic would read anything else differently",
         )
     })
+}
+
+/// The password that earlier versions made of a file that begins with a BOM, which they took for a part of it.
+pub(super) fn undecoded(file: &Path, password: &str) -> Option<Zeroizing<String>> {
+    let bytes = Zeroizing::new(std::fs::read(file).ok()?);
+    let begins = std::str::from_utf8(&bytes).ok()?.starts_with(BOM);
+    begins.then(|| Zeroizing::new(format!("{BOM}{password}")))
 }
 
 /// Asks the program for the password. As with restic, its words are split as a shell splits them, and

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use rustic_core::PruneOptions;
+use rustic_core::{Credentials, PruneOptions};
 
 use crate::error::Error;
 use crate::repository::Repository;
+use crate::repository::open::engine;
 
 impl Repository {
     /// Prunes in two phases: packs without use are marked now, and deleted by a prune 23 hours or
@@ -20,8 +21,19 @@ impl Repository {
     pub(crate) fn prune(&self) -> Result<Pruned, Error> {
         let mut options = PruneOptions::default();
         options.max_repack = rustic_core::LimitOption::Size(ByteSize(256 << 20));
-        let plan = self
-            .inner
+        // The engine reads them as they were translated, unless it has them in its cache.
+        self.snapshots()?;
+        let plain;
+        let inner = match self.gate.translated().is_empty() {
+            true => &self.inner,
+            false => {
+                plain = engine(&self.backend, self.location(), false, self.ui.clone())?
+                    .open(&Credentials::Masterkey(self.inner.key()))
+                    .map_err(Error::engine("planning the prune"))?;
+                &plain
+            }
+        };
+        let plan = inner
             .prune_plan(&options)
             .map_err(Error::engine("planning the prune"))?;
         let stats = &plan.stats;
@@ -31,7 +43,7 @@ impl Repository {
             bytes_deleted: stats.size_to_delete.remove,
             bytes_repacked: stats.size_sum().repack,
         };
-        self.inner
+        inner
             .prune(&options, plan)
             .map_err(Error::engine("pruning"))?;
         if let Some(folder) = self.location().local() {

@@ -38,7 +38,7 @@ impl Library {
         Ok(Self {
             engine: repository.for_reading()?,
             snapshots,
-            unreadable,
+            unreadable: unreadable.iter().map(ToString::to_string).collect(),
             opened: BTreeMap::new(),
         })
     }

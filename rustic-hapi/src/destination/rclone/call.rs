@@ -8,23 +8,107 @@ use std::process::{Command, Stdio};
 use crate::destination::access::Access;
 use crate::machine::process::on_path;
 
-/// Variables of its own by which an operator's shell would have it say or serve something else.
-const OURS: [&str; 14] = [
-    "RCLONE_QUIET",
-    "RCLONE_USE_JSON_LOG",
-    "RCLONE_LOG_FILE",
-    "RCLONE_LOG_FORMAT",
-    "RCLONE_LOG_LEVEL",
-    "RCLONE_VERBOSE",
-    "RCLONE_SYSLOG",
-    "RCLONE_ADDR",
-    "RCLONE_BASEURL",
-    "RCLONE_HTPASSWD",
-    "RCLONE_CERT",
-    "RCLONE_KEY",
-    "RCLONE_STDIO",
-    "RCLONE_DRY_RUN",
+/// What a variable of rclone's sets (after `RCLONE_`) that would have it say, serve, show or do something else
+/// than it was started for: no flag undoes most of them, so none reaches it. What says where a place is, how it is
+/// reached and how fast stays the operator's.
+const OURS: [&str; 67] = [
+    // How it speaks: its address and its errors are read.
+    "QUIET",
+    "VERBOSE",
+    "USE_JSON_LOG",
+    "PROGRESS",
+    "PROGRESS_TERMINAL_TITLE",
+    "SYSLOG",
+    "COLOR",
+    "HUMAN_READABLE",
+    "CPUPROFILE",
+    "MEMPROFILE",
+    "HELP",
+    "VERSION",
+    // Whom it serves, and as what.
+    "ADDR",
+    "BASEURL",
+    "HTPASSWD",
+    "CERT",
+    "KEY",
+    "CLIENT_CA",
+    "MIN_TLS_VERSION",
+    "USER",
+    "PASS",
+    "REALM",
+    "SALT",
+    "TEMPLATE",
+    "ALLOW_ORIGIN",
+    "AUTH_PROXY",
+    "USER_FROM_HEADER",
+    "RESPONSE_HEADER",
+    "MAX_HEADER_BYTES",
+    "STDIO",
+    "APPEND_ONLY",
+    "PRIVATE_REPOS",
+    "CACHE_OBJECTS",
+    "RC",
+    // What it does with what it is given.
+    "DRY_RUN",
+    "INTERACTIVE",
+    "IMMUTABLE",
+    "INPLACE",
+    "BACKUP_DIR",
+    "SUFFIX",
+    "COMPARE_DEST",
+    "COPY_DEST",
+    "CUTOFF_MODE",
+    "DELETE_EXCLUDED",
+    "ERROR_ON_NO_TRANSFER",
+    // What it sees of a place: a file that a filter hides is one that is gone.
+    "MIN_AGE",
+    "MAX_AGE",
+    "MIN_SIZE",
+    "MAX_SIZE",
+    "MAX_DEPTH",
+    "MAX_DELETE",
+    "MAX_DELETE_SIZE",
+    "MAX_TRANSFER",
+    "MAX_DURATION",
+    "MAX_BACKLOG",
+    "HASH_FILTER",
+    "LINKS",
+    // How `lsf` lists.
+    "FORMAT",
+    "SEPARATOR",
+    "DIR_SLASH",
+    "DIRS_ONLY",
+    "FILES_ONLY",
+    "RECURSIVE",
+    "CSV",
+    "ABSOLUTE",
+    "HASH",
+    "TIME_FORMAT",
 ];
+
+/// The same, by how they begin.
+const OURS_BY_KIND: [&str; 13] = [
+    "LOG_",
+    "STATS",
+    "DUMP",
+    "RC_",
+    "METRICS_",
+    "SERVER_",
+    "INCLUDE",
+    "EXCLUDE",
+    "FILTER",
+    "FILES_FROM",
+    "IGNORE_",
+    "METADATA_INCLUDE",
+    "METADATA_EXCLUDE",
+];
+
+/// Whether what a variable of rclone's says is ours to say.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix("RCLONE_").is_some_and(|option| {
+        OURS.contains(&option) || OURS_BY_KIND.iter().any(|kind| option.starts_with(kind))
+    })
+}
 
 /// Where the AWS tools look for the certificates of authorities.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
@@ -49,8 +133,10 @@ impl Call {
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = bound_to_us(&self.program);
         // Its address is read from what it says, and whom it serves is ours to say.
-        for name in OURS {
-            command.env_remove(name);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(is_ours) {
+                command.env_remove(name);
+            }
         }
         command
             .args(arguments)
@@ -64,7 +150,8 @@ impl Call {
                 self.access
                     .environment
                     .iter()
-                    .map(|(key, value)| (key, value.as_str())),
+                    .filter(|(name, _)| !is_ours(name))
+                    .map(|(name, value)| (name, value.as_str())),
             )
             .env_remove("RESTIC_PASSWORD")
             .env_remove("RESTIC_REST_PASSWORD")
