@@ -271,7 +271,7 @@ fn status_writes_metrics_that_prometheus_reads() {
     let close = |is: f64, should: f64| assert!((is - should).abs() < 0.5, "{is} {should}");
     close(of("slots_missed{profile=\"hapi\",series=\"hapi\"}"), 1.0);
     let max_age = of("snapshot_max_age_seconds{profile=\"hapi\",series=\"hapi\"}");
-    close(max_age, 26.0 * 3600.0);
+    close(max_age, 13.0 * 3600.0);
     close(
         of("rows{profile=\"hapi\",series=\"hapi\",source=\"hapi.db\",table=\"messages\"}"),
         sqlite3(&home.database(), "SELECT count(*) FROM messages")
