@@ -330,7 +330,11 @@ fn what_is_installed_is_told() {
     assert_eq!(look(&home), none);
     let (lookup, machine) = (lookup(&home), machine(&home));
     let go = |kind, action| {
-        let request = Request { kind, action };
+        let request = Request {
+            kind,
+            action,
+            user: None,
+        };
         schedule::run(&lookup, request, &machine).unwrap().output()
     };
     go(Kind::SystemTimer, Action::Install);
@@ -379,6 +383,20 @@ fn the_user_of_a_system_timer_is_the_databases() {
     assert_eq!(values(service, "CapabilityBoundingSet"), [""]);
     // The password is root's alone.
     assert!(said.stderr.contains("`daemon` may not read it"), "{said:?}");
+    // Who is named counts, and who is not there does not.
+    let home_of = home.path();
+    let home_of = home_of.to_str().unwrap();
+    let named = |user| {
+        [
+            "schedule", "--json", "--system", "--home", home_of, "--user", user,
+        ]
+    };
+    let said = home.hapi_command(&named("root")).exits(0);
+    assert_eq!(said.json()["user"], "root");
+    home.hapi_command(&named("nobody-of-ours")).exits(2);
+    fs::remove_file(home.database()).unwrap();
+    let said = home.hapi_command(&named("root")[..5]).exits(2);
+    assert!(said.stderr.contains("--system --user NAME"), "{said:?}");
 }
 
 #[test]
@@ -442,6 +460,7 @@ fn the_page_shows_what_is_printed() {
     let request = Request {
         kind: Kind::SystemTimer,
         action: Action::Print,
+        user: None,
     };
     let report = schedule::run(&lookup, request, &machine).unwrap();
     let text = report

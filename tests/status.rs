@@ -249,8 +249,8 @@ fn metric(path: &Path, name: &str) -> f64 {
     found[0].1
 }
 
-const AGE: &str =
-    "rustic_hapi_snapshot_last_complete_age_seconds{profile=\"hapi\",series=\"hapi\"}";
+const NEWEST: &str =
+    "rustic_hapi_snapshot_last_complete_timestamp_seconds{profile=\"hapi\",series=\"hapi\"}";
 const EXIT: &str = "rustic_hapi_last_run_exit_code{profile=\"hapi\"}";
 const ENDED: &str = "rustic_hapi_last_run_timestamp_seconds{profile=\"hapi\"}";
 
@@ -265,11 +265,13 @@ fn status_writes_metrics_that_prometheus_reads() {
         fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o644
     );
-    assert!(metric(&file, AGE).eq(&3600.0));
+    let newest = "2026-03-04T06:00:10Z".parse::<DateTime<Utc>>().unwrap();
+    assert!(metric(&file, NEWEST).eq(&(newest.timestamp() as f64)));
     let of = |name: &str| metric(&file, &format!("rustic_hapi_{name}"));
     let close = |is: f64, should: f64| assert!((is - should).abs() < 0.5, "{is} {should}");
     close(of("slots_missed{profile=\"hapi\",series=\"hapi\"}"), 1.0);
-    close(of("snapshot_stale{profile=\"hapi\",series=\"hapi\"}"), 0.0);
+    let max_age = of("snapshot_max_age_seconds{profile=\"hapi\",series=\"hapi\"}");
+    close(max_age, 13.0 * 3600.0);
     close(
         of("rows{profile=\"hapi\",series=\"hapi\",source=\"hapi.db\",table=\"messages\"}"),
         sqlite3(&home.database(), "SELECT count(*) FROM messages")
@@ -320,15 +322,16 @@ fn each_run_writes_metrics_however_it_ends() {
     home.at("2026-03-02T18:00:00Z", &["snapshot", "-q"])
         .exits(0);
     ended("2026-03-02T18:00:00Z", 0.0);
-    assert!(metric(&file, AGE).eq(&0.0));
+    let newest = || assert!(metric(&file, NEWEST).eq(&stamp("2026-03-02T18:00:00Z")));
+    newest();
     let known = metrics(&file).len();
 
-    // Later failures keep what was known, and let it age.
+    // Later failures keep what was known.
     wrong();
     home.at("2026-03-03T06:00:00Z", &["snapshot", "-q"])
         .exits(12);
     ended("2026-03-03T06:00:00Z", 12.0);
-    assert!(metric(&file, AGE).eq(&(12.0 * 3600.0)));
+    newest();
     assert_eq!(metrics(&file).len(), known);
     fs::write(&password, &right).unwrap();
 
@@ -346,7 +349,7 @@ fn each_run_writes_metrics_however_it_ends() {
     home.at("2026-03-04T06:00:00Z", &["snapshot", "-q"])
         .exits(10);
     ended("2026-03-04T06:00:00Z", 10.0);
-    assert!(metric(&file, AGE).eq(&(36.0 * 3600.0)));
+    newest();
     fs::rename(&away, home.repository()).unwrap();
 
     // A partial snapshot is told as such, and the file that cannot be written is a warning.

@@ -42,7 +42,7 @@ fn copy_database(live: &Path, copy: &Path) -> Result<(), Box<dyn Error>> {
     let staging = Staging::create(folder.path())?;
     let mut capturer = Capturer::new(&staging, &sources)?;
     for capture in capturer.capture_all(&sources) {
-        for entry in &capture.1?.entries {
+        for entry in &capture?.entries {
             let Content::Database { bytes, facts, .. } = &entry.content else {
                 continue;
             };

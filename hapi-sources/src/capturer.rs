@@ -161,10 +161,7 @@ impl<'a> Capturer<'a> {
     ///
     /// Once it was stopped, or the staging folder failed, the rest is not tried and gets the same
     /// error. A lack of space is the error of one source: a smaller one may still fit.
-    pub fn capture_all(
-        &mut self,
-        sources: &[Source],
-    ) -> Vec<(usize, Result<Capture, CaptureError>)> {
+    pub fn capture_all(&mut self, sources: &[Source]) -> Vec<Result<Capture, CaptureError>> {
         let mut order: Vec<usize> = (0..sources.len()).collect();
         order.sort_by_key(|i| sources[*i].kind);
         let mut ended: Option<CaptureError> = None;
@@ -185,7 +182,7 @@ impl<'a> Capturer<'a> {
             })
             .collect();
         captures.sort_by_key(|(i, _)| *i);
-        captures
+        captures.into_iter().map(|(_, captured)| captured).collect()
     }
 }
 

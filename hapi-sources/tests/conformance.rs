@@ -231,7 +231,7 @@ fn the_stop_flag_ends_it() {
         stop.set();
         let sources = [source.clone(), source];
         let mut capturer = hub.capturer(&sources).stop(stop);
-        for (_, capture) in capturer.capture_all(&sources) {
+        for capture in capturer.capture_all(&sources) {
             assert!(matches!(capture, Err(CaptureError::Stopped)), "{kind:?}");
         }
         assert_eq!(hub.staged(), 0);
@@ -262,8 +262,8 @@ fn a_failed_staging_folder_ends_the_run_and_keeps_the_order() {
     let mut capturer = hub.capturer(&sources);
     fs::remove_dir_all(hub.staging.path()).unwrap();
     let captures = capturer.capture_all(&sources);
-    assert_eq!(captures.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [0, 1]);
-    for (_, capture) in captures {
+    assert_eq!(captures.len(), 2);
+    for capture in captures {
         assert!(matches!(capture, Err(CaptureError::Staging(_))));
     }
 }

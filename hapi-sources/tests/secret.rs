@@ -283,10 +283,10 @@ fn without_recipients_nothing_is_captured_and_copies_are_still_known() {
         .recipients(None)
         .capture_all(&sources);
     assert!(matches!(
-        captures[0].1,
+        captures[0],
         Err(CaptureError::NoRecipients { .. })
     ));
-    let folder = captures[1].1.as_ref().unwrap();
+    let folder = captures[1].as_ref().unwrap();
     assert!(matches!(&folder.notes[..], [Note::SecretElsewhere { .. }]));
 }
 
@@ -307,7 +307,7 @@ fn copies_links_and_quotes_of_a_secret_are_told() {
         source(&path),
     ];
     let captures = hub.capturer(&sources).capture_all(&sources);
-    let folder = captures[0].1.as_ref().unwrap();
+    let folder = captures[0].as_ref().unwrap();
     let names: Vec<_> = folder
         .entries
         .iter()
@@ -318,7 +318,7 @@ fn copies_links_and_quotes_of_a_secret_are_told() {
     let noted = |wanted: fn(&Note) -> bool| folder.notes.iter().filter(|n| wanted(n)).count();
     assert_eq!(noted(|n| matches!(n, Note::SecretElsewhere { .. })), 2);
     assert_eq!(noted(|n| matches!(n, Note::QuotesSecret { .. })), 1);
-    let copy = captures[1].1.as_ref().unwrap();
+    let copy = captures[1].as_ref().unwrap();
     assert!(copy.entries.is_empty());
     assert!(
         matches!(&copy.notes[..], [Note::SecretElsewhere { secret, .. }] if secret == "hub.env")

@@ -655,7 +655,7 @@ fn no_walk_opens_a_live_database_by_any_name() {
     let after = settles_at(&|locks| locks.is_superset(&before));
     assert!(after.is_superset(&before), "{before:?}, then {after:?}");
     let names = |i: usize| {
-        let capture = captures[i].1.as_ref().unwrap();
+        let capture = captures[i].as_ref().unwrap();
         assert!(capture.is_complete());
         let live = capture
             .notes
@@ -674,7 +674,7 @@ fn no_walk_opens_a_live_database_by_any_name() {
     assert_eq!(names(1), (0, 3));
     assert_eq!(names(2), (1, 3));
     assert!(matches!(
-        captures[3].1,
+        captures[3],
         Err(CaptureError::LiveDatabase { .. })
     ));
     drop(holder);
@@ -699,12 +699,12 @@ fn too_little_space_is_known_before_the_copy() {
         let mut capturer = hapi_sources::Capturer::new(&staging, &sources).unwrap();
         let captures = capturer.capture_all(&sources);
         let CaptureError::Staging(hapi_sources::StagingError::NoSpace { free, needed, .. }) =
-            captures[0].1.as_ref().unwrap_err()
+            captures[0].as_ref().unwrap_err()
         else {
-            panic!("{:?}", captures[0].1)
+            panic!("{:?}", captures[0])
         };
         assert!(free < needed);
-        assert!(captures[1].1.is_ok(), "what fits is taken all the same");
+        assert!(captures[1].is_ok(), "what fits is taken all the same");
         assert_eq!(fs::read_dir(staging.path()).unwrap().count(), 0);
     }));
     hub::run("umount", &[mount]);

@@ -55,6 +55,20 @@ pub(crate) fn parse_hours(text: &str) -> Option<u32> {
     u32::try_from(seconds / 3600).ok()
 }
 
+/// Text for a cell of a table in Markdown: on one line, and with nothing that ends the cell.
+pub(crate) fn cell(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+        .replace('|', "\\|")
+}
+
+/// The same as code; a backtick within needs longer ones around.
+pub(crate) fn code(text: &str) -> String {
+    match text.contains('`') {
+        false => format!("`{}`", cell(text)),
+        true => format!("`` {} ``", cell(text)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

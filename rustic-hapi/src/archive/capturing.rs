@@ -136,9 +136,7 @@ pub(crate) fn capture(
         }
     }
     let wanted: Vec<_> = sources.iter().map(|s| s.source.clone()).collect();
-    let mut captured: Vec<_> = capturer.capture_all(&wanted);
-    captured.sort_by_key(|(index, _)| *index);
-    let captured: Vec<_> = captured.into_iter().map(|(_, capture)| capture).collect();
+    let captured = capturer.capture_all(&wanted);
     if stop.is_set() {
         return Err(CaptureError::Stopped.into());
     }

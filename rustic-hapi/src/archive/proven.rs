@@ -8,7 +8,6 @@
 //! its file.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::parent::{Known, Parent};
 use crate::archive::{Archive, ItemContent};
 use crate::error::Error;
-use crate::machine::private_files::write_private;
+use crate::machine::record;
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{Manifest, PathRecord};
 use crate::profile::sources::{Series, SeriesSource};
@@ -80,9 +79,8 @@ struct Check {
 impl Proven {
     /// What is on record: nothing, where there is none or it makes no sense.
     pub(crate) fn load(state: &Path) -> Self {
-        fs::read(file(state))
-            .ok()
-            .and_then(|text| serde_json::from_slice::<Self>(&text).ok())
+        let known: Option<Self> = record::load(&file(state)).ok().flatten();
+        known
             .filter(|proven| proven.version == VERSION)
             .unwrap_or_default()
     }
@@ -95,9 +93,7 @@ impl Proven {
         self.version = VERSION;
         self.series
             .retain(|name, _| series.iter().any(|s| s.name == *name));
-        let path = file(state);
-        let text = serde_json::to_vec(self).map_err(|error| Error::at(&path)(error.into()))?;
-        write_private(&path, &text)
+        record::store(&file(state), self)
     }
 
     /// What is on record of a series counts no more.

@@ -141,6 +141,7 @@ impl ScheduleArgs {
                 (_, true) => Action::Remove,
                 _ => Action::Print,
             },
+            user: self.user.clone(),
         }
     }
 }

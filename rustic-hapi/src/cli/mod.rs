@@ -324,6 +324,9 @@ pub struct ScheduleArgs {
     /// Units for the whole system, which run as the hub's user (to install them: as root)
     #[arg(long)]
     system: bool,
+    /// Whom they run as (default: the owner of the hub's database)
+    #[arg(long, value_name = "NAME", requires = "system")]
+    user: Option<String>,
     /// Lines for this user's crontab, where there is no systemd
     #[arg(long, conflicts_with = "system")]
     cron: bool,

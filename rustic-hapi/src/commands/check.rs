@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::record;
 use crate::policy::history::{self, Snapshot};
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
@@ -465,15 +465,13 @@ pub struct Last {
 }
 
 fn remember(reach: &Reach, report: &Report) -> Result<(), Error> {
-    private_folder(&reach.state)?;
     let last = Last {
         time: report.time.fixed_offset(),
         repository: report.repository.clone(),
         read: report.read,
         findings: report.findings.len(),
     };
-    let text = serde_json::to_vec(&last).unwrap_or_default();
-    write_private(&reach.state.join("check.json"), &text)
+    record::store(&reach.state.join("check.json"), &last)
 }
 
 /// The last check of this profile's repository, if there was one.
@@ -481,12 +479,7 @@ fn remember(reach: &Reach, report: &Report) -> Result<(), Error> {
 /// # Errors
 /// [`Error::State`] where the record cannot be read; one that makes no sense counts as none.
 pub fn last(reach: &Reach) -> Result<Option<Last>, Error> {
-    let path = reach.state.join("check.json");
-    match std::fs::read(&path) {
-        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-        Err(error) if crate::machine::private_files::is_absent(&error) => Ok(None),
-        Err(error) => Err(Error::at(&path)(error)),
-    }
+    record::load(&reach.state.join("check.json"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A prune gives back the space of what retention removed. A run does one of its own at most weekly,
 //! once everybody has heard that the snapshot is saved: nothing about the snapshot depends on it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Local, TimeDelta};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::commands::context::Context;
 use crate::error::Error;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::record;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
@@ -31,8 +31,8 @@ struct LastPrune {
     time: DateTime<FixedOffset>,
 }
 
-fn file(state: &Path) -> PathBuf {
-    state.join("prune.json")
+fn file(profile: &Profile) -> PathBuf {
+    profile.reach.state.join("prune.json")
 }
 
 /// Whether a run should do one. The first run has nothing to prune: the week begins with it.
@@ -43,9 +43,7 @@ pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
     if profile.append_only || !profile.prune {
         return Ok(false);
     }
-    let last = std::fs::read(file(&profile.reach.state))
-        .ok()
-        .and_then(|text| serde_json::from_slice::<LastPrune>(&text).ok());
+    let last = record::load::<LastPrune>(&file(profile)).ok().flatten();
     let age = last.map(|last| now.fixed_offset() - last.time);
     match age {
         // One from the future says nothing.
@@ -55,14 +53,8 @@ pub fn is_due(profile: &Profile, now: DateTime<Local>) -> Result<bool, Error> {
 }
 
 fn remember(profile: &Profile, now: DateTime<Local>) -> Result<(), Error> {
-    private_folder(&profile.reach.state)?;
-    let last = LastPrune {
-        time: now.fixed_offset(),
-    };
-    write_private(
-        &file(&profile.reach.state),
-        &serde_json::to_vec(&last).unwrap_or_default(),
-    )
+    let time = now.fixed_offset();
+    record::store(&file(profile), &LastPrune { time })
 }
 
 /// Prunes with the repository to itself; where others use it, the next run tries again.

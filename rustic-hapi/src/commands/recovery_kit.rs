@@ -24,6 +24,7 @@ use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
+use crate::words::{cell, code};
 
 /// What is asked of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -425,20 +426,6 @@ fn kind(kind: Kind) -> &'static str {
         Kind::File => "file",
         Kind::Glob => "files by pattern",
         Kind::Dir => "folder",
-    }
-}
-
-/// Text for a table's cell: on one line, and with nothing that ends the cell.
-fn cell(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
-        .replace('|', "\\|")
-}
-
-/// The same as code; a backtick within needs longer ones around.
-fn code(text: &str) -> String {
-    match text.contains('`') {
-        false => format!("`{}`", cell(text)),
-        true => format!("`` {} ``", cell(text)),
     }
 }
 

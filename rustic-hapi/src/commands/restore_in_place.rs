@@ -26,6 +26,7 @@ use crate::machine::swap::{Ownership, Swap};
 use crate::machine::target::Attributes;
 use crate::policy::choice::{Choice, Which};
 use crate::policy::manifest::{EntryKind, SourceRecord};
+use crate::profile::Profile;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::contents::is_plain;
@@ -407,16 +408,12 @@ fn nobody_has_a_database_open(
     dry_run: bool,
     report: &mut Report,
 ) -> Result<usize, Error> {
-    let of_profile = from
-        .sources()
-        .iter()
-        .filter(|s| s.source.kind == Kind::Sqlite && !s.source.is_pattern())
-        .map(|s| s.source.path.clone());
+    let of_profile = from.profile.into_iter().flat_map(Profile::databases);
     let coming = items
         .iter()
         .filter(|item| item.entry.database.is_some())
         .map(|item| item.live.clone());
-    let mut databases: Vec<PathBuf> = of_profile.chain(coming).collect();
+    let mut databases: Vec<PathBuf> = of_profile.map(PathBuf::from).chain(coming).collect();
     databases.sort();
     databases.dedup();
     let mut unseen = 0;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::destination::variables::{self, Twins, Variables};
+use crate::destination::variables::{self, Variables};
 use crate::error::ProfileError;
 use crate::machine::private_files::read_private;
 
@@ -30,46 +30,34 @@ pub struct Access {
 }
 
 impl Access {
-    /// What the variables and the profile's environment file say, together.
+    /// What the profile's environment file says, else the variables.
     ///
     /// # Errors
-    /// The file cannot be used, or they disagree about what restic's variables say.
+    /// The file cannot be used.
     pub(crate) fn of(variables: &Variables, file: Option<&Path>) -> Result<Self, ProfileError> {
         let mut environment = match file {
             Some(path) => read(path)?,
             None => BTreeMap::new(),
         };
         let mut from_process = Vec::new();
-        let written = Variables::from_pairs(|name| environment.get(name).map(|v| v.to_string()));
-        let mut both = |twins: Twins| -> Result<Option<Zeroizing<String>>, ProfileError> {
-            let (here, there) = (variables.get(twins)?, written.get(twins)?);
-            match (here, there) {
-                (Some(here), Some(there)) if here.text != there.text => Err(variables::disagree(
-                    here.by,
-                    "the profile's environment file",
-                )),
-                (here, there) => {
-                    if let (Some(here), None) = (here, there) {
-                        from_process.push(here.by);
-                    }
-                    let said = there.or(here);
-                    Ok(said.map(|said| Zeroizing::new(said.text.to_owned())))
-                }
-            }
+        // An empty one is absent, and these are ours to use, and no business of other programs.
+        let mut said = |name: &'static str| {
+            let written = environment.remove(name).filter(|text| !text.is_empty());
+            written.or_else(|| {
+                let here = variables.get(name)?;
+                from_process.push(name);
+                Some(here.clone())
+            })
         };
-        let access = Self {
-            rest_username: both(variables::REST_USERNAME)?.map(|user| user.to_string()),
-            rest_password: both(variables::REST_PASSWORD)?,
-            cacert: both(variables::CACERT)?.map(|path| PathBuf::from(path.as_str())),
-            from_process: Vec::new(),
-            environment: BTreeMap::new(),
-        };
-        // Those are ours to use, and no business of other programs.
-        environment.retain(|name, _| variables::twins_of(name).is_none());
+        let rest_username = said(variables::REST_USERNAME).map(|user| user.to_string());
+        let rest_password = said(variables::REST_PASSWORD);
+        let cacert = said(variables::CACERT).map(|path| PathBuf::from(path.as_str()));
         Ok(Self {
-            environment,
+            rest_username,
+            rest_password,
+            cacert,
             from_process,
-            ..access
+            environment,
         })
     }
 }
@@ -101,15 +89,10 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
             .filter(|(name, _)| is_name(name))
             .ok_or_else(|| wrong(format!("line {number} is no `NAME=VALUE`"), "write it so"))?;
         let of_restic = name.starts_with("RESTIC_") || name.starts_with("RUSTIC_");
-        let of_servers = [
-            variables::REST_USERNAME,
-            variables::REST_PASSWORD,
-            variables::CACERT,
-        ];
-        if of_restic && !of_servers.iter().flatten().any(|known| known == &name) {
+        if of_restic && !variables::OF_SERVERS.contains(&name) {
             return Err(wrong(
                 format!("line {number}: `{name}` is none for this file"),
-                "`location`, `password-file` and `password-command` stand in `[repository]`",
+                "`location`, `password-file` and `password-command` stand in `[repository]`; a server's are `RESTIC_REST_USERNAME`, `RESTIC_REST_PASSWORD` and `RESTIC_CACERT`",
             ));
         }
         let value = unquoted(value).ok_or_else(|| {
@@ -199,19 +182,25 @@ mod tests {
             file("A=\"s3cret\n"),
             file("A=1\nA=s3cret\n"),
             file("RESTIC_PASSWORD_FILE=/s3cret\n"),
+            file("RUSTIC_REST_PASSWORD=s3cret\n"),
             readable,
         ];
         for file in odd {
             let error = Access::of(&Variables::default(), Some(file.path())).unwrap_err();
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }
-        let here = Variables::from_pairs(|name| {
-            (name == "RESTIC_REST_USERNAME").then(|| "jane".to_owned())
+    }
+
+    #[test]
+    fn the_file_counts_before_the_variables() {
+        let here = Variables::from_pairs(|name| match name {
+            variables::REST_USERNAME => Some("jane".into()),
+            variables::REST_PASSWORD => Some("s3cret".into()),
+            _ => None,
         });
-        let there = file("RUSTIC_REST_USERNAME=joe\n");
-        let error = Access::of(&here, Some(there.path()))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("RESTIC_REST_USERNAME"), "{error}");
+        let there = file("RESTIC_REST_USERNAME=joe\n");
+        let access = Access::of(&here, Some(there.path())).unwrap();
+        assert_eq!(access.rest_username.as_deref(), Some("joe"));
+        assert_eq!(access.from_process, [variables::REST_PASSWORD]);
     }
 }

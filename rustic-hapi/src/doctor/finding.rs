@@ -1,7 +1,5 @@
 //! A finding is what was looked at, how it is, and what to do about it.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -94,11 +92,4 @@ pub(super) fn listed(names: &[String]) -> String {
         text += &format!(" and {} more", names.len() - SHOWN);
     }
     text
-}
-
-/// Bytes that this user may still write at a path, or at its nearest ancestor that is there.
-pub(super) fn free_at(path: &Path) -> Option<u64> {
-    let there = path.ancestors().find(|p| p.exists())?;
-    let stat = rustix::fs::statvfs(there).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

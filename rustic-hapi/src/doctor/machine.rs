@@ -9,7 +9,8 @@ use std::process::Command;
 use chrono::{DateTime, Datelike, Local};
 use hapi_sources::Filter;
 
-use crate::doctor::finding::{Finding, free_at};
+use crate::doctor::finding::Finding;
+use crate::machine::disk::free_at;
 use crate::machine::private_files::is_absent;
 use crate::machine::shell::quoted;
 use crate::profile::Profile;

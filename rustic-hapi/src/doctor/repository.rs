@@ -4,9 +4,10 @@ use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::Stop;
 use rustix::fs::{Access, access};
 
-use crate::doctor::finding::{Finding, free_at};
+use crate::doctor::finding::Finding;
 use crate::error::Error;
 use crate::machine::disk::Relation;
+use crate::machine::disk::free_at;
 use crate::policy::history::Snapshot;
 use crate::profile::Profile;
 use crate::recovery::key;

@@ -151,6 +151,13 @@ fn mounted(device: u64) -> Option<(String, PathBuf)> {
     })
 }
 
+/// Bytes that this user may still write at a path, or at its nearest ancestor that is there.
+pub(crate) fn free_at(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|p| p.exists())?;
+    let stat = rustix::fs::statvfs(there).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ pub(crate) mod disk;
 pub mod holders;
 pub(crate) mod private_files;
 pub mod process;
+pub(crate) mod record;
 pub(crate) mod shell;
 pub mod swap;
 pub(crate) mod target;

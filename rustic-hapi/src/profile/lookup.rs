@@ -31,7 +31,7 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
     pub state: Option<PathBuf>,
-    /// restic's own, and rustic's.
+    /// restic's own.
     pub restic: Variables,
 }
 
@@ -71,15 +71,10 @@ impl Lookup {
     }
 
     /// The repository that a flag or a variable names.
-    ///
-    /// # Errors
-    /// Variables disagree.
-    pub(crate) fn repository(&self) -> Result<Option<String>, ProfileError> {
-        if self.repository.is_some() {
-            return Ok(self.repository.clone());
-        }
-        let said = self.env.restic.get(variables::REPOSITORY)?;
-        Ok(said.map(|said| said.text.to_owned()))
+    pub(crate) fn repository(&self) -> Option<String> {
+        let said = || self.env.restic.get(variables::REPOSITORY);
+        let flag = self.repository.clone();
+        flag.or_else(|| said().map(|text| text.to_string()))
     }
 
     /// The folder for profiles and password files of this user.

@@ -1,5 +1,5 @@
 //! Which repository is meant, and which password: a flag says, else the profile, else restic's variables, which
-//! must not disagree with it.
+//! must not name another repository.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,8 @@ impl Lookup {
     }
 }
 
-/// What names the repository: a flag, then the profile, then restic's variables, which must not say
-/// otherwise.
+/// What names the repository: a flag, then the profile, then restic's variables, which must not name
+/// another one.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     pub(super) location: Option<Location>,
@@ -38,7 +38,6 @@ impl Named {
         file: Option<PathBuf>,
         command: Option<String>,
     ) -> Result<Self, ProfileError> {
-        lookup.env.restic.agree()?;
         let mut named = Self::default();
         named.location = named.the_location(lookup, at, location)?;
         named.password = named.the_password(lookup, at, file, command)?;
@@ -71,12 +70,12 @@ impl Named {
             return parse(text, "--repository").map(Some);
         }
         let written = written.map(|text| parse(text, "")).transpose()?;
-        let Some(said) = lookup.env.restic.get(variables::REPOSITORY)? else {
+        let Some(said) = lookup.env.restic.get(variables::REPOSITORY) else {
             return Ok(written);
         };
-        let said_location = parse(said.text, said.by)?;
+        let said_location = parse(said, variables::REPOSITORY)?;
         let Some(written) = written else {
-            self.from_variables.push(said.by);
+            self.from_variables.push(variables::REPOSITORY);
             return Ok(Some(said_location));
         };
         // Who has the credentials may differ.
@@ -89,10 +88,13 @@ impl Named {
             ),
         };
         if !agree {
-            return Err(variables::disagree(said.by, "`location` in the profile"));
+            return Err(variables::disagree(
+                variables::REPOSITORY,
+                "`location` in the profile",
+            ));
         }
         if said_location.has_credentials() && !written.has_credentials() {
-            self.from_variables.push(said.by);
+            self.from_variables.push(variables::REPOSITORY);
             return Ok(Some(said_location));
         }
         Ok(Some(written))
@@ -116,39 +118,30 @@ impl Named {
                 Some("leave one of them".into()),
             ));
         }
-        let said_file = lookup.env.restic.get(variables::PASSWORD_FILE)?;
-        let said_command = lookup.env.restic.get(variables::PASSWORD_COMMAND)?;
-        let said = match (said_file, said_command) {
-            (Some(file), Some(command)) => {
-                return Err(variables::disagree(command.by, &format!("`{}`", file.by)));
+        if let Some(command) = command {
+            return Ok(Some(Password::Command(command)));
+        }
+        if let Some(file) = file {
+            return Ok(Some(Password::File(file)));
+        }
+        let said = |name| lookup.env.restic.get(name);
+        match (
+            said(variables::PASSWORD_FILE),
+            said(variables::PASSWORD_COMMAND),
+        ) {
+            (Some(_), Some(_)) => Err(variables::disagree(
+                variables::PASSWORD_COMMAND,
+                &format!("`{}`", variables::PASSWORD_FILE),
+            )),
+            (Some(file), None) => {
+                self.from_variables.push(variables::PASSWORD_FILE);
+                Ok(Some(Password::File(absolute(Path::new(file.as_str())))))
             }
-            (Some(file), None) => Some((file.by, Password::File(absolute(Path::new(file.text))))),
-            (None, Some(command)) => Some((command.by, Password::Command(command.text.to_owned()))),
-            (None, None) => None,
-        };
-        let written = match (file, command) {
-            (_, Some(command)) => Some(Password::Command(command)),
-            (Some(file), None) => Some(Password::File(file)),
-            (None, None) => None,
-        };
-        match (written, said) {
-            (written, None) => Ok(written),
-            (None, Some((by, said))) => {
-                self.from_variables.push(by);
-                Ok(Some(said))
+            (None, Some(command)) => {
+                self.from_variables.push(variables::PASSWORD_COMMAND);
+                Ok(Some(Password::Command(command.to_string())))
             }
-            (Some(Password::File(a)), Some((_, Password::File(b)))) if a == b => {
-                Ok(Some(Password::File(a)))
-            }
-            (Some(Password::Command(a)), Some((_, Password::Command(b)))) if a == b => {
-                Ok(Some(Password::Command(a)))
-            }
-            (Some(Password::File(_)), Some((by, _))) => {
-                Err(variables::disagree(by, "`password-file` in the profile"))
-            }
-            (Some(Password::Command(_)), Some((by, _))) => {
-                Err(variables::disagree(by, "`password-command` in the profile"))
-            }
+            (None, None) => Ok(None),
         }
     }
 }

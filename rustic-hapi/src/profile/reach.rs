@@ -15,11 +15,11 @@ pub struct Reach {
     pub location: Location,
     /// The id that it must have.
     pub id: Option<String>,
-    /// What restic's and rustic's variables say.
+    /// What restic's variables say.
     pub variables: Variables,
     /// A file with what the destination's server wants to know beyond the location.
     pub environment_file: Option<PathBuf>,
-    /// The variables of restic's or rustic's that this came from: a timer will not have them.
+    /// The variables of restic's that this came from: a timer will not have them.
     pub from_variables: Vec<&'static str>,
     /// Its password.
     pub password: Password,
@@ -52,7 +52,7 @@ impl Reach {
     /// What the destination's server wants to know beyond the location.
     ///
     /// # Errors
-    /// The environment file cannot be used, or variables disagree.
+    /// The environment file cannot be used.
     pub fn access(&self) -> Result<Access, ProfileError> {
         Access::of(&self.variables, self.environment_file.as_deref())
     }

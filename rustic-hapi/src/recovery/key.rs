@@ -21,7 +21,8 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::machine::able::{keeps_private, sync_file, sync_folder};
 use crate::machine::disk::{Relation, relation};
-use crate::machine::private_files::{decoded, is_absent, private_folder, write_private};
+use crate::machine::private_files::decoded;
+use crate::machine::record;
 use crate::profile::Profile;
 use crate::repository::keys::Key;
 use crate::repository::{Repository, password};
@@ -174,10 +175,7 @@ pub(crate) fn confirm(
         repository: repository.id(),
         confirmed: now.fixed_offset(),
     };
-    private_folder(&profile.reach.state)?;
-    let text = serde_json::to_vec_pretty(&confirmed)
-        .map_err(|error| Error::at(&record(profile))(error.into()))?;
-    write_private(&record(profile), &text)?;
+    record::store(&note(profile), &confirmed)?;
     Ok(confirmed)
 }
 
@@ -189,14 +187,12 @@ pub(crate) fn confirm(
 /// # Errors
 /// [`Error::State`] for a note that cannot be read, or is none.
 pub(crate) fn last_confirmed(profile: &Profile) -> Result<Option<Confirmed>, Error> {
-    let path = record(profile);
-    let wrong = Error::at(&path);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => return Err(wrong(error)),
+    let path = note(profile);
+    let Some(bytes) = record::read(&path)? else {
+        return Ok(None);
     };
-    let found: Confirmed = serde_json::from_slice(&bytes).map_err(|error| wrong(error.into()))?;
+    let found: Confirmed =
+        serde_json::from_slice(&bytes).map_err(|error| Error::at(&path)(error.into()))?;
     let named = profile.reach.id.as_ref();
     Ok(Some(found).filter(|found| named.is_none_or(|id| *id == found.repository)))
 }
@@ -425,7 +421,7 @@ fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
         .collect()
 }
 
-fn record(profile: &Profile) -> PathBuf {
+fn note(profile: &Profile) -> PathBuf {
     profile.reach.state.join("recovery-key.json")
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::counts::counts;
 use crate::commands::drill::{Report, SourceDrill, Verdict};
-use crate::restore::difference::Difference;
+use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::state::drills::DrillOutcome;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
@@ -129,7 +129,7 @@ impl Report {
             complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `drill --older` whether older snapshots are".into());
         }
         if differences().any(Difference::is_sealed) {
-            complaints.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
+            complaints.push(format!("hint: {OPENS_SECRETS}"));
         }
         if self.boot.as_ref().is_some_and(|boot| !boot.up) {
             complaints.push("hint: what the command said is above; with `--keep` the copy stays to try it by hand".into());

@@ -2,31 +2,24 @@
 //! Prometheus' text format (version 0.0.4), for node_exporter's textfile collector.
 //!
 //! The file appears whole or not at all, and readable for others, as the collector is somebody
-//! else. A run that could not look into the repository leaves what the file says of snapshots as it
-//! was, ages apart, and says how it ended: a backup that fails must not make its own age vanish.
+//! else. It has times, not ages, so that what it says stays true however old it is: a run that could not
+//! look into the repository leaves what the file says of snapshots as it was, and says how it ended.
 
-use std::fmt::Write as _;
-use std::fs::{self, Permissions};
-use std::io::{self, Write as _};
+use std::fs::Permissions;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use chrono::{DateTime, FixedOffset, Local};
+use chrono::{DateTime, FixedOffset};
 
 use crate::commands::status::Status;
 use crate::error::Error;
-use crate::machine::private_files::is_absent;
-use crate::policy::freshness::Freshness;
+use crate::machine::record;
 use crate::policy::slots::State;
 use crate::state::drills::DrillOutcome;
 use crate::state::last_run::LastRun;
 
 const PREFIX: &str = "rustic_hapi_";
-const LAST_RUN: &str = "last_run_";
-const COMPLETE_TIME: &str = "snapshot_last_complete_timestamp_seconds";
-const MAX_AGE: &str = "snapshot_max_age_seconds";
-const STALE: &str = "snapshot_stale";
-const COMPLETE_AGE: &str = "snapshot_last_complete_age_seconds";
 
 /// What a status says, and the last run that it knows of.
 pub(crate) fn text(profile: &str, status: &Status) -> String {
@@ -37,32 +30,23 @@ pub(crate) fn text(profile: &str, status: &Status) -> String {
     text
 }
 
-/// What is known after a run: with no status, what `before` (the file so far) says of snapshots.
-pub(crate) fn text_after_run(
+/// Writes what is known after a run: with no status, what the file so far says of snapshots.
+///
+/// # Errors
+/// [`Error::State`] with the file.
+pub(crate) fn write_after_run(
+    path: &Path,
     profile: &str,
     status: Option<&Status>,
     run: &LastRun,
-    before: &str,
-    now: DateTime<Local>,
-) -> String {
-    let mut text = match status {
+) -> Result<(), Error> {
+    let known = match status {
         Some(status) => of_status(profile, status),
-        None => kept(before, now),
+        None => kept(&String::from_utf8_lossy(
+            &record::read(path)?.unwrap_or_default(),
+        )),
     };
-    text += &of_run(profile, run);
-    text
-}
-
-/// The file so far; empty where there is none.
-///
-/// # Errors
-/// [`Error::State`] where it is there and cannot be read.
-pub(crate) fn read(path: &Path) -> Result<String, Error> {
-    match fs::read(path) {
-        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
-        Err(error) if is_absent(&error) => Ok(String::new()),
-        Err(error) => Err(Error::at(path)(error)),
-    }
+    write(path, &(known + &of_run(profile, run)))
 }
 
 /// Puts the file down, 0644, whole or not at all.
@@ -98,31 +82,17 @@ fn of_status(profile: &str, status: &Status) -> String {
         let labels = [("profile", profile), ("series", series.name.as_str())];
         if let Some(newest) = &series.newest {
             families.add(
-                COMPLETE_TIME,
+                "snapshot_last_complete_timestamp_seconds",
                 "Time of the newest complete snapshot.",
                 &labels,
                 timestamp(newest.time),
             );
         }
-        if let Some(age) = series.age(status.time) {
-            families.add(
-                COMPLETE_AGE,
-                "Age of the newest complete snapshot when this file was written.",
-                &labels,
-                age.num_seconds(),
-            );
-        }
         families.add(
-            MAX_AGE,
+            "snapshot_max_age_seconds",
             "How old the newest complete snapshot may be.",
             &labels,
             series.max_age.num_seconds(),
-        );
-        families.add(
-            STALE,
-            "1 where the newest complete snapshot is older than it may be, or there is none.",
-            &labels,
-            i64::from(series.verdict == Freshness::Stale),
         );
         let (complete, partial) = series.counts;
         families.add("snapshots", "Complete snapshots.", &labels, complete);
@@ -232,53 +202,17 @@ fn of_run(profile: &str, run: &LastRun) -> String {
     families.0
 }
 
-/// What the file said, without the last run, and with ages as they are now.
-fn kept(before: &str, now: DateTime<Local>) -> String {
-    let about = |line: &str, what: &str| {
-        let line = line
-            .strip_prefix("# HELP ")
-            .or_else(|| line.strip_prefix("# TYPE "))
-            .unwrap_or(line);
-        line.strip_prefix(PREFIX)
-            .is_some_and(|name| name.starts_with(what))
+/// What the file said, without the last run. What else is in it is not ours, and may make all of it unreadable.
+fn kept(before: &str) -> String {
+    let is_kept = |line: &&str| {
+        let name = line
+            .trim_start_matches("# HELP ")
+            .trim_start_matches("# TYPE ");
+        name.strip_prefix(PREFIX)
+            .is_some_and(|name| !name.starts_with("last_run_"))
     };
-    // `NAME{labels} value`; a label may have spaces.
-    let sample = |line: &str| -> Option<(String, i64)> {
-        let (labels, value) = line.rsplit_once(' ')?;
-        Some((labels[labels.find('{')?..].to_owned(), value.parse().ok()?))
-    };
-    let samples = |name: &str| -> Vec<(String, i64)> {
-        before
-            .lines()
-            .filter(|line| !line.starts_with('#') && about(line, name))
-            .filter_map(sample)
-            .collect()
-    };
-    let (times, limits) = (samples(COMPLETE_TIME), samples(MAX_AGE));
-    let of = |samples: &[(String, i64)], labels: &str| {
-        samples.iter().find(|(of, _)| of == labels).map(|(_, n)| *n)
-    };
-    // What else is in the file is not ours, and may make all of it unreadable.
-    let ours = before
-        .lines()
-        .filter(|line| about(line, "") && !about(line, LAST_RUN));
-    let mut text = String::new();
-    for line in ours {
-        // What time alone changes is told as it is now, however long nothing else is known.
-        let is = |name| !line.starts_with('#') && about(line, name);
-        let labels = sample(line).map(|(labels, _)| labels).unwrap_or_default();
-        let age = of(&times, &labels).map(|time| (now.timestamp() - time).max(0));
-        _ = match (age, of(&limits, &labels)) {
-            (Some(age), _) if is(COMPLETE_AGE) => {
-                writeln!(text, "{PREFIX}{COMPLETE_AGE}{labels} {age}")
-            }
-            (Some(age), Some(limit)) if is(STALE) => {
-                writeln!(text, "{PREFIX}{STALE}{labels} {}", i64::from(age > limit))
-            }
-            _ => writeln!(text, "{line}"),
-        };
-    }
-    text
+    let lines = before.lines().filter(is_kept);
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 fn timestamp(time: DateTime<FixedOffset>) -> i64 {
@@ -329,8 +263,6 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chrono::TimeZone;
-
     use super::*;
 
     #[test]
@@ -346,31 +278,21 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_saw_nothing_keeps_what_was_known_and_lets_it_age() {
-        let now = Local.timestamp_opt(5_000, 0).unwrap();
-        let mut families = Families::default();
-        let labels = [("series", "a b")];
-        families.add(COMPLETE_TIME, "T.", &labels, 1_000);
-        families.add(COMPLETE_AGE, "A.", &labels, 1);
-        let run = |exit| LastRun {
-            time: now.fixed_offset(),
-            exit,
-            error: None,
+    fn a_run_that_saw_nothing_keeps_what_was_known_of_snapshots() {
+        let run = |exit| {
+            let time = DateTime::UNIX_EPOCH.fixed_offset();
+            of_run(
+                "p",
+                &LastRun {
+                    time,
+                    exit,
+                    error: None,
+                },
+            )
         };
-        let before = "torn{\n".to_owned() + &families.0 + &of_run("p", &run(0));
-        let after = text_after_run("p", None, &run(11), &before, now);
-        assert!(
-            after.contains("_age_seconds{series=\"a b\"} 4000\n"),
-            "{after}"
-        );
-        assert!(after.contains("_timestamp_seconds{series=\"a b\"} 1000\n"));
-        assert!(after.contains("last_run_exit_code{profile=\"p\"} 11\n"));
-        assert!(!after.contains("torn"), "{after}");
-        assert_eq!(
-            after
-                .matches("# TYPE rustic_hapi_last_run_exit_code")
-                .count(),
-            1
-        );
+        let mut families = Families::default();
+        families.add("rows", "R.", &[("series", "a b")], 1_000);
+        let before = "torn{\n".to_owned() + &families.0 + &run(0);
+        assert_eq!(kept(&before) + &run(11), families.0 + &run(11));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::commands::restore::Report;
 use crate::exit::Exit;
 use crate::policy::description::Outcome;
-use crate::restore::difference::Difference;
+use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::restore::restorer::SourceReport;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
@@ -123,7 +123,7 @@ impl Report {
         let mut lines: Vec<String> = self.sources.iter().flat_map(of_source).collect();
         let differences = || self.sources.iter().flat_map(|s| &s.differences);
         if differences().any(Difference::is_sealed) {
-            lines.push("hint: bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them".into());
+            lines.push(format!("hint: {OPENS_SECRETS}"));
         }
         if differences().any(|d| !d.is_sealed()) {
             lines.push("hint: name an older snapshot (`rustic-hapi snapshots`), and run `rustic-hapi check --read-data`".into());

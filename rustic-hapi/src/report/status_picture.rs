@@ -14,7 +14,7 @@ use crate::policy::slots::{Slot, State, Visit};
 use crate::profile::policy::Policy;
 use crate::state::drills::DrillOutcome;
 use crate::terminal::paint::Paint;
-use crate::words::{bytes, grouped, plural};
+use crate::words::{bytes, code, grouped, plural};
 
 /// From here on a day has too many slots for a row each.
 const MOST_ROWS: usize = 6;
@@ -556,10 +556,4 @@ fn day(time: DateTime<FixedOffset>) -> String {
 
 fn time_of_day(time: &NaiveTime) -> String {
     time.format("%H:%M").to_string()
-}
-
-/// As code, whatever is in it.
-fn code(text: &str) -> String {
-    let text = text.replace(['\n', '`'], " ");
-    format!("`{text}`")
 }

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+/// What helps where no identity opens a secret.
+pub(crate) const OPENS_SECRETS: &str =
+    "bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them";
+
 /// A difference, and of which file where that is not plain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {

@@ -4,14 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 
 use rustic_core::repofile::SnapshotFile;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::record;
 use crate::policy::choice;
 use crate::policy::history::{self, Origin, Origins, Snapshot};
 use crate::policy::manifest::PathRecord;
@@ -74,10 +73,7 @@ fn of(repository: &Repository, files: &[SnapshotFile], host: Option<&str>) -> Or
         return Origins::new();
     }
     let path = repository.state().join(FILE);
-    let mut known: BTreeMap<String, Kept> = fs::read(&path)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
+    let mut known: BTreeMap<String, Kept> = record::load(&path).ok().flatten().unwrap_or_default();
     let mut origins = Origins::new();
     let mut engine = None;
     for snapshot in &silent {
@@ -107,9 +103,9 @@ fn of(repository: &Repository, files: &[SnapshotFile], host: Option<&str>) -> Or
             keep.entry(id).or_insert(kept);
         }
     }
-    if !all_known && let Ok(text) = serde_json::to_vec(&keep) {
+    if !all_known {
         // What cannot be kept is read again.
-        _ = private_folder(repository.state()).and_then(|()| write_private(&path, &text));
+        _ = record::store(&path, &keep);
     }
     origins
 }

@@ -6,8 +6,6 @@ use std::{fs, os::unix::fs::MetadataExt};
 
 use super::tool;
 use crate::error::Error;
-use crate::machine::holders;
-use crate::profile::Profile;
 
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,46 +46,6 @@ impl Account {
     /// As [`Account::of`].
     pub(crate) fn own() -> Result<Self, Error> {
         Self::of(&rustix::process::geteuid().as_raw().to_string())
-    }
-
-    /// The user of the unit that has a database of the profile open; else whose the database is.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] where no database is there.
-    pub(crate) fn of_hub(profile: &Profile) -> Result<Self, Error> {
-        let mut owner = None;
-        for database in profile.databases() {
-            let Ok(metadata) = fs::metadata(database) else {
-                continue;
-            };
-            for holder in holders::of(database)?.holders {
-                if let Some(unit) = holder.unit {
-                    return match unit.user {
-                        Some(uid) => Self::of(&uid.to_string()),
-                        None => Self::of_unit(&unit.name),
-                    };
-                }
-            }
-            owner.get_or_insert(metadata.uid());
-        }
-        match owner {
-            Some(uid) => Self::of(&uid.to_string()),
-            None => Err(Error::usage(
-                "no database of the profile is there, so the hub's user is not known",
-                "say whose home is meant: `rustic-hapi --home /home/USER schedule --system`",
-            )),
-        }
-    }
-
-    fn of_unit(unit: &str) -> Result<Self, Error> {
-        let user = tool::output(
-            Command::new("systemctl").args(["show", "-p", "User", "--value", "--", unit]),
-        )?;
-        match user.trim() {
-            // As systemd has it.
-            "" => Self::of("root"),
-            user => Self::of(user),
-        }
     }
 
     pub(crate) fn is_root(&self) -> bool {

@@ -46,12 +46,17 @@ pub fn installed(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Insta
     if !profile.file.as_os_str().is_empty() {
         lookup.profile = Some(profile.file.to_string_lossy().into_owned());
     }
+    // Whoever it was installed for.
+    let [service, _] = systemd::names(&profile.name);
+    let unit = unit_files::read(&machine.system_units.join(service));
+    let unit = unit.ok().flatten().unwrap_or_default();
+    let user = unit.lines().find_map(|line| line.strip_prefix("User="));
     let timer = |kind: Kind| {
         let found = present(&profile.name, kind, &lookup, machine);
         let State::Present { enabled, .. } = found else {
             return found;
         };
-        let plan = Plan::of(&lookup, kind, machine).ok();
+        let plan = Plan::of(&lookup, kind, user, machine).ok();
         let current = plan.and_then(|plan| plan.is_written());
         State::Present { enabled, current }
     };

@@ -51,7 +51,8 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
     if request.action == Action::Remove {
         return remove(lookup, request, machine);
     }
-    let plan = Plan::of(lookup, request.kind, machine)?;
+    let plan = Plan::of(lookup, request.kind, request.user.as_deref(), machine)?;
+    let action = request.action;
     let mut report = Report::new(request, plan.profile.name.clone());
     report.slots = plan.job.times();
     report.warnings = plan.warnings(machine);
@@ -70,13 +71,13 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
                 (folder.join(service), units.service.clone()),
                 (folder.join(timer), units.timer.clone()),
             ];
-            if request.action == Action::Install {
+            if action == Action::Install {
                 unit_files::install(&mut report, units, scope, machine)?;
             }
         }
         Text::Lines(lines) => {
             report.lines = Some(lines.clone());
-            if request.action == Action::Install {
+            if action == Action::Install {
                 let crontab = Crontab::read(&plan.profile.name)?;
                 report.warnings.extend(crontab.warnings());
                 if crontab.block.as_deref() != Some(lines.as_bytes()) {
@@ -86,7 +87,7 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
             }
         }
     }
-    if request.action == Action::Install {
+    if action == Action::Install {
         warn_of_others(&mut report, &plan.profile.name, lookup, machine);
     }
     Ok(report)
@@ -101,7 +102,7 @@ fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report
         _ => wanted.to_owned(),
     };
     let mut report = Report::new(request, name.clone());
-    if request.kind == Kind::Cron {
+    if report.request.kind == Kind::Cron {
         let crontab = Crontab::read(&name)?;
         if let Some(block) = &crontab.block {
             report.lines = Some(String::from_utf8_lossy(block).into_owned());

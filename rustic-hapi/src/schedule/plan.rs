@@ -37,10 +37,15 @@ impl Plan {
     /// # Errors
     /// Those of reading the profile and of finding the hub's user, and [`Error::Usage`] for what cannot
     /// be written down.
-    pub(crate) fn of(lookup: &Lookup, kind: Kind, machine: &Machine) -> Result<Self, Error> {
+    pub(crate) fn of(
+        lookup: &Lookup,
+        kind: Kind,
+        user: Option<&str>,
+        machine: &Machine,
+    ) -> Result<Self, Error> {
         let (profile, lookup, scope) = match kind {
             Kind::SystemTimer => {
-                let (account, lookup) = of_hubs_user(lookup)?;
+                let (account, lookup) = of_hubs_user(lookup, user)?;
                 (Profile::load(&lookup)?, lookup, Scope::System(account))
             }
             Kind::UserTimer | Kind::Cron => (Profile::load(lookup)?, lookup.clone(), Scope::User),
@@ -113,32 +118,14 @@ impl Plan {
     }
 }
 
-/// The user that the hub runs as, and how that user's profile is found.
-///
-/// An operator who types `sudo` has another home, so a profile may have to be read to find out whose
-/// it is, and then be read again with what that user's `~` means.
-fn of_hubs_user(lookup: &Lookup) -> Result<(Account, Lookup), Error> {
-    let own = Account::own()?;
-    let first = match Profile::load(lookup) {
-        Err(Error::Profile(ProfileError::Missing { .. })) if lookup.home.is_none() => {
-            Profile::load(&at_the_running_hub(lookup)?)?
-        }
-        first => first?,
-    };
-    let account = match Account::of_hub(&first) {
-        Ok(account) => account,
-        // A profile that lies in somebody's home, while `~` still is the operator's.
-        Err(error @ Error::Usage { .. }) if lookup.home.is_none() => {
-            match fs::metadata(&first.file) {
-                Ok(file) if file.uid() != own.uid => Account::of(&file.uid().to_string())?,
-                _ => return Err(error),
-            }
-        }
-        Err(error) => return Err(error),
+/// The user that is named, or whose the hub is, and how that user's profile is found.
+fn of_hubs_user(lookup: &Lookup, user: Option<&str>) -> Result<(Account, Lookup), Error> {
+    let account = match user {
+        Some(user) => Account::of(user)?,
+        None => Account::of(&owner(lookup)?.to_string())?,
     };
     let mut lookup = lookup.clone();
-    lookup.profile = Some(first.file.to_string_lossy().into_owned());
-    if account.uid != own.uid {
+    if account.uid != Account::own()?.uid {
         // The operator's variables mean nothing to the service.
         lookup.env = Environment {
             home: Some(account.home.clone()),
@@ -148,28 +135,24 @@ fn of_hubs_user(lookup: &Lookup) -> Result<(Account, Lookup), Error> {
     Ok((account, lookup))
 }
 
-/// The profile may lie in the home of the one user whose hub runs, as an operator's `sudo` leaves it.
-fn at_the_running_hub(lookup: &Lookup) -> Result<Lookup, Error> {
-    let owners: BTreeSet<u32> = running_hubs()
-        .iter()
-        .filter_map(|folder| fs::metadata(folder.join("hapi.db")).ok())
-        .map(|database| database.uid())
-        .collect();
-    let mut owners = owners.into_iter();
-    let (Some(uid), None) = (owners.next(), owners.next()) else {
-        return Err(Error::usage(
-            "there is no profile here, and no running hub tells whose is meant",
-            "say whose home it is in: `rustic-hapi --home /home/USER schedule --system`",
-        ));
+/// Whose the profile's databases are, or where `sudo` leaves none to be found, those of the running hub.
+fn owner(lookup: &Lookup) -> Result<u32, Error> {
+    let databases: Vec<PathBuf> = match Profile::load(lookup) {
+        Err(Error::Profile(ProfileError::Missing { .. })) if lookup.home.is_none() => {
+            let hubs = running_hubs().into_iter();
+            hubs.map(|folder| folder.join("hapi.db")).collect()
+        }
+        profile => profile?.databases().map(PathBuf::from).collect(),
     };
-    let home = Account::of(&uid.to_string())?.home;
-    Ok(Lookup {
-        env: Environment {
-            home: Some(home),
-            ..Environment::default()
-        },
-        ..lookup.clone()
-    })
+    let owner = |path: &PathBuf| Some(fs::metadata(path).ok()?.uid());
+    let owners: BTreeSet<u32> = databases.iter().filter_map(owner).collect();
+    match (owners.first(), owners.len()) {
+        (Some(owner), 1) => Ok(*owner),
+        _ => Err(Error::usage(
+            "it is not plain whose hub is meant",
+            "say whose: `rustic-hapi schedule --system --user NAME`",
+        )),
+    }
 }
 
 /// Where units lie.

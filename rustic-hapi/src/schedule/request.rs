@@ -23,12 +23,14 @@ pub enum Action {
 }
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What calls us.
     pub kind: Kind,
     /// What to do about it.
     pub action: Action,
+    /// Whom the system's timer runs as; the hub's user unless given.
+    pub user: Option<String>,
 }
 
 impl Kind {

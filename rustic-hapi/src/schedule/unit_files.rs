@@ -195,7 +195,7 @@ fn at(path: &Path, error: io::Error) -> Error {
     if path.starts_with("/etc") && error.kind() == io::ErrorKind::PermissionDenied {
         return Error::usage(
             format!("`{}` is root's to change", path.display()),
-            "run it with `sudo` and `--home HOME`, or leave `--system` out",
+            "run it with `sudo` and `--user NAME`, or leave `--system` out",
         );
     }
     Error::at(path)(error)

@@ -1,8 +1,8 @@
 //! The history of drills: one JSON line each in the state folder, so that `status` and `doctor` can
 //! say when a restore was last tried, and how it ended.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::machine::able::sync_file;
 use crate::machine::boot::Boot;
-use crate::machine::private_files::{is_absent, private_folder, write_private};
+use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::record;
 use crate::profile::reach::Reach;
 
 const FILE: &str = "drills.jsonl";
@@ -147,10 +148,6 @@ pub(crate) fn all(reach: &Reach) -> Result<Vec<Record>, Error> {
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    let mut text = Vec::new();
-    match File::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
-        Ok(_) => Ok(String::from_utf8_lossy(&text).into_owned()),
-        Err(error) if is_absent(&error) => Ok(String::new()),
-        Err(error) => Err(Error::at(path)(error)),
-    }
+    let text = record::read(path)?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -8,7 +8,6 @@
 //! A ledger that is lost begins anew with what is there, and tells of nothing before.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, Local, Utc};
@@ -16,7 +15,7 @@ use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::machine::private_files::{private_folder, write_private};
+use crate::machine::record;
 use crate::policy::history::{ONLY, Snapshot, USERNAME, to_chrono};
 use crate::policy::retention::Plan;
 use crate::profile::Profile;
@@ -107,8 +106,7 @@ impl Ledger {
 
     /// The ledger of a repository and the profile's hub; `None` where there is none, or it cannot be read.
     pub(crate) fn load(profile: &Profile, repository: &str) -> Option<Self> {
-        let text = fs::read(Self::file(&profile.reach.state)).ok()?;
-        let ledger: Self = serde_json::from_slice(&text).ok()?;
+        let ledger: Self = record::load(&Self::file(&profile.reach.state)).ok()??;
         let hub = ledger.hub == profile.hub.id.as_str();
         (ledger.version == VERSION && ledger.repository == repository && hub).then_some(ledger)
     }
@@ -128,10 +126,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::State`] with the file.
     pub(crate) fn store(&self, state: &Path) -> Result<(), Error> {
-        let path = Self::file(state);
-        private_folder(state)?;
-        let text = serde_json::to_vec(self).map_err(|error| Error::at(&path)(error.into()))?;
-        write_private(&path, &text)
+        record::store(&Self::file(state), self)
     }
 
     /// A snapshot is about to be written: should the run be killed, it is this machine's all the same.

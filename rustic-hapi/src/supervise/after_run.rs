@@ -3,8 +3,6 @@
 
 use std::path::Path;
 
-use chrono::{DateTime, Local};
-
 use crate::commands::context::Context;
 use crate::commands::run_report::RunReport;
 use crate::commands::{snapshot, status};
@@ -48,7 +46,9 @@ pub fn take_snapshot(
             .map(Error::to_string),
     };
     let status = result.as_ref().ok().and_then(|r| r.status.as_ref());
-    if let Err(error) = tell_metrics(profile, status, &ended, context.now()) {
+    if let Some(path) = &profile.metrics
+        && let Err(error) = metrics::write_after_run(path, &profile.name, status, &ended)
+    {
         let warning = format!("the metrics were not written: {error}");
         match &mut result {
             Ok(report) => report.warnings.push(warning),
@@ -56,23 +56,6 @@ pub fn take_snapshot(
         }
     }
     result
-}
-
-fn tell_metrics(
-    profile: &Profile,
-    status: Option<&status::Status>,
-    run: &LastRun,
-    now: DateTime<Local>,
-) -> Result<(), Error> {
-    let Some(path) = &profile.metrics else {
-        return Ok(());
-    };
-    let before = match status {
-        Some(_) => String::new(),
-        None => metrics::read(path)?,
-    };
-    let text = metrics::text_after_run(&profile.name, status, run, &before, now);
-    metrics::write(path, &text)
 }
 
 /// Says how fresh the snapshots are, and writes metrics where they are asked for.

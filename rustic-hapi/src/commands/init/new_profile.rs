@@ -29,7 +29,7 @@ pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentM
                 path: path.into(),
                 message: error.to_string(),
             })?;
-    if let Some(wanted) = &lookup.repository()? {
+    if let Some(wanted) = &lookup.repository() {
         let repository = document
             .entry("repository")
             .or_insert(Item::Table(Table::new()));
@@ -60,7 +60,7 @@ pub(super) fn new_profile(
     request: &Request,
     hub: &Hub,
 ) -> Result<DocumentMut, Error> {
-    let Some(location) = &lookup.repository()? else {
+    let Some(location) = &lookup.repository() else {
         return Err(Error::usage(
             "there is no profile and no destination",
             "say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`",

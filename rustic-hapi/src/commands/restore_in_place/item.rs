@@ -10,11 +10,12 @@ use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Observer, Sto
 
 use crate::error::Error;
 use crate::machine::able::{if_able, keeps_private, sync_file, sync_folder};
+use crate::machine::disk::free_at;
 use crate::machine::holders;
 use crate::machine::target::{Attributes, apply};
 use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryRecord, SourceRecord};
-use crate::restore::difference::What;
+use crate::restore::difference::{OPENS_SECRETS, What};
 use crate::restore::fetch::{Failure, Fetch};
 use crate::restore::proof::database_is;
 use crate::restore::secret::open_secret;
@@ -135,7 +136,7 @@ impl Item {
                     "none of the identities opens the secret `{}`",
                     self.choice.source
                 ),
-                "bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them",
+                OPENS_SECRETS,
             ),
             Failure::Local(error) => Error::at(&self.live)(error),
             Failure::Difference(what) => Error::Unlike {
@@ -325,17 +326,13 @@ fn second_name(live: &Path, now: DateTime<Local>) -> io::Result<PathBuf> {
 
 pub(super) fn has_room(path: &Path, needed: u64) -> Result<(), Error> {
     let folder = path.ancestors().find(|p| p.is_dir()).unwrap_or(path);
-    let Ok(room) = rustix::fs::statvfs(folder) else {
-        return Ok(());
-    };
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
-    match free < needed {
-        true => Err(Error::NoRoom {
+    match free_at(folder) {
+        Some(free) if free < needed => Err(Error::NoRoom {
             path: folder.into(),
             free,
             needed,
         }),
-        false => Ok(()),
+        _ => Ok(()),
     }
 }
 
