@@ -26,6 +26,7 @@ mod locks;
 mod notify;
 mod odd_metadata;
 mod outages;
+mod output;
 mod recovery;
 mod restore;
 mod retention;

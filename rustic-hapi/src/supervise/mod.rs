@@ -51,18 +51,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(2);
 
 /// Does the work, and sees to it that it has an end, and that its end is known. `ended` tells what asked
-/// for it: a signal, or the watch's verdict.
+/// for it: a signal, or the watch's verdict. `say` says what came of it, before that is on record: what
+/// could not be said is no success.
 pub fn supervise(
     task: Task<'_>,
     ui: &Ui,
     stop: &Stop,
     verdict: &Verdict,
     ended: &(dyn Fn() -> Option<Error> + Sync),
+    say: &(dyn Fn(&mut Output) + Sync),
     work: impl FnOnce() -> Result<Output, Error>,
 ) -> Output {
     let ending = Ending {
         task,
         ui,
+        say,
         id: runs::new_id(),
         started: Instant::now(),
         notify: match task.quietly {
@@ -119,6 +122,7 @@ pub fn supervise(
 struct Ending<'a> {
     task: Task<'a>,
     ui: &'a Ui,
+    say: &'a (dyn Fn(&mut Output) + Sync),
     id: String,
     started: Instant,
     notify: Notify,
@@ -162,9 +166,6 @@ impl Ending<'_> {
             }
             let mut output = error_output(&error);
             self.tell(&mut output, Vec::new());
-            for line in &output.complaints {
-                self.ui.complain(line);
-            }
             std::process::exit(i32::from(output.exit as u8));
         }
     }
@@ -181,9 +182,10 @@ impl Ending<'_> {
         }
     }
 
-    /// Writes down how it ended, and tells it.
+    /// Says how it ended, writes it down, and tells it.
     fn tell(&self, output: &mut Output, mut failures: Vec<String>) {
         output.named(&self.id);
+        (self.say)(output);
         let state = self.task.lookup.state().map_err(Error::from);
         let before = state
             .as_ref()
