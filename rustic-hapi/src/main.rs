@@ -39,6 +39,7 @@ fn main() -> ExitCode {
                 lookup: &lookup,
                 now,
                 quietly,
+                dry_run: cli.is_dry_run(),
             };
             let say = |output: &mut Output| say(&cli, output, &ui);
             supervise(task, &ui, &signals.stop, &verdict, &ended, &say, work)
@@ -112,6 +113,7 @@ fn prune_when_due(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui:
         lookup,
         now,
         quietly: false,
+        dry_run: false,
     };
     let verdict = Verdict::default();
     let ended = || signals.error().or_else(|| verdict.error());
