@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use aes256ctr_poly1305aes::aead::{Aead, KeyInit};
+use aes256ctr_poly1305aes::aead::Aead;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Nonce};
 use chrono::{Local, TimeDelta};
 use serde_json::{Value, json};
