@@ -12,7 +12,12 @@ use serde_json::Value;
 
 fn marks(home: &Home) -> Vec<Value> {
     let entries = fs::read_dir(home.state().join("begun"));
-    let read = |entry: fs::DirEntry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok();
+    let read = |entry: fs::DirEntry| {
+        // One that has no name yet is none.
+        let is_unfinished = entry.file_name().to_string_lossy().starts_with('.');
+        let text = fs::read(entry.path()).ok().filter(|_| !is_unfinished)?;
+        serde_json::from_slice(&text).ok()
+    };
     entries
         .into_iter()
         .flatten()

@@ -105,7 +105,7 @@ pub fn apply_by_itself<Tz: TimeZone>(
                 "others have had the repository locked at each run since {}; now {holder}",
                 since.format("%Y-%m-%d")
             ),
-            hint: "`rustic-hapi doctor` lists the locks, and what removes each",
+            hint: "`rustic-hapi doctor` lists the locks and what removes each (`restic unlock` where its process is gone)",
         });
     }
     planned.postponed = Some(format!("the repository is locked: {holder}"));
