@@ -398,7 +398,10 @@ fn retention_is_postponed_while_others_are_at_it_and_told_after_three_days() {
         late.stderr.contains("at each run since 2026-04-10"),
         "{late:?}"
     );
-    assert!(late.stderr.contains("restic list locks"), "{late:?}");
+    assert!(
+        late.stderr.contains("rustic-hapi doctor` lists the locks"),
+        "{late:?}"
+    );
     assert!(snapshots(&home).len() > there, "nothing was removed");
     backup.ends();
 

@@ -171,7 +171,7 @@ pub enum Error {
     RepositoryLocked {
         location: String,
         holder: String,
-        unreadable: bool,
+        hint: String,
     },
     /// A folder or file of ours cannot be used.
     #[error("cannot use `{}`: {error}", path.display())]

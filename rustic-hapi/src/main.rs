@@ -1,6 +1,6 @@
 //! The program: parse, call one library function, print, exit.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -32,15 +32,17 @@ fn main() -> ExitCode {
     let ended = || signals.error().or_else(|| verdict.error());
     let work = || run(&cli, &lookup, &signals, &ended, &ui);
     let now = rustic_hapi::process::now();
-    let mut output = match cli.supervised(&lookup, now) {
+    let output = match cli.supervised(&lookup, now) {
         Some((command, quietly)) => {
             let task = Task {
                 command,
                 lookup: &lookup,
                 now,
                 quietly,
+                dry_run: cli.is_dry_run(),
             };
-            supervise(task, &ui, &signals.stop, &verdict, &ended, work)
+            let say = |output: &mut Output| say(&cli, output, &ui);
+            supervise(task, &ui, &signals.stop, &verdict, &ended, &say, work)
         }
         None => {
             let mut output =
@@ -49,28 +51,13 @@ fn main() -> ExitCode {
             if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
                 output.ended_by(&error);
             }
+            say(&cli, &mut output, &ui);
             output
         }
     };
-    let remarks = std::mem::take(&mut output.remarks);
-    if !cli.global.quiet {
-        output.complaints.extend(remarks);
-    }
-    for line in std::mem::take(&mut output.complaints) {
-        ui.complain(&line);
-    }
-    let text = if cli.global.json {
-        format!("{:#}\n", output.json)
-    } else {
-        output.text(&ui)
-    };
-    let mut stdout = std::io::stdout().lock();
-    // A reader that went away (`| head`) is not our failure.
-    _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
     if let Some(key) = &output.shown_once {
-        // What nobody saw is lost, and that is one.
+        let mut stdout = io::stdout().lock();
+        // What nobody saw is lost: here a reader that went away is a failure, too.
         let shown = stdout
             .write_all(key.as_bytes())
             .and_then(|()| stdout.flush());
@@ -82,8 +69,24 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::Failed as u8);
         }
     }
-    drop(stdout);
     ExitCode::from(prune_when_due(&cli, &lookup, &signals, output.exit, &ui) as u8)
+}
+
+/// Says what came of it. What cannot be said is part of how it ended.
+fn say(cli: &Cli, output: &mut Output, ui: &Ui) {
+    let remarks = output.remarks.iter().filter(|_| !cli.global.quiet);
+    for line in output.complaints.iter().chain(remarks) {
+        ui.complain(line);
+    }
+    let text = match cli.global.json {
+        true => format!("{:#}\n", output.json),
+        false => output.text(ui),
+    };
+    if let Err(error) = rustic_hapi::process::say(text.as_bytes()) {
+        for line in output.unsaid(&error, cli.exit_unsaid()) {
+            ui.complain(&line);
+        }
+    }
 }
 
 /// What a snapshot run does once everybody has heard of the snapshot; the exit code with that.
@@ -110,10 +113,17 @@ fn prune_when_due(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui:
         lookup,
         now,
         quietly: false,
+        dry_run: false,
     };
     let verdict = Verdict::default();
     let ended = || signals.error().or_else(|| verdict.error());
-    let output = supervise(task, ui, &signals.stop, &verdict, &ended, || {
+    // That it went well is nobody's concern.
+    let say = |output: &mut Output| {
+        for line in &output.complaints {
+            ui.complain(line);
+        }
+    };
+    let output = supervise(task, ui, &signals.stop, &verdict, &ended, &say, || {
         prune::run(
             &profile,
             &Context {
@@ -123,9 +133,6 @@ fn prune_when_due(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui:
             },
         )
     });
-    for line in &output.complaints {
-        ui.complain(line);
-    }
     match output.exit {
         Exit::Complete => exit,
         signal @ (Exit::HungUp | Exit::Interrupted | Exit::Terminated) => signal,
@@ -146,10 +153,19 @@ fn usage(error: &clap::Error) -> ExitCode {
             .join(" ");
         let fact = fact.strip_prefix("error: ").unwrap_or(&fact).to_owned();
         let error = Error::usage(fact, "see `rustic-hapi --help`");
-        _ = writeln!(std::io::stdout(), "{:#}", error_output(&error).json);
+        // It fails in any case.
+        _ = rustic_hapi::process::say(format!("{:#}\n", error_output(&error).json).as_bytes());
     }
-    _ = error.print();
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    // `--help` and `--version`, too, are asked for.
+    match error.print().and_then(|()| io::stdout().flush()) {
+        Err(failure) if !error.use_stderr() && failure.kind() != io::ErrorKind::BrokenPipe => {
+            rustic_hapi::process::tell(format_args!(
+                "error: nothing could be written: {failure}\n"
+            ));
+            ExitCode::from(Exit::Failed as u8)
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
 }
 
 fn run(

@@ -26,6 +26,7 @@ impl Error {
             | Self::PasswordFile { hint, .. }
             | Self::PasswordCommand { hint, .. }
             | Self::NoRepository { hint, .. }
+            | Self::RepositoryLocked { hint, .. }
             | Self::NotARepository { hint, .. }
             | Self::NoSnapshot { hint, .. } => hint.clone(),
             Self::InTheWay { .. } => {
@@ -76,12 +77,6 @@ impl Error {
             }
             Self::Locked { holder, .. } => {
                 format!("{holder}; wait for it, or give `--lock-wait 10m`")
-            }
-            Self::RepositoryLocked { unreadable: true, .. } => {
-                "is it a leftover of a crash? `restic unlock --remove-all` removes all locks; make sure first that nobody uses the repository".into()
-            }
-            Self::RepositoryLocked { .. } => {
-                "wait for it, or give `--lock-wait 30m`; a lock that a crash left is stale after 30 minutes, and `restic unlock` removes it".into()
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
                 "run this as its owner, or give the user that runs this the permission".into()
@@ -135,6 +130,9 @@ impl Error {
             }
             Self::TooLong { .. } => {
                 "is the link slower than it was? No snapshot was written, and the next run sends only what is missing; `total` in `[limits]` is how long a run may take".into()
+            }
+            Self::Internal { what } if what.contains("spawn thread") => {
+                "no more threads may be started: raise `TasksMax=` of the unit, or `ulimit -u`".into()
             }
             Self::Internal { .. } => {
                 "this is a defect; the repository has no half snapshot, and the next run may well work".into()

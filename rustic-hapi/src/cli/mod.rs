@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
+use crate::exit::Exit;
 use crate::profile::lookup::{Environment, Lookup};
 use crate::state::drills;
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
@@ -355,6 +356,19 @@ impl Cli {
         match &self.command {
             Command::Snapshot(args) => !args.dry_run && !args.no_forget && args.only.is_empty(),
             _ => false,
+        }
+    }
+
+    /// Whether it would only be tried.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(&self.command, Command::Snapshot(args) if args.dry_run)
+    }
+
+    /// How it ends where all was done and its output could not be written.
+    pub fn exit_unsaid(&self) -> Exit {
+        match self.command {
+            Command::Snapshot(_) if !self.is_dry_run() => Exit::Incomplete,
+            _ => Exit::Failed,
         }
     }
 

@@ -105,7 +105,7 @@ pub fn apply_by_itself<Tz: TimeZone>(
                 "others have had the repository locked at each run since {}; now {holder}",
                 since.format("%Y-%m-%d")
             ),
-            hint: "`restic list locks` and `restic cat lock` show them; `restic unlock` removes what a crash left",
+            hint: "`rustic-hapi doctor` lists the locks and what removes each (`restic unlock` where its process is gone)",
         });
     }
     planned.postponed = Some(format!("the repository is locked: {holder}"));

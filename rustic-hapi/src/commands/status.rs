@@ -21,6 +21,7 @@ use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::repository::files::Sizes;
 use crate::restore::origin;
+use crate::state::begun::{self, Begun};
 use crate::state::drills::{self, DrillOutcome};
 use crate::state::last_run::{self, LastRun};
 use crate::state::ledger;
@@ -69,6 +70,8 @@ pub struct Status {
     pub proven: Option<DateTime<FixedOffset>>,
     /// The last run of this profile on this machine.
     pub run: Option<LastRun>,
+    /// Runs of this profile on this machine that began and never ended.
+    pub never_ended: Vec<Begun>,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -140,6 +143,15 @@ pub fn of(
     };
     let id = repository.id();
     let (check, drills, run) = local_records(from.reach, &id, &mut warnings);
+    let never_ended = begun::never_ended(&from.reach.state).unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        Vec::new()
+    });
+    warnings.extend(
+        begun::in_words(&never_ended)
+            .into_iter()
+            .map(|(_, fact)| fact),
+    );
     warnings.extend(oddities(from, &series, drills.last()));
     if let Some(profile) = known {
         warnings.extend(origin::only_others(repository, &files, profile, &ours));
@@ -180,6 +192,7 @@ pub fn of(
             .map(|record| record.time),
         drill: drills.into_iter().next_back(),
         run: run.filter(|_| known.is_some()),
+        never_ended,
         warnings,
     })
 }

@@ -16,6 +16,7 @@ use crate::machine::shell::quoted;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::schedule::{self, Kind, Machine, State};
+use crate::state::begun;
 use crate::state::runs;
 use crate::words::bytes;
 
@@ -272,13 +273,21 @@ fn version(line: &str) -> Option<(u32, u32)> {
 /// What went wrong last time will go wrong again.
 pub(super) fn last_run(state: &Path) -> Finding {
     const SUBJECT: &str = "last run";
-    let runs = match runs::last(state) {
-        Ok(runs) => runs,
+    let records = runs::last(state).and_then(|runs| Ok((runs, begun::never_ended(state)?)));
+    let (runs, mut left) = match records {
+        Ok(records) => records,
         Err(error) => {
             return Finding::warn(SUBJECT, error.to_string(), "`rustic-hapi snapshot` by hand");
         }
     };
-    match runs.iter().rfind(|run| run.command == "snapshot") {
+    let last = runs.iter().rfind(|run| run.command == "snapshot");
+    left.retain(|begun| {
+        begun.command == "snapshot" && last.is_none_or(|run| run.time < begun.time)
+    });
+    if let Some((_, fact)) = begun::in_words(&left).pop() {
+        return Finding::warn(SUBJECT, fact, "`rustic-hapi snapshot` by hand");
+    }
+    match last {
         None => Finding::ok(SUBJECT, "there is none on record yet"),
         Some(run) if run.exit == 0 => Finding::ok(
             SUBJECT,

@@ -56,10 +56,18 @@ pub(super) fn look(
     findings.push(other_disk(profile));
     findings.extend(only_in_this_shell(profile));
     let Ok(repository) = opened else {
-        let rest = ["room", "snapshots", "hub id", "chunk size", "recovery key"];
+        let rest = [
+            "locks",
+            "room",
+            "snapshots",
+            "hub id",
+            "chunk size",
+            "recovery key",
+        ];
         findings.extend(rest.map(|subject| Finding::unseen(subject, UNOPENED)));
         return findings;
     };
+    findings.extend(locks(&repository));
     match repository.snapshots() {
         Ok(files) => {
             let ours = origin::seen(&repository, &files, profile);
@@ -229,6 +237,26 @@ fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
                 bytes(usual)
             ),
         ),
+    }
+}
+
+/// What the next run would wait for: for an exclusive lock with its snapshot, for others with retention.
+fn locks(repository: &Repository) -> Vec<Finding> {
+    const SUBJECT: &str = "locks";
+    match repository.locks_in_the_way() {
+        Ok(locks) if locks.is_empty() => vec![Finding::ok(SUBJECT, "none in the way")],
+        Ok(locks) => locks
+            .into_iter()
+            .map(|lock| match lock.blocks_all {
+                true => Finding::fail(SUBJECT, lock.fact, lock.remedy),
+                false => Finding::warn(SUBJECT, lock.fact, lock.remedy),
+            })
+            .collect(),
+        Err(error) => vec![Finding::of_error(
+            SUBJECT,
+            &error,
+            "`restic list locks` shows whether restic can read them",
+        )],
     }
 }
 

@@ -1,7 +1,10 @@
 //! What this process is allowed and able to do, set once at its start.
 
 use std::fmt;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use chrono::{DateTime, Local};
 
@@ -89,6 +92,55 @@ pub fn report_panics() {
 /// reason to die of, as `eprintln!` would.
 pub fn tell(text: impl fmt::Display) {
     _ = write!(std::io::stderr(), "{text}");
+}
+
+/// Writes to standard output. A reader that went away (`| head`) has read what it wanted.
+///
+/// # Errors
+/// Not all of it could be written.
+pub fn say(text: &[u8]) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    // What the standard library calls standard output takes a descriptor that cannot be written to for one
+    // that takes everything.
+    let mut file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut rest = text;
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => rest = &rest[written..],
+            Err(error) => match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => return Ok(()),
+                io::ErrorKind::Interrupted => {}
+                // Another program that has the same pipe may have set it not to block.
+                io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(10)),
+                _ => return Err(error),
+            },
+        }
+    }
+    // A server's disk may turn out to be full only now.
+    match file.sync_data() {
+        Err(error) if is_lost(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file that was synced does not have its bytes; much cannot be synced at all.
+fn is_lost(error: &io::Error) -> bool {
+    const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    ) || error.raw_os_error() == Some(EIO)
+}
+
+/// What standard output is, where it has a name.
+pub(crate) fn name_of_stdout() -> Option<String> {
+    let target = std::fs::read_link("/proc/self/fd/1").ok()?;
+    target
+        .is_absolute()
+        .then(|| target.to_string_lossy().into_owned())
 }
 
 /// Only the last two names: where this was built is nobody's business.

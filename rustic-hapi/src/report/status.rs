@@ -42,6 +42,7 @@ impl Status {
                 })).collect::<Vec<_>>(),
             })),
             "last-run": self.run,
+            "never-ended": self.never_ended,
             "last-check": self.check,
             "last-drill": self.drill,
             "last-proven": self.proven.map(|t| t.to_rfc3339()),

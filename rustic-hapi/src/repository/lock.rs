@@ -115,7 +115,7 @@ impl Locks {
                 return Err(Error::RepositoryLocked {
                     location: self.location.clone(),
                     holder: blocker.text,
-                    unreadable: blocker.unreadable,
+                    hint: blocker.remedy,
                 });
             }
             if blocker.text != told {
@@ -173,7 +173,7 @@ impl Locks {
                     let text = format!("the lock {name} cannot be read");
                     found = Some(Blocker {
                         text,
-                        unreadable: true,
+                        remedy: UNREADABLE.to_owned(),
                     });
                     continue;
                 }
@@ -202,8 +202,36 @@ impl Locks {
             } else if file.excludes(mode) && found.is_none() {
                 found = Some(Blocker {
                     text: file.holder(),
-                    unreadable: false,
+                    remedy: file.remedy(now, &host),
                 });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those that the next run waits for; it removes what is stale or torn. Changes nothing.
+    pub(crate) fn in_the_way(&self) -> Result<Vec<InTheWay>, Error> {
+        let (now, host) = (Utc::now(), crate::machine::process::host_name());
+        let noted = self.noted();
+        let mut found = Vec::new();
+        for id in self.store.list()? {
+            let name = &id.to_hex()[..8];
+            match self.read(&id)? {
+                Read::Lock(file)
+                    if !file.is_stale(now, &host, |pid| !noted.contains(&id) || lives(pid)) =>
+                {
+                    found.push(InTheWay {
+                        fact: format!("{name}: {}", file.in_words(now, &host)),
+                        remedy: file.remedy(now, &host),
+                        blocks_all: file.excludes(Mode::Shared),
+                    });
+                }
+                Read::Unreadable => found.push(InTheWay {
+                    fact: format!("{name}: cannot be read"),
+                    remedy: UNREADABLE.to_owned(),
+                    blocks_all: true,
+                }),
+                _ => {}
             }
         }
         Ok(found)
@@ -310,7 +338,19 @@ enum Read {
 
 struct Blocker {
     text: String,
-    unreadable: bool,
+    remedy: String,
+}
+
+const UNREADABLE: &str = "is it a leftover of a crash? `restic unlock --remove-all` removes all locks; make sure first that nobody uses the repository";
+
+/// A lock that a run waits for.
+pub(crate) struct InTheWay {
+    /// Whose it is, how old, and whether its process lives.
+    pub(crate) fact: String,
+    /// What removes it.
+    pub(crate) remedy: String,
+    /// Whether snapshots wait for it; for others only retention does.
+    pub(crate) blocks_all: bool,
 }
 
 /// A lock, held and refreshed for as long as this lives.

@@ -8,6 +8,8 @@ use rustic_core::repofile::MasterKey;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::words::age;
+
 /// How a repository is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -36,6 +38,9 @@ pub(super) struct LockFile {
 
 /// For how long a lock that is not refreshed counts (restic, `staleLockTimeout`).
 const STALE: TimeDelta = TimeDelta::minutes(30);
+
+/// How far two clocks may be apart before one of them is called wrong.
+const AHEAD: TimeDelta = TimeDelta::minutes(10);
 
 impl LockFile {
     /// This process's.
@@ -69,6 +74,57 @@ impl LockFile {
     /// Whether both cannot be.
     pub(super) fn excludes(&self, wanted: Mode) -> bool {
         self.exclusive || wanted == Mode::Exclusive
+    }
+
+    /// What removes it. restic takes a lock for stale after 30 minutes, or where its process is none of the
+    /// machine that `restic unlock` runs on; one with a date in the future would be waited for until then.
+    pub(super) fn remedy(&self, now: DateTime<Utc>, this_host: &str) -> String {
+        let is_here = self.hostname == this_host;
+        if is_here && !lives(self.pid) {
+            return "`restic unlock` on this machine removes it: its process is gone".into();
+        }
+        let process = match is_here {
+            true => format!("`ps -p {}` shows its process", self.pid),
+            false => format!("ask on {} (`ps -p {}`)", self.hostname, self.pid),
+        };
+        match self.time.to_utc() - now > AHEAD {
+            true => format!(
+                "its date is in the future (a wrong clock), so `restic unlock` does not remove it; make sure that nobody uses the repository ({process}), then run `restic unlock --remove-all`"
+            ),
+            false => format!(
+                "wait for it, or give `--lock-wait 30m`; where it is a leftover ({process}), `restic unlock` removes it 30 minutes after it was last heard of, `restic unlock --remove-all` removes all locks now"
+            ),
+        }
+    }
+
+    /// Whether its process lives, where that can be known.
+    fn life(&self, this_host: &str) -> &'static str {
+        match (self.hostname == this_host, lives(self.pid)) {
+            (true, true) => "alive",
+            (true, false) => "not on this machine any more",
+            (false, _) => "on another machine",
+        }
+    }
+
+    /// For a list: who, how, how old.
+    pub(super) fn in_words(&self, now: DateTime<Utc>, this_host: &str) -> String {
+        let old = now - self.time.to_utc();
+        let age = match old < -AHEAD {
+            true => format!("dated {} in the future", age(-old)),
+            false => format!("{} old", age(old.max(TimeDelta::zero()))),
+        };
+        format!(
+            "{} lock of {}@{}, process {} ({}), {age}",
+            if self.exclusive {
+                "an exclusive"
+            } else {
+                "a shared"
+            },
+            self.username,
+            self.hostname,
+            self.pid,
+            self.life(this_host),
+        )
     }
 
     /// For a message: who, where, since when.

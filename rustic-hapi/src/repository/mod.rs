@@ -29,7 +29,7 @@ use crate::destination::Destination;
 use crate::destination::location::Location;
 use crate::error::Error;
 use crate::repository::gate::Gate;
-use crate::repository::lock::{Held, Locks, Mode, SHARED_WAIT};
+use crate::repository::lock::{Held, InTheWay, Locks, Mode, SHARED_WAIT};
 use crate::terminal::ui::Ui;
 
 /// The engine's handle on a repository whose index is loaded.
@@ -96,6 +96,18 @@ impl Repository {
     /// # Errors
     /// [`Error::RepositoryLocked`], or what keeps locks from being listed or written.
     pub(crate) fn lock(&self, mode: Mode, wait: Duration) -> Result<Held, Error> {
+        self.locks()?.take(mode, wait)
+    }
+
+    /// The locks that the next run would wait for.
+    ///
+    /// # Errors
+    /// What keeps locks from being listed or read.
+    pub(crate) fn locks_in_the_way(&self) -> Result<Vec<InTheWay>, Error> {
+        self.locks()?.in_the_way()
+    }
+
+    fn locks(&self) -> Result<Locks, Error> {
         Locks::new(
             self.destination.locks(),
             self.state.clone(),
@@ -103,8 +115,7 @@ impl Repository {
             self.location().to_string(),
             self.gate.clone(),
             self.ui.clone(),
-        )?
-        .take(mode, wait)
+        )
     }
 
     /// Takes a shared lock where one can be written. Who reads can do without: a medium may be read-only,

@@ -11,11 +11,13 @@ pub use after_run::{status, take_snapshot};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Local};
 use hapi_sources::Stop;
+use serde_json::json;
 
 use crate::destination::credentials::redacted;
 use crate::error::Error;
@@ -24,6 +26,7 @@ use crate::profile::lookup::Lookup;
 use crate::profile::notify::Notify;
 use crate::profile::{Limits, Profile};
 use crate::report::error_output;
+use crate::state::begun::{self, Begun, Mark};
 use crate::state::runs::{self, Run};
 use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Verdict, Watch};
@@ -41,6 +44,8 @@ pub struct Task<'a> {
     pub now: DateTime<Local>,
     /// Whether anybody is told.
     pub quietly: bool,
+    /// Whether nothing is to come of it: then it matters to nobody that it began.
+    pub dry_run: bool,
 }
 
 /// How long the work gets to end after a signal. What waits for a server that does not answer would
@@ -51,39 +56,52 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(2);
 
 /// Does the work, and sees to it that it has an end, and that its end is known. `ended` tells what asked
-/// for it: a signal, or the watch's verdict.
+/// for it: a signal, or the watch's verdict. `say` says what came of it, before that is on record: what
+/// could not be said is no success.
 pub fn supervise(
     task: Task<'_>,
     ui: &Ui,
     stop: &Stop,
     verdict: &Verdict,
     ended: &(dyn Fn() -> Option<Error> + Sync),
+    say: &(dyn Fn(&mut Output) + Sync),
     work: impl FnOnce() -> Result<Output, Error>,
 ) -> Output {
+    let id = runs::new_id();
+    ui.named(&id);
+    // Before any thread: there may be none to be had.
+    let (mark, missed) = (mark(&task, &id), missed(&task, ui));
+    if task.command != "status" {
+        for (_, fact) in begun::in_words(&missed) {
+            ui.warn(fact);
+        }
+    }
     let ending = Ending {
         task,
         ui,
-        id: runs::new_id(),
+        say,
+        id,
+        mark: Mutex::new(Some(mark)),
+        missed,
         started: Instant::now(),
         notify: match task.quietly {
             true => Notify::default(),
             false => Notify::find(task.lookup),
         },
     };
-    ui.named(&ending.id);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        // That it begins is told beside the work: a server that hangs holds nothing up. A look at the
-        // state is no run: only what is wrong is told of it, and that it is no more.
-        let start = (!ending.notify.is_empty() && !ending.looks()).then(|| {
-            let (notify, start) = (
-                ending.notify.clone(),
-                ending.message(Outcome::Start, 0, String::new()),
-            );
-            thread::spawn(move || notify.tell(&start))
-        });
-        let watch = scope.spawn(|| ending.watch(&done, stop, verdict, ended));
-        let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let start = ending.tell_start();
+        let watch = thread::Builder::new()
+            .spawn_scoped(scope, || ending.watch(&done, stop, verdict, ended));
+        let watched = || {
+            // Without a watch nothing would end a run that hangs.
+            watch.as_ref().map_err(|error| Error::Internal {
+                what: format!("failed to spawn thread: {error}"),
+            })?;
+            work()
+        };
+        let result = catch_unwind(AssertUnwindSafe(watched)).unwrap_or_else(|panic| {
             let what = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
@@ -94,7 +112,9 @@ pub fn supervise(
             })
         });
         done.store(true, Ordering::SeqCst);
-        watch.thread().unpark();
+        if let Ok(watch) = &watch {
+            watch.thread().unpark();
+        }
         let mut output = result.unwrap_or_else(|error| error_output(&ended().unwrap_or(error)));
         // A run that was told to stop and still has everything is complete.
         if let Some(error) = ended().filter(|_| output.exit != Exit::Complete) {
@@ -102,7 +122,11 @@ pub fn supervise(
         }
         // A start that is told after the end would be a run that never ends. One that hangs is left
         // behind: what is told at the end has its own ten seconds.
-        let until = Instant::now() + START;
+        let until = Instant::now()
+            + match ending.missed.is_empty() {
+                true => START,
+                false => START + notify::LIMIT,
+            };
         while start.as_ref().is_some_and(|start| !start.is_finished()) && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
@@ -115,11 +139,46 @@ pub fn supervise(
     })
 }
 
+/// Writes down that it begins.
+fn mark(task: &Task<'_>, id: &str) -> Result<Option<Mark>, Error> {
+    // A look at the state that never ends is missed by whoever looks.
+    if task.dry_run || task.command == "status" {
+        return Ok(None);
+    }
+    let begun = Begun {
+        run: id.to_owned(),
+        command: task.command.to_owned(),
+        time: task.now.fixed_offset(),
+        pid: std::process::id(),
+        told: false,
+    };
+    begun::begin(&task.lookup.state()?, &begun).map(Some)
+}
+
+/// The runs that never ended and of which nobody heard yet. A prune follows a run that said so.
+fn missed(task: &Task<'_>, ui: &Ui) -> Vec<Begun> {
+    if task.dry_run || task.command == "prune" {
+        return Vec::new();
+    }
+    let state = task.lookup.state().map_err(Error::from);
+    match state.and_then(|state| begun::never_ended(&state)) {
+        Ok(runs) => runs.into_iter().filter(|run| !run.told).collect(),
+        Err(error) => {
+            ui.warn(format_args!("whether all runs ended is not known: {error}"));
+            Vec::new()
+        }
+    }
+}
+
 /// What is to be done at the end of a run.
 struct Ending<'a> {
     task: Task<'a>,
     ui: &'a Ui,
+    say: &'a (dyn Fn(&mut Output) + Sync),
     id: String,
+    /// Taken by whoever ends it: the work, or the watch.
+    mark: Mutex<Option<Result<Option<Mark>, Error>>>,
+    missed: Vec<Begun>,
     started: Instant,
     notify: Notify,
 }
@@ -127,6 +186,41 @@ struct Ending<'a> {
 impl Ending<'_> {
     fn looks(&self) -> bool {
         matches!(self.task.command, "status" | "prune")
+    }
+
+    /// Tells beside the work that it begins, and which runs before it never ended: this one may not end, either.
+    /// A look at the state is no run, so its start is no news.
+    fn tell_start(&self) -> Option<thread::JoinHandle<Vec<String>>> {
+        let start = self.message(Outcome::Start, 0, String::new());
+        let start = (!self.looks()).then_some(start);
+        let anomalies = begun::in_words(&self.missed)
+            .into_iter()
+            .map(|(run, fact)| Message {
+                run: run.run.clone(),
+                command: run.command.clone(),
+                ..self.message(Outcome::Anomaly, Exit::Failed as u8, fact)
+            });
+        let messages: Vec<_> = start.into_iter().chain(anomalies).collect();
+        let (notify, missed) = (self.notify.clone(), self.missed.clone());
+        let state = self.task.lookup.state();
+        let tell = move || {
+            let mut failures = Vec::new();
+            for message in &messages {
+                failures.extend(notify.tell(message));
+            }
+            if failures.is_empty()
+                && let Ok(state) = state
+                && let Err(error) = begun::told(&state, &missed)
+            {
+                failures.push(error.to_string());
+            }
+            failures
+        };
+        if self.task.quietly || (self.notify.is_empty() && self.missed.is_empty()) {
+            return None;
+        }
+        // Where no thread is to be had, the end is told without one.
+        thread::Builder::new().spawn(tell).ok()
     }
 
     /// Ends the process itself where the work does not end after a signal.
@@ -162,9 +256,6 @@ impl Ending<'_> {
             }
             let mut output = error_output(&error);
             self.tell(&mut output, Vec::new());
-            for line in &output.complaints {
-                self.ui.complain(line);
-            }
             std::process::exit(i32::from(output.exit as u8));
         }
     }
@@ -174,16 +265,28 @@ impl Ending<'_> {
             outcome,
             exit,
             run: self.id.clone(),
-            command: self.task.command,
+            command: self.task.command.to_owned(),
             profile: self.task.lookup.name(),
             host: crate::machine::process::host_name(),
             text,
         }
     }
 
-    /// Writes down how it ended, and tells it.
+    /// Says how it ended, writes it down, and tells it.
     fn tell(&self, output: &mut Output, mut failures: Vec<String>) {
         output.named(&self.id);
+        // What a status knows of them, it says itself.
+        let is_told = self.missed.is_empty() || self.task.command == "status";
+        if !is_told {
+            output.json["never-ended"] = json!(self.missed);
+        }
+        (self.say)(output);
+        if !is_told {
+            // Said at the start.
+            let facts = begun::in_words(&self.missed).into_iter();
+            let lines = facts.map(|(_, fact)| format!("warning: {fact}"));
+            output.complaints.extend(lines);
+        }
         let state = self.task.lookup.state().map_err(Error::from);
         let before = state
             .as_ref()
@@ -195,7 +298,15 @@ impl Ending<'_> {
             });
         let outcome = match output.exit {
             Exit::Complete if output.odd => Outcome::Anomaly,
-            Exit::Complete if before.is_some_and(|run| run.exit != 0) => Outcome::Recovery,
+            Exit::Complete
+                if before.is_some_and(|run| run.exit != 0)
+                    || self
+                        .missed
+                        .iter()
+                        .any(|run| run.command == self.task.command) =>
+            {
+                Outcome::Recovery
+            }
             Exit::Complete => Outcome::Success,
             Exit::Incomplete => Outcome::Partial,
             Exit::Stale => Outcome::Stale,
@@ -214,7 +325,19 @@ impl Ending<'_> {
                 .map(|line| redacted(line))
                 .collect(),
         };
-        if let Err(error) = state.and_then(|state| runs::append(&state, run)) {
+        let mark = self
+            .mark
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let recorded = state
+            .and_then(|state| runs::append(&state, run))
+            .and_then(|()| mark.transpose())
+            .and_then(|mark| match mark.flatten() {
+                Some(mark) => mark.ended(output.exit == Exit::Complete),
+                None => Ok(()),
+            });
+        if let Err(error) = recorded {
             self.ui
                 .warn(format_args!("this run is not on record: {error}"));
         }

@@ -69,7 +69,7 @@ pub struct Message {
     /// The run's id, a UUID.
     pub run: String,
     /// `snapshot`, `drill`, `status`.
-    pub command: &'static str,
+    pub command: String,
     /// The profile's name.
     pub profile: String,
     /// This machine's name.
@@ -85,20 +85,23 @@ impl Notify {
         let deadline = Instant::now() + LIMIT;
         let mut failures = Vec::new();
         thread::scope(|scope| {
-            let url = self.url.as_deref().map(|url| {
-                scope.spawn(|| match message.outcome {
-                    // A start that comes again after the end would be taken for a new run.
-                    Outcome::Start => ask(url, message, ATTEMPT),
-                    _ => twice(deadline, |left| ask(url, message, left)),
-                })
-            });
+            let ask = |url: &str| match message.outcome {
+                // A start that comes again after the end would be taken for a new run.
+                Outcome::Start => ask(url, message, ATTEMPT),
+                _ => twice(deadline, |left| ask(url, message, left)),
+            };
+            let url = self
+                .url
+                .as_deref()
+                .map(|url| thread::Builder::new().spawn_scoped(scope, move || ask(url)));
             let command = self
                 .command
                 .as_deref()
                 .filter(|_| message.outcome != Outcome::Start)
                 .map(|command| twice(deadline, |left| run(command, message, left)));
             if let Some(Err(reason)) = url.map(|told| {
-                told.join()
+                told.map_err(|error| error.to_string())?
+                    .join()
                     .unwrap_or_else(|_| Err("the thread ended".to_owned()))
             }) {
                 failures.push(format!(
@@ -185,7 +188,7 @@ fn run(command: &str, message: &Message, left: Duration) -> Result<(), String> {
         .env("RUSTIC_HAPI_OUTCOME", message.outcome.in_words())
         .env("RUSTIC_HAPI_EXIT", message.exit.to_string())
         .env("RUSTIC_HAPI_RUN", &message.run)
-        .env("RUSTIC_HAPI_COMMAND", message.command)
+        .env("RUSTIC_HAPI_COMMAND", &message.command)
         .env("RUSTIC_HAPI_PROFILE_NAME", &message.profile)
         .env("RUSTIC_HAPI_HOST", &message.host)
         .stdin(Stdio::piped())
@@ -254,7 +257,7 @@ mod tests {
             outcome: Outcome::Failure,
             exit: 1,
             run: "r".into(),
-            command: "snapshot",
+            command: "snapshot".to_owned(),
             profile: "hapi".into(),
             host: "h".into(),
             text: "ä".repeat(5_000),

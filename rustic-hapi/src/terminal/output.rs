@@ -1,13 +1,14 @@
 //! An output is what a command says in the end: text for a human, one line for a log, a document
 //! for a program, complaints for standard error, and the exit code. It is worded by then.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::machine::process::name_of_stdout;
 use crate::terminal::ui::{Ui, Verbosity};
 
 /// The version of the JSON documents.
@@ -105,6 +106,30 @@ impl Output {
         self.exit = error.exit();
         self.json["exit"] = json!(self.exit as u8);
         self.complaints = vec![format!("error: {error}")];
+    }
+
+    /// The text could not be written: what was done is then no complete success, but ends with `exit`. The
+    /// lines that say so are in the complaints, too.
+    pub fn unsaid(&mut self, error: &io::Error, exit: Exit) -> Vec<String> {
+        let place = name_of_stdout().map_or_else(String::new, |name| format!(" (`{name}`)"));
+        let mut lines = vec![format!(
+            "error: the output could not be written to standard output{place}: {error}"
+        )];
+        if self.exit == Exit::Complete {
+            self.exit = exit;
+            let hint = match self.shown {
+                Shown::Always => {
+                    "make room there or write to another file, then run the same command again"
+                }
+                _ if exit == Exit::Incomplete => {
+                    "the snapshot is saved, `rustic-hapi snapshots` lists it; only its report is lost"
+                }
+                _ => "the work itself is done; only its report is lost",
+            };
+            lines.push(format!("hint: {hint}"));
+        }
+        self.complaints.extend(lines.iter().cloned());
+        lines
     }
 
     /// What happened, in one line for a log or a notification.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use hapi_sources::Stop;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag::{register, register_conditional_shutdown, register_usize};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -36,12 +36,16 @@ impl Signals {
             _ = register(signal, Arc::clone(&flag));
             _ = register_usize(signal, Arc::clone(&number), value);
         }
+        // A file that may not grow any more (`ulimit -f`, `LimitFSIZE=`) is then an error of what wrote it
+        // instead of the end of the process.
+        _ = register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
         // Who started this with `nohup` meant it.
         if !crate::machine::process::ignores_hangup()
             && let Ok(hangups) = SignalsInfo::<WithOrigin>::new([SIGHUP])
         {
             let (flag, number) = (Arc::clone(&flag), Arc::clone(&number));
-            thread::spawn(move || end_at_hangup(hangups, &flag, &number));
+            // Where no thread is to be had, the work says so; it needs some, too.
+            _ = thread::Builder::new().spawn(move || end_at_hangup(hangups, &flag, &number));
         }
         Self {
             stop: Stop::from_flag(flag),
