@@ -17,6 +17,7 @@ mod declared;
 mod destinations;
 mod doctor;
 mod drill;
+mod examples;
 mod gate;
 mod init;
 mod inplace;

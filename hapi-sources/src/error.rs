@@ -202,18 +202,11 @@ impl CaptureError {
         }
     }
 
-    /// What the operator can do about it, if anything is known.
+    /// What helps, as far as it is a matter of SQLite, age and files.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Locked { .. } => {
                 "another process holds an exclusive lock; try again when it is done".into()
-            }
-            Self::Missing { .. } | Self::NoMatch { .. } => {
-                "correct the path in the profile, or say `required = false`".into()
-            }
-            Self::NoRecipients { .. } => "add `recipients` to `[secrets]` in the profile".into(),
-            Self::Staging(StagingError::NoSpace { .. }) => {
-                "make room, or choose another place with `staging` in the profile".into()
             }
             Self::CannotOpen { .. } => {
                 "run as the hub's user; if the hub crashed and its `-shm` file is gone, start the hub once".into()
@@ -261,13 +254,6 @@ impl CaptureError {
                 "`namei -l '{}'` shows whose each part of the path is: let the user of the run read it, or run as its owner",
                 path.display()
             ),
-            Self::Read { error, .. } if error.raw_os_error() == Some(EIO) => {
-                "the disk does not give it back: look at `dmesg`, and keep the snapshots that have it".into()
-            }
-            Self::WrongType { .. } => "correct the path or the kind of the source in the profile".into(),
-            Self::NotADatabase { .. } => {
-                "if it was one until lately, look at it before the next migration; what the last snapshot has of it stays".into()
-            }
             _ => return None,
         })
     }
@@ -283,9 +269,6 @@ fn user_of(pid: Option<u32>, wal: Option<&Path>) -> String {
         None => format!("{process} has it open, and its `-wal` and `-shm` files are elsewhere"),
     }
 }
-
-/// The kernel's number for a failing device.
-const EIO: i32 = 5;
 
 /// A database file at rest could not be examined.
 #[derive(Debug, thiserror::Error)]
@@ -408,16 +391,4 @@ pub enum DecryptError {
     /// Cut short or changed: not one byte of it is handed out.
     #[error("it is damaged or cut short")]
     Damaged,
-}
-
-impl DecryptError {
-    /// What the operator can do about it, if anything is known.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoMatchingKey => {
-                Some("give the identity of one of the profile's `recipients`".into())
-            }
-            _ => None,
-        }
-    }
 }

@@ -84,7 +84,7 @@ impl Stop {
     /// The same request for an end, with signs of life that nobody watches: for what goes on beside the
     /// work.
     #[must_use]
-    pub fn beside(&self) -> Self {
+    pub fn unwatched(&self) -> Self {
         Self {
             progress: Arc::default(),
             ..self.clone()

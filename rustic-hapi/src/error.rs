@@ -1,4 +1,5 @@
 //! What can go wrong, and the exit code each failure has.
+//! One file, since it is one list, and the chain by which a failure keeps its remedy.
 
 #![allow(
     missing_docs,
@@ -445,6 +446,9 @@ pub(crate) fn shortened(text: &str) -> String {
     ] {
         line = line.replace(noise, better);
     }
+    // A source that says nothing carries a remedy.
+    let line = line.trim_end_matches([' ', ':', '.']);
+    let line = line.strip_suffix(": caused by").unwrap_or(line);
     line.trim_end_matches([' ', ':', '.']).to_owned()
 }
 

@@ -2,9 +2,12 @@
 
 use std::io;
 
-use hapi_sources::StagingError;
+use hapi_sources::{CaptureError, StagingError};
 
 use crate::error::{Cause, Error, ProfileError, Reason};
+
+/// The disk does not give something back.
+const EIO: i32 = 5;
 
 impl Error {
     /// What the operator can do about it, if anything is known.
@@ -130,13 +133,41 @@ impl Error {
             Self::Internal { .. } => {
                 "this is a defect; the repository has no half snapshot, and the next run may well work".into()
             }
-            Self::Capture(error) => return error.hint(),
-            Self::Staging(StagingError::NoSpace { .. }) => {
-                "make room, or choose another place with `staging` in the profile".into()
-            }
+            Self::Capture(error) => return of_capture(error, None),
+            Self::Staging(StagingError::NoSpace { .. }) => STAGING.into(),
             _ => return None,
         })
     }
+}
+
+const STAGING: &str = "make room, or choose another place with `staging` in the profile";
+
+/// What helps where a source could not be captured: what stands in the profile, or was known before; else what
+/// the source's kind says itself.
+pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<String> {
+    let remedy = match error {
+        CaptureError::Missing { .. } | CaptureError::NoMatch { .. } => {
+            let Some(source) = source else {
+                return Some("correct the path in the profile, or say `required = false`".into());
+            };
+            return Some(format!(
+                "correct its path; `without = [\"{source}\"]` at the top of the profile leaves an inherited source out, `required = false` lets one of your own be absent"
+            ));
+        }
+        CaptureError::NoRecipients { .. } => "add `recipients` to `[secrets]` in the profile",
+        CaptureError::Staging(StagingError::NoSpace { .. }) => STAGING,
+        CaptureError::Read { error, .. } if error.raw_os_error() == Some(EIO) => {
+            "the disk does not give it back: look at `dmesg`, and keep the snapshots that have it"
+        }
+        CaptureError::WrongType { .. } => {
+            "correct the path or the kind of the source in the profile"
+        }
+        CaptureError::NotADatabase { .. } => {
+            "if it was one until lately, look at it before the next migration; what the last snapshot has of it stays"
+        }
+        other => return other.hint(),
+    };
+    Some(remedy.to_owned())
 }
 
 /// What helps against what was at the bottom of a failure at the destination.

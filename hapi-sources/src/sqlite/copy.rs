@@ -14,7 +14,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::hash::{self, Behind, Hashed};
+use super::hash::{self, HashBesideCopy, Hashed};
 use super::header::opens_anywhere;
 use super::live::{Live, PAUSE};
 use super::preflight::{Cleared, Refused};
@@ -106,7 +106,7 @@ fn pages(
     target: &mut Connection,
     copy: &Path,
     start: Instant,
-) -> Result<Option<Behind>, CaptureError> {
+) -> Result<Option<HashBesideCopy>, CaptureError> {
     let page_size: u32 = live
         .query_row("PRAGMA page_size", [], |r| r.get(0))
         .map_err(|e| db.error(&e))?;
@@ -117,8 +117,8 @@ fn pages(
     let pages = backup.progress().pagecount.max(0) as u32;
     let needed = u64::from(page_size) * u64::from(pages);
     taking.staging.require(needed)?;
-    let behind =
-        hash::foresee(live, pages).and_then(|first| Behind::begin(copy, first, &taking.stop));
+    let behind = hash::foresee(live, pages)
+        .and_then(|first| HashBesideCopy::begin(copy, first, &taking.stop));
     let mut left = backup.progress().remaining;
     loop {
         taking.stop.check()?;

@@ -106,7 +106,7 @@ pub(super) fn foresee(live: &Connection, pages: u32) -> Option<Vec<u8>> {
 }
 
 /// Hashes a copy beside SQLite, which writes it.
-pub(super) struct Behind {
+pub(super) struct HashBesideCopy {
     /// Bytes that have been copied, then those of the whole file.
     written: Sender<Written>,
     /// Nobody wants it any more.
@@ -124,7 +124,7 @@ enum Written {
     All(u64),
 }
 
-impl Behind {
+impl HashBesideCopy {
     /// Begins, with the first page that was foreseen. `None` where that would only be in the way of the
     /// copy: the live database is pinned meanwhile.
     pub(super) fn begin(copy: &Path, first: Vec<u8>, stop: &Stop) -> Option<Self> {
@@ -168,7 +168,7 @@ impl Behind {
     }
 }
 
-impl Drop for Behind {
+impl Drop for HashBesideCopy {
     fn drop(&mut self) {
         self.given_up.store(true, Ordering::SeqCst);
         // That is looked at when it hears of something.
@@ -226,8 +226,8 @@ mod tests {
         (path, content, sha256)
     }
 
-    fn begin(copy: &Path, first: &[u8], stop: &Stop) -> Behind {
-        Behind::spawn(copy, first.to_vec(), stop).unwrap()
+    fn begin(copy: &Path, first: &[u8], stop: &Stop) -> HashBesideCopy {
+        HashBesideCopy::spawn(copy, first.to_vec(), stop).unwrap()
     }
 
     /// Until the thread has moved so often.

@@ -45,7 +45,7 @@ pub(crate) fn settle(captured: &mut [Result<Capture, CaptureError>], manifest: &
                 continue;
             }
             match judge(&places, &entry) {
-                Verdict::Free => {
+                Collision::Free => {
                     places.insert(
                         entry.path.clone(),
                         Taken {
@@ -56,14 +56,14 @@ pub(crate) fn settle(captured: &mut [Result<Capture, CaptureError>], manifest: &
                     );
                     capture.entries.push(entry);
                 }
-                Verdict::Same => {}
-                Verdict::Also(by) => {
+                Collision::Same => {}
+                Collision::Also(by) => {
                     capture.notes.push(Note::AlsoTaken {
                         path: entry.path,
                         by,
                     });
                 }
-                Verdict::Lost(by) => capture.failures.push(Failure {
+                Collision::Lost(by) => capture.failures.push(Failure {
                     path: entry.path.clone(),
                     error: CaptureError::Shadowed {
                         path: entry.path,
@@ -75,7 +75,7 @@ pub(crate) fn settle(captured: &mut [Result<Capture, CaptureError>], manifest: &
     }
 }
 
-enum Verdict {
+enum Collision {
     /// Nobody has the place.
     Free,
     /// What is there is the same.
@@ -86,22 +86,22 @@ enum Verdict {
     Lost(String),
 }
 
-fn judge(places: &BTreeMap<PathBuf, Taken>, entry: &Entry) -> Verdict {
+fn judge(places: &BTreeMap<PathBuf, Taken>, entry: &Entry) -> Collision {
     let kind = kind_of(entry);
     if let Some(taken) = places.get(&entry.path) {
         return match (taken.kind, kind) {
-            (there, here) if there == here => Verdict::Same,
+            (there, here) if there == here => Collision::Same,
             // A plain file where a ciphertext goes is another file, and lost.
-            _ if taken.is_secret => Verdict::Lost(taken.by.clone()),
+            _ if taken.is_secret => Collision::Lost(taken.by.clone()),
             (PlaceKind::File(_), PlaceKind::Dir) | (PlaceKind::Dir, PlaceKind::File(_)) => {
-                Verdict::Lost(taken.by.clone())
+                Collision::Lost(taken.by.clone())
             }
-            _ => Verdict::Also(taken.by.clone()),
+            _ => Collision::Also(taken.by.clone()),
         };
     }
     for above in entry.path.ancestors().skip(1) {
         if let Some(taken) = places.get(above).filter(|t| t.kind != PlaceKind::Dir) {
-            return Verdict::Lost(taken.by.clone());
+            return Collision::Lost(taken.by.clone());
         }
     }
     // Something that is no folder, where another source has what lies in a folder of that name.
@@ -111,9 +111,9 @@ fn judge(places: &BTreeMap<PathBuf, Taken>, entry: &Entry) -> Verdict {
         .next()
         .filter(|(path, _)| kind != PlaceKind::Dir && path.starts_with(&entry.path));
     match (below, kind) {
-        (None, _) => Verdict::Free,
-        (Some((_, taken)), PlaceKind::Symlink) => Verdict::Also(taken.by.clone()),
-        (Some((_, taken)), _) => Verdict::Lost(taken.by.clone()),
+        (None, _) => Collision::Free,
+        (Some((_, taken)), PlaceKind::Symlink) => Collision::Also(taken.by.clone()),
+        (Some((_, taken)), _) => Collision::Lost(taken.by.clone()),
     }
 }
 

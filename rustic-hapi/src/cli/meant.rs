@@ -13,7 +13,7 @@ use crate::commands::{
 };
 use crate::error::Error;
 use crate::policy::choice::Which;
-use crate::recovery::key::{Origin, Place};
+use crate::recovery::key::{KeyGoesTo, Origin};
 use crate::schedule;
 
 /// What a restore was asked for.
@@ -155,9 +155,9 @@ impl LockArgs {
 impl InitArgs {
     /// What is meant. A recovery key is made where somebody reads it, or where it is asked for.
     pub fn request(&self, global: &Global) -> init::Request {
-        let shown = global.may_show().then_some(Place::Terminal);
+        let shown = global.may_show().then_some(KeyGoesTo::Terminal);
         init::Request {
-            recovery_key: self.recovery_key.clone().map(Place::File).or(shown),
+            recovery_key: self.recovery_key.clone().map(KeyGoesTo::File).or(shown),
             recipients: self.recipient.clone(),
             recipients_files: self.recipients_file.clone(),
             extends: self.extends.clone(),

@@ -1,4 +1,5 @@
 //! The command line as it is said; what is meant is made of it in one place each.
+//! One file, since it is one list: every flag there is.
 //!
 //! Knows: clap, requests. Must not know: repositories, formats.
 

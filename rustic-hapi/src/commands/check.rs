@@ -1,4 +1,5 @@
 //! A check asks whether the repository is sound, and whether it holds what it should.
+//! One file, since each look is one step of the same list.
 //!
 //! The engine looks at structure and data, as `restic check` does. On top of that: does each
 //! manifest fit its tree and its snapshot's description, has every series a snapshot, are there as

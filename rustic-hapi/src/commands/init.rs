@@ -23,7 +23,7 @@ use crate::machine::private_files::private_folder;
 use crate::policy::survival::off_the_disk;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
-use crate::recovery::key::{self, Made, Place};
+use crate::recovery::key::{self, KeyGoesTo, Made};
 use crate::repository::keys::Key;
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin::{self, HubHere};
@@ -114,7 +114,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         });
     }
     off_the_disk(&profile)?;
-    if let (false, Some(Place::File(file))) = (there, &request.recovery_key) {
+    if let (false, Some(KeyGoesTo::File(file))) = (there, &request.recovery_key) {
         key::must_be_new(file)?;
     }
     private_folder(&profile.reach.state)?;
@@ -215,7 +215,7 @@ impl Recovery {
             place => Ok(Self::There {
                 keys,
                 unwritten: match place {
-                    Some(Place::File(file)) if !file.exists() => Some(file.clone()),
+                    Some(KeyGoesTo::File(file)) if !file.exists() => Some(file.clone()),
                     _ => None,
                 },
             }),

@@ -1,6 +1,7 @@
 //! A recovery kit is the page that is printed and put into a drawer: where everything is, where
 //! the keys to it are kept (places, never values), and the commands that get it all back, with
 //! stock programs and with this one.
+//! One file, since the page is the product.
 //!
 //! It holds no secret, and needs no repository within reach: what was not looked at is said.
 //! `tests/recovery.rs` runs the commands as they are printed.
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::profile::Profile;
 use crate::profile::reach::Password;
-use crate::recovery::key::{self, Confirmed, Made, Origin, Place, RecoveryKey};
+use crate::recovery::key::{self, Confirmed, KeyGoesTo, Made, Origin, RecoveryKey};
 use crate::recovery::runbook::Runbook;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
@@ -30,7 +31,7 @@ pub enum Request {
     /// The page, to standard output or into a file.
     Page(Option<PathBuf>),
     /// A new recovery key.
-    NewKey(Place),
+    NewKey(KeyGoesTo),
     /// A proof that a kept recovery key opens the repository.
     Confirm(Origin),
 }
@@ -445,10 +446,10 @@ fn code(text: &str) -> String {
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no terminal to show it on: a secret goes into no pipe and no log.
-pub fn place(file: Option<&Path>, may_show: bool) -> Result<Place, Error> {
+pub fn place(file: Option<&Path>, may_show: bool) -> Result<KeyGoesTo, Error> {
     match file {
-        Some(path) if path.as_os_str() != "-" => Ok(Place::File(path.into())),
-        None if may_show => Ok(Place::Terminal),
+        Some(path) if path.as_os_str() != "-" => Ok(KeyGoesTo::File(path.into())),
+        None if may_show => Ok(KeyGoesTo::Terminal),
         _ => Err(Error::usage(
             "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)",
             "have it written to a new file: `--key-file FILE`",

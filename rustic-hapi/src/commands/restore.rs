@@ -119,7 +119,7 @@ pub fn run(
         let came = restorer.bring(&repository, &mut library, choice)?;
         report.sources.push(came);
     }
-    restorer.dress_folders(&report.sources, &library)?;
+    restorer.apply_to_folders(&report.sources, &library)?;
     target.sync()?;
     report.took = started.elapsed();
     Ok(report)

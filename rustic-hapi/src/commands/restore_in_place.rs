@@ -1,5 +1,6 @@
 //! An in-place restore brings sources back to where they live: the hub's own database, unless others
 //! are named. The hub is stopped by the operator, never by us; nothing that was there is deleted.
+//! One file, since it is one order of steps; an item is in `restore_in_place/item.rs`.
 //!
 //! Everything is fetched and proven beside the live files first. Then each database is swapped
 //! ([`crate::machine::swap`]), and each other file takes its name by one rename, the old one kept beside it.
@@ -22,7 +23,7 @@ use crate::commands::restore_in_place::item::{
 use crate::error::Error;
 use crate::machine::holders;
 use crate::machine::swap::{Ownership, Swap};
-use crate::machine::target::Looks;
+use crate::machine::target::Attributes;
 use crate::policy::choice::{Choice, Which};
 use crate::policy::manifest::{EntryKind, SourceRecord};
 use crate::profile::reading::Reading;
@@ -161,9 +162,9 @@ pub fn run(
         let owner = fetch
             .node(&item.entry)
             .ok()
-            .and_then(|node| Looks::of(node).owner);
+            .and_then(|node| Attributes::of(node).owner);
         let (uid, gid) = owner_here(&item.live, owner).unwrap_or((0, 0));
-        let mode = item.looks(&fetch)?.mode & 0o777;
+        let mode = item.attributes(&fetch)?.mode & 0o777;
         swaps.push((item, swap, Ownership { mode, uid, gid }));
     }
     if stop.is_set() {

@@ -1,5 +1,6 @@
 //! A snapshot run, from profile to report: the tour of the project. [`run`] reads as the arrow in
 //! ARCHITECTURE.md, a line or two a step; everything else is below it.
+//! One file, since the tour is read from top to bottom.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,6 @@
 //! The demo is a throwaway hub with a live writer, backed up, aged and restored before your eyes.
 //! It needs nothing, touches nothing of yours, and is the README's first command.
+//! One file, since it is one story.
 //!
 //! Knows: everything. Must not be known.
 

@@ -1,5 +1,6 @@
 //! A REST server keeps a repository's files and speaks restic's REST protocol
 //! (<https://restic.readthedocs.io/en/stable/REST_backend.html>): rest-server, `rclone serve restic`.
+//! One file, since it is one protocol.
 //!
 //! Nothing it says is taken for more than it says. "Not there" is a 404 and nothing else, what is
 //! passing is tried again with growing pauses and what is final is not, and every byte that moves is a
@@ -143,7 +144,7 @@ impl Rest {
             quick: self.quick.clone(),
             bulk: self.bulk.clone(),
             patience: self.patience,
-            stop: self.stop.beside(),
+            stop: self.stop.unwatched(),
             rclone: self.rclone.clone(),
         }
     }

@@ -43,13 +43,15 @@ pub(crate) fn relation(repository: &Path, source: &Path) -> Relation {
     if ours == theirs {
         return Relation::Same("it is the same file system".to_owned());
     }
-    let (below_ours, below_theirs) = match (Below::of(ours), Below::of(theirs)) {
-        (Below::Memory, _) => {
+    let (below_ours, below_theirs) = match (Underneath::of(ours), Underneath::of(theirs)) {
+        (Underneath::Memory, _) => {
             return Relation::Unknown("it is in memory, and gone at the next start".to_owned());
         }
-        (Below::Elsewhere, _) | (_, Below::Elsewhere | Below::Memory) => return Relation::Other,
-        (Below::Disks(ours), Below::Disks(theirs)) => (ours, theirs),
-        (Below::Hidden(by), _) | (_, Below::Hidden(by)) => return Relation::Unknown(by),
+        (Underneath::Elsewhere, _) | (_, Underneath::Elsewhere | Underneath::Memory) => {
+            return Relation::Other;
+        }
+        (Underneath::Disks(ours), Underneath::Disks(theirs)) => (ours, theirs),
+        (Underneath::Hidden(by), _) | (_, Underneath::Hidden(by)) => return Relation::Unknown(by),
     };
     match below_ours.intersection(&below_theirs).next() {
         Some(disk) => Relation::Same(format!("both are on the disk `{disk}`")),
@@ -58,7 +60,7 @@ pub(crate) fn relation(repository: &Path, source: &Path) -> Relation {
 }
 
 /// What is below a file system.
-enum Below {
+enum Underneath {
     /// Whole disks, by the kernel's names.
     Disks(BTreeSet<String>),
     /// Another machine.
@@ -69,7 +71,7 @@ enum Below {
     Hidden(String),
 }
 
-impl Below {
+impl Underneath {
     fn of(device: u64) -> Self {
         if let Some(disks) = disks_below(device) {
             return Self::Disks(disks);

@@ -32,7 +32,7 @@ pub(crate) struct Target {
 
 /// Mode, owner and time to give.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Looks {
+pub(crate) struct Attributes {
     /// Permission bits, and set-uid, set-gid and sticky.
     pub mode: u32,
     pub owner: Option<(u32, u32)>,
@@ -200,9 +200,11 @@ impl Target {
     }
 
     /// Gives a folder its mode, owner and time.
-    pub(crate) fn dress_folder(&self, path: &Path, looks: Looks) -> Result<(), Error> {
+    pub(crate) fn apply_to_folder(&self, path: &Path, attributes: Attributes) -> Result<(), Error> {
         match self.walk(&path.join("x"), false)? {
-            Some(folder) => dress(&File::from(folder), looks).map_err(|e| at(&self.of(path), e)),
+            Some(folder) => {
+                apply(&File::from(folder), attributes).map_err(|e| at(&self.of(path), e))
+            }
             None => Ok(()),
         }
     }
@@ -265,22 +267,22 @@ const FOLDER: OFlags = OFlags::RDONLY
 
 /// Gives an open file or folder its mode, owner and time. The owner only where that is allowed: a
 /// user gets files of their own.
-pub(crate) fn dress(file: &File, looks: Looks) -> io::Result<()> {
+pub(crate) fn apply(file: &File, attributes: Attributes) -> io::Result<()> {
     let root = rustix::process::geteuid().is_root();
-    let mut mode = looks.mode & 0o7777;
-    let owner = looks.owner.filter(|_| root);
+    let mut mode = attributes.mode & 0o7777;
+    let owner = attributes.owner.filter(|_| root);
     match owner {
         Some((uid, gid)) => {
             rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
         // Set-uid for somebody else is not what was backed up.
-        None if looks.owner != Some((file.metadata()?.uid(), file.metadata()?.gid())) => {
+        None if attributes.owner != Some((file.metadata()?.uid(), file.metadata()?.gid())) => {
             mode &= 0o777;
         }
         None => {}
     }
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
-    if let Some(mtime) = looks.mtime {
+    if let Some(mtime) = attributes.mtime {
         let time = Timespec {
             tv_sec: mtime.as_second(),
             tv_nsec: i64::from(mtime.subsec_nanosecond()).max(0),

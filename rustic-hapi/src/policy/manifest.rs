@@ -18,6 +18,7 @@ use crate::policy::description::{Description, Outcome, SourceSummary};
 use crate::policy::notes::describe_note;
 use crate::profile::Profile;
 use crate::profile::sources::{Sensitivity, SeriesSource};
+use crate::remedy;
 
 /// The manifest's file name, in the home folder.
 pub const FILE_NAME: &str = ".hapi-manifest.json";
@@ -345,16 +346,10 @@ fn is_newer(value: Option<&serde_json::Value>, than: Option<&serde_json::Value>)
 
 impl FailureRecord {
     fn of(source: &str, path: &Path, error: &CaptureError) -> Self {
-        let hint = match error {
-            CaptureError::Missing { .. } | CaptureError::NoMatch { .. } => Some(format!(
-                "correct its path; `without = [\"{source}\"]` at the top of the profile leaves an inherited source out, `required = false` lets one of your own be absent"
-            )),
-            other => other.hint(),
-        };
         Self {
             path: path.into(),
             error: error.to_string(),
-            hint,
+            hint: remedy::of_capture(error, Some(source)),
         }
     }
 }

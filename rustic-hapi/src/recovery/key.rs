@@ -1,5 +1,6 @@
 //! A recovery key is a second password of the repository, made to be kept off the machine: the
 //! password file dies with the disk it is on.
+//! One file, since making, reading and proving a key are about the same text.
 //!
 //! It is 200 random bits, written in Crockford's base32 (<https://www.crockford.com/base32.html>:
 //! no I, L, O and U) as eight groups of five, `7ZK4M-…`, and that text, dashes included, is the
@@ -34,7 +35,7 @@ pub struct RecoveryKey(Zeroizing<String>);
 
 /// Where a new key goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum KeyGoesTo {
     /// It is handed out, for the one who reads the terminal to write it down.
     Terminal,
     /// A file that is not there yet.
@@ -93,13 +94,13 @@ const RECORD_VERSION: u32 = 1;
 pub(crate) fn make(
     repository: &Repository,
     profile: &Profile,
-    place: &Place,
+    place: &KeyGoesTo,
 ) -> Result<Made, Error> {
     let others = among(repository.keys()?);
     let key = RecoveryKey::random()?;
     let (file, warnings) = match place {
-        Place::Terminal => (None, Vec::new()),
-        Place::File(path) => (Some(key.write_to(path)?), dies_with(profile, path)),
+        KeyGoesTo::Terminal => (None, Vec::new()),
+        KeyGoesTo::File(path) => (Some(key.write_to(path)?), dies_with(profile, path)),
     };
     let id = repository.add_key(key.reveal(), USERNAME)?;
     if let Err(error) = prove(profile, &key, &id) {

@@ -1,6 +1,7 @@
 //! The commit gate stands between the engine and the backend. It knows what a snapshot is to hold,
 //! watches every stream that is read for it, and refuses the snapshot file, which the engine writes last, unless
 //! every stream ended whole and every check agreed with what the manifest says of it.
+//! One file, since everything in it serves the one refusal.
 //!
 //! The engine itself logs a source that fails as "ignoring error" and saves the snapshot without
 //! it. With the gate such a run ends in an error and leaves the repository as it was, some

@@ -1,6 +1,7 @@
 //! A repository lock keeps other programs' hands off what a run needs, and ours off theirs: a file in
 //! the repository, by restic's own rules (restic, repository design, "Locks"), so that stock restic
 //! honours it and we honour restic's.
+//! One file, since locks and what is held are each other's.
 //!
 //! Shared locks go together; an exclusive one goes with none. Whoever wants one looks, puts his own
 //! down, waits a moment and looks again. A lock is refreshed every five minutes, and is stale after

@@ -1,5 +1,6 @@
 //! A restorer brings sources into one place: each file proven before it has its name, what is there and
 //! equal left as it is.
+//! One file, since every way a file comes has to keep the same order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +13,7 @@ use rustic_core::repofile::Node;
 
 use crate::error::Error;
 use crate::machine::holders::nobody_has_it_open;
-use crate::machine::target::{Found, Looks, Target, dress};
+use crate::machine::target::{Attributes, Found, Target, apply};
 use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryKind, EntryRecord, SourceRecord};
 use crate::repository::Repository;
@@ -364,7 +365,7 @@ impl Restorer<'_> {
             .into_file(entry, &mut file)
             .map_err(Lost::of(self, path))?;
         let local = |error| Lost::of(self, path)(Failure::Local(error));
-        dress(&file, Looks::of(node)).map_err(local)?;
+        apply(&file, Attributes::of(node)).map_err(local)?;
         if size >= WAITING_BYTES {
             file.sync_all().map_err(local)?;
         }
@@ -398,11 +399,11 @@ impl Restorer<'_> {
         let local = |error| Lost::of(self, path)(Failure::Local(error));
         file.write_all(plaintext.as_bytes()).map_err(local)?;
         // Whatever the mode was: a secret is its owner's alone.
-        let looks = Looks {
+        let attributes = Attributes {
             mode: 0o600,
-            ..Looks::of(node)
+            ..Attributes::of(node)
         };
-        dress(&file, looks).map_err(local)?;
+        apply(&file, attributes).map_err(local)?;
         Ok(Brought::Incoming(incoming, size))
     }
 
@@ -423,13 +424,13 @@ impl Restorer<'_> {
         Ok(())
     }
 
-    /// Gives the folders their looks, the deepest first: what comes into a folder changes its time.
-    pub(crate) fn dress_folders(
+    /// Gives the folders their attributes, the deepest first: what comes into a folder changes its time.
+    pub(crate) fn apply_to_folders(
         &self,
         sources: &[SourceReport],
         library: &Library,
     ) -> Result<(), Error> {
-        let mut folders: BTreeMap<PathBuf, Looks> = BTreeMap::new();
+        let mut folders: BTreeMap<PathBuf, Attributes> = BTreeMap::new();
         for source in sources {
             let record = library.record(&source.choice)?;
             let contents = library.opened(&source.choice.snapshot.id)?;
@@ -440,13 +441,13 @@ impl Restorer<'_> {
                         continue;
                     };
                     if node.subtree.is_some() {
-                        folders.insert(folder.to_path_buf(), Looks::of(node));
+                        folders.insert(folder.to_path_buf(), Attributes::of(node));
                     }
                 }
             }
         }
-        for (folder, looks) in folders.iter().rev() {
-            self.target.dress_folder(folder, *looks)?;
+        for (folder, attributes) in folders.iter().rev() {
+            self.target.apply_to_folder(folder, *attributes)?;
         }
         Ok(())
     }
@@ -512,7 +513,7 @@ impl Lost {
     }
 }
 
-impl Looks {
+impl Attributes {
     /// What a node says. restic keeps permission bits as in POSIX, the rest as Go's `os.FileMode`.
     pub(crate) fn of(node: &Node) -> Self {
         let go = node.meta.mode.unwrap_or(0o600);

@@ -1,5 +1,6 @@
 //! The ledger is what this machine knows of its own snapshots: one JSON file in the state folder with
 //! each that it saved, until its own retention removes it.
+//! One file, since what is written down and what it is compared with are one noun.
 //!
 //! It tells what the repository cannot tell alone. A snapshot that is in the ledger and not in the
 //! repository was removed by somebody else, or the storage was rolled back. A snapshot of this hub that

@@ -10,7 +10,7 @@ use toml_edit::{DocumentMut, Item};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
-use crate::recovery::key::Place;
+use crate::recovery::key::KeyGoesTo;
 use crate::restore::origin::{HubHere, listed};
 
 /// What `init` is told.
@@ -31,7 +31,7 @@ pub struct Request {
     /// Accept a repository on the sources' disk.
     pub allow_same_disk: bool,
     /// Where a recovery key goes; none is made unless given.
-    pub recovery_key: Option<Place>,
+    pub recovery_key: Option<KeyGoesTo>,
 }
 
 impl Request {

@@ -10,7 +10,7 @@ use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Observer, Sto
 
 use crate::error::Error;
 use crate::machine::holders;
-use crate::machine::target::{Looks, dress};
+use crate::machine::target::{Attributes, apply};
 use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryRecord, SourceRecord};
 use crate::restore::difference::What;
@@ -64,15 +64,15 @@ pub(super) fn make_folder(fetch: &Fetch<'_>, then: &Path, live: &Path) -> Result
         let owner_above = owner_here(folder, None);
         crate::machine::private_files::private_folder(folder)?;
         let node = was.and_then(|was| fetch.contents.node(was));
-        let looks = node.map(Looks::of);
-        let owner = owner_above.or(looks.and_then(|looks| looks.owner));
-        let looks = Looks {
-            mode: looks.map_or(0o700, |looks| looks.mode),
+        let attributes = node.map(Attributes::of);
+        let owner = owner_above.or(attributes.and_then(|attributes| attributes.owner));
+        let attributes = Attributes {
+            mode: attributes.map_or(0o700, |attributes| attributes.mode),
             owner,
             mtime: None,
         };
         let open = File::open(folder).map_err(state)?;
-        dress(&open, looks).map_err(state)?;
+        apply(&open, attributes).map_err(state)?;
         let above = folder.parent().unwrap_or(Path::new("/"));
         File::open(above)
             .and_then(|above| above.sync_all())
@@ -146,9 +146,9 @@ impl Item {
         }
     }
 
-    pub(super) fn looks(&self, fetch: &Fetch<'_>) -> Result<Looks, Error> {
+    pub(super) fn attributes(&self, fetch: &Fetch<'_>) -> Result<Attributes, Error> {
         let node = fetch.node(&self.entry).map_err(|f| self.lost(f))?;
-        Ok(Looks::of(node))
+        Ok(Attributes::of(node))
     }
 
     /// What is there must be something that can be set aside and brought back.
@@ -227,12 +227,12 @@ impl Item {
             .prefix(INCOMING)
             .tempfile_in(folder)
             .map_err(local)?;
-        let mut looks = self.looks(fetch)?;
+        let mut attributes = self.attributes(fetch)?;
         let same = match (self.record.kind, identities) {
             (Kind::Secret, Some(identities)) => {
                 let plaintext = open_secret(fetch, &self.entry, identities)
                     .map_err(|failure| self.lost(failure))?;
-                looks.mode = 0o600;
+                attributes.mode = 0o600;
                 incoming.write_all(plaintext.as_bytes()).map_err(local)?;
                 fs::read(&live).is_ok_and(|there| {
                     zeroize::Zeroizing::new(there).as_slice() == plaintext.as_bytes()
@@ -251,14 +251,14 @@ impl Item {
             }
             return Ok(Arrival::Already);
         }
-        looks.owner = owner_here(&live, looks.owner);
+        attributes.owner = owner_here(&live, attributes.owner);
         if let Ok(there) = fs::metadata(&live) {
-            looks.owner = Some((there.uid(), there.gid()));
+            attributes.owner = Some((there.uid(), there.gid()));
             if self.record.kind != Kind::Secret {
-                looks.mode = there.permissions().mode();
+                attributes.mode = there.permissions().mode();
             }
         }
-        dress(incoming.as_file(), looks).map_err(local)?;
+        apply(incoming.as_file(), attributes).map_err(local)?;
         incoming.as_file().sync_all().map_err(local)?;
         Ok(Arrival::File(incoming.into_temp_path()))
     }
