@@ -24,6 +24,7 @@ mod inplace;
 mod layers;
 mod live_files;
 mod locks;
+mod mounts;
 mod notify;
 mod odd_metadata;
 mod outages;

@@ -13,7 +13,7 @@ fail() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2"
 needs=(
     systemd-analyze:systemd crontab:cron bwrap:bubblewrap faketime:faketime
     sshd:openssh-server ssh-keyscan:openssh-client openssl:openssl ip:iproute2 unshare:util-linux
-    restic:restic rclone:rclone age:age sqlite3:sqlite3 git:git ssh-keygen:openssh-client python3:python3 setpriv:util-linux
+    bindfs:bindfs strace:strace restic:restic rclone:rclone age:age sqlite3:sqlite3 git:git ssh-keygen:openssh-client python3:python3 setpriv:util-linux
     cc:gcc # SQLite, zstd and aws-lc are built from C
 )
 

@@ -89,6 +89,9 @@ impl Error {
             Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 "make room on that file system".into()
             }
+            Self::State { error, .. } if error.kind() == io::ErrorKind::Unsupported => {
+                "choose a place on a file system that can (ext4, XFS, Btrfs)".into()
+            }
             Self::State { error, .. } if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "mount it for writing, or choose another place".into()
             }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// Values of at least this many bytes are looked for in other files.
@@ -29,7 +29,11 @@ pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
     };
     let assignments = lines().filter_map(assigned).count() as u64;
     for line in lines() {
-        add(&mut values, assigned(line).unwrap_or(line));
+        match assigned(line) {
+            Some((name, value)) => add(&mut values, name, value),
+            // What has no name is all that the file is there for.
+            None => add(&mut values, b"secret", line),
+        }
     }
     match assignments {
         0 => (lines().count() as u64, values),
@@ -37,8 +41,8 @@ pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
     }
 }
 
-/// The value of `[export ]KEY=value`, without quotes around it.
-fn assigned(line: &[u8]) -> Option<&[u8]> {
+/// Name and value of `[export ]KEY=value`, without quotes around it.
+fn assigned(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let line = line
         .strip_prefix(b"export ")
         .unwrap_or(line)
@@ -52,19 +56,41 @@ fn assigned(line: &[u8]) -> Option<&[u8]> {
     let is_name = !name.is_empty() && !name[0].is_ascii_digit() && name.iter().all(named);
     is_name.then(|| {
         let bare = |q: &[u8]| value.strip_prefix(q)?.strip_suffix(q);
-        bare(b"\"").or_else(|| bare(b"'")).unwrap_or(value)
+        (name, bare(b"\"").or_else(|| bare(b"'")).unwrap_or(value))
     })
 }
 
-/// Keeps a value worth looking for: long, and neither comment, path, plain address nor PEM's frame.
-fn add(values: &mut Vec<Zeroizing<Vec<u8>>>, value: &[u8]) {
+/// Keeps a value worth looking for: long, neither comment, path, plain address nor PEM's frame, and a secret by its
+/// name or its looks. A time zone, a model's name or a host's stand in many files.
+fn add(values: &mut Vec<Zeroizing<Vec<u8>>>, name: &[u8], value: &[u8]) {
     let public = value.starts_with(b"#")
         || value.starts_with(b"/")
         || value.starts_with(b"-----")
         || (value.windows(3).any(|w| w == b"://") && !value.iter().any(|b| b"@?".contains(b)));
-    if value.len() >= LONG && !public {
+    if value.len() >= LONG && !public && (is_secrets_name(name) || looks_random(value)) {
         values.push(Zeroizing::new(value.to_vec()));
     }
+}
+
+/// Whether a name says that its value is secret.
+fn is_secrets_name(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words: [&[u8]; 9] = [
+        b"key", b"token", b"secret", b"pass", b"pwd", b"cred", b"auth", b"cookie", b"salt",
+    ];
+    words
+        .iter()
+        .any(|word| name.windows(word.len()).any(|part| part == *word))
+}
+
+/// Whether a value has what no word has: a run of [`LONG`] letters and digits, mixed.
+fn looks_random(value: &[u8]) -> bool {
+    let mut runs = value.split(|b| !b.is_ascii_alphanumeric());
+    runs.any(|run| {
+        run.len() >= LONG
+            && run.iter().any(u8::is_ascii_digit)
+            && run.iter().any(u8::is_ascii_alphabetic)
+    })
 }
 
 /// Counts a JSON object's members and collects its string leaves, without building the document.
@@ -79,15 +105,16 @@ impl<'de> Visitor<'de> for Members<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
         let mut members = 0;
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Leaves(self.0))?;
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value_seed(Leaves(self.0, &name))?;
             members += 1;
         }
         Ok(members)
     }
 }
 
-struct Leaves<'a>(&'a mut Vec<Zeroizing<Vec<u8>>>);
+/// The leaves below a member of this name.
+struct Leaves<'a>(&'a mut Vec<Zeroizing<Vec<u8>>>, &'a str);
 
 impl<'de> DeserializeSeed<'de> for Leaves<'_> {
     type Value = ();
@@ -105,7 +132,7 @@ impl<'de> Visitor<'de> for Leaves<'_> {
     }
 
     fn visit_str<E>(self, s: &str) -> Result<(), E> {
-        add(self.0, s.as_bytes());
+        add(self.0, self.1.as_bytes(), s.as_bytes());
         Ok(())
     }
 
@@ -130,13 +157,13 @@ impl<'de> Visitor<'de> for Leaves<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Leaves(self.0))?.is_some() {}
+        while seq.next_element_seed(Leaves(self.0, self.1))?.is_some() {}
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Leaves(self.0))?;
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value_seed(Leaves(self.0, &name))?;
         }
         Ok(())
     }
@@ -158,5 +185,16 @@ mod tests {
         assert_eq!(contents(b"one\n\ntwo\n").0, 2);
         assert_eq!(contents(b"{ not json\n").0, 1);
         assert_eq!(contents(b"").0, 0);
+    }
+
+    #[test]
+    fn what_stands_in_many_files_is_not_looked_for() {
+        let env = b"TZ=America/Argentina/Buenos_Aires\nMODEL=claude-opus-4-5-20251101\nHOST=my-hub-01.tailnet-name.ts.net\nNAME='a long name of somebody'\n";
+        assert!(contents(env).1.is_empty());
+        let env = b"DB_PASSWORD=correct horse battery staple\nX=prefix-1f8e2d7c6b5a4938\n";
+        assert_eq!(contents(env).1.len(), 2);
+        let json = br#"{"zone": "America/Argentina/Buenos_Aires", "api": {"apiKey": ["correct horse battery"]}}"#;
+        assert_eq!(contents(json).1.len(), 1);
+        assert_eq!(contents(b"correct horse battery staple\n").1.len(), 1);
     }
 }

@@ -18,6 +18,7 @@ pub use self::hub::Hub;
 use self::new_profile::{add_identity, existing_profile, new_profile, put_profile};
 pub use self::request::Request;
 use crate::error::Error;
+use crate::machine::able::{keeps_private, sync_file};
 use crate::machine::disk::Relation;
 use crate::machine::private_files::private_folder;
 use crate::policy::survival::off_the_disk;
@@ -242,8 +243,12 @@ fn make_password(path: &Path) -> Result<bool, Error> {
         .mode(0o600)
         .open(path)
         .map_err(state)?;
+    if let Err(error) = keeps_private(path) {
+        _ = fs::remove_file(path);
+        return Err(state(error));
+    }
     file.write_all(line.as_bytes())
-        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_file(&file))
         .map_err(state)?;
     Ok(true)
 }

@@ -23,6 +23,7 @@ use crate::commands::status;
 use crate::destination;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::machine::able::keeps_private;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::description::Description;
 use crate::policy::history::{CONDITIONS, ONLY, Snapshot};
@@ -514,7 +515,9 @@ fn fresh_staging(profile: &Profile, ui: &Ui) -> Result<(Staging, bool), Error> {
             left.display()
         ));
     }
-    Ok((Staging::create(&profile.staging)?, !left.is_empty()))
+    let staging = Staging::create(&profile.staging)?;
+    keeps_private(staging.path()).map_err(Error::at(staging.path()))?;
+    Ok((staging, !left.is_empty()))
 }
 
 /// The series to take, weekly ones first, so that `latest` is the main one.

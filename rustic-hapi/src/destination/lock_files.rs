@@ -1,6 +1,6 @@
 //! Where lock files are kept: the folder `locks` of a repository. The engine has no notion of it.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::destination::rest::Rest;
 use crate::error::Error;
+use crate::machine::able::{if_able, sync_file, sync_folder};
 use crate::machine::private_files::{UNFINISHED, sweep_unfinished};
 
 /// A place for lock files. They are called by the SHA-256 of their content.
@@ -42,9 +43,9 @@ impl LockFolder {
     /// system has no such files.
     fn put_unnamed(&self, path: &Path, content: &[u8]) -> io::Result<bool> {
         let mut file = tempfile::tempfile_in(&self.0)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
+        if_able(file.set_permissions(Permissions::from_mode(0o600)))?;
         file.write_all(content)?;
-        file.sync_all()?;
+        sync_file(&file)?;
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         match linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW) {
             // One of this name has this content.
@@ -59,7 +60,7 @@ impl LockFolder {
             .prefix(UNFINISHED)
             .tempfile_in(&self.0)?;
         file.write_all(content)?;
-        file.as_file().sync_all()?;
+        sync_file(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
@@ -100,7 +101,7 @@ impl LockStore for LockFolder {
             if !self.put_unnamed(&path, &content)? {
                 self.put_named(&path, &content)?;
             }
-            File::open(&self.0)?.sync_all()
+            sync_folder(&self.0)
         };
         put().map_err(Error::at(&self.0))
     }
@@ -154,8 +155,10 @@ fn path(id: &Id) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs::File;
     use std::time::{Duration, SystemTime};
+
+    use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();

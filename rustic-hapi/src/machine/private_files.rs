@@ -1,6 +1,6 @@
 //! Files and folders for nobody but their owner: written whole or not at all, read only where they are private.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
@@ -9,17 +9,23 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::machine::able::{keeps_private, sync_file, sync_folder};
 
 /// Makes a folder of ours, 0700, with whatever is missing above it.
 ///
 /// # Errors
 /// [`Error::State`] with the folder.
 pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Error::at(path))
+    let is_new = !path.exists();
+    let make = || -> io::Result<()> {
+        let mut folder = fs::DirBuilder::new();
+        folder.recursive(true).mode(0o700).create(path)?;
+        match is_new {
+            true => keeps_private(path),
+            false => Ok(()),
+        }
+    };
+    make().map_err(Error::at(path))
 }
 
 /// Why a file with a secret in it cannot be used, and what helps.
@@ -82,9 +88,9 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
             .prefix(UNFINISHED)
             .tempfile_in(folder)?;
         file.write_all(content)?;
-        file.as_file().sync_all()?;
+        sync_file(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        sync_folder(folder)
     };
     put().map_err(Error::at(path))
 }

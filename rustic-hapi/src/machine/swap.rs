@@ -42,6 +42,7 @@ pub use self::site::{Healed, Ownership};
 use self::aside::{Aside, SIDE_FILES, remove_if_there};
 use self::site::{Site, rename_to_nothing};
 use crate::error::Error;
+use crate::machine::able::{if_able, sync_file};
 use crate::machine::holders::{self, Holder, side_file};
 
 /// A swap that is prepared, and has changed nothing. What is at [`Self::incoming`] goes with it.
@@ -164,9 +165,12 @@ impl Swap {
                 self.site.not_swapped(reason, Some(hint))
             })?;
         }
-        fs::set_permissions(&self.incoming, fs::Permissions::from_mode(ownership.mode))
-            .and_then(|()| File::open(&self.incoming)?.sync_all())
-            .map_err(|error| refused(format!("`{}`: {error}", self.incoming.display())))?;
+        if_able(fs::set_permissions(
+            &self.incoming,
+            fs::Permissions::from_mode(ownership.mode),
+        ))
+        .and_then(|()| sync_file(&File::open(&self.incoming)?))
+        .map_err(|error| refused(format!("`{}`: {error}", self.incoming.display())))?;
         Ok(ownership)
     }
 

@@ -6,11 +6,11 @@
 //! later run sweeps what a killed one left.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::machine::able::if_able;
 
 /// The folder that files are restored into.
 #[derive(Debug)]
@@ -59,7 +60,12 @@ impl Target {
     /// [`Error::State`] with the folder.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let path = std::path::absolute(path).map_err(|error| at(path, error))?;
-        crate::machine::private_files::private_folder(&path)?;
+        // Where it is, and who reads there, is whose wish it is.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| at(&path, error))?;
         let path = fs::canonicalize(&path).map_err(|error| at(&path, error))?;
         let root = rustix::fs::open(&path, FOLDER, Mode::empty())
             .map_err(|error| at(&path, error.into()))?;
@@ -175,12 +181,19 @@ impl Target {
         };
         let name = name_of(path);
         match rustix::fs::renameat_with(rustix::fs::CWD, incoming, &folder, name, flags) {
-            // Some file systems know no such flag: look, then rename.
+            // Some file systems know no such flag. A second name is never put in another's place, either; where
+            // there are no second names: look, then rename.
             Err(Errno::INVAL) if !overwrite => {
-                if self.look(path)? != Found::Nothing {
-                    return Err(at(&self.of(path), io::ErrorKind::AlreadyExists.into()));
+                use rustix::fs::{AtFlags, CWD, linkat, renameat, unlink};
+                match linkat(CWD, incoming, &folder, name, AtFlags::empty()) {
+                    Ok(()) => unlink(incoming),
+                    Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS)
+                        if self.look(path)? == Found::Nothing =>
+                    {
+                        renameat(CWD, incoming, &folder, name)
+                    }
+                    Err(error) => Err(error),
                 }
-                rustix::fs::renameat(rustix::fs::CWD, incoming, &folder, name)
             }
             other => other,
         }
@@ -273,7 +286,8 @@ pub(crate) fn apply(file: &File, attributes: Attributes) -> io::Result<()> {
     let owner = attributes.owner.filter(|_| root);
     match owner {
         Some((uid, gid)) => {
-            rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            if_able(rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(io::Error::from))?;
         }
         // Set-uid for somebody else is not what was backed up.
         None if attributes.owner != Some((file.metadata()?.uid(), file.metadata()?.gid())) => {
@@ -281,19 +295,18 @@ pub(crate) fn apply(file: &File, attributes: Attributes) -> io::Result<()> {
         }
         None => {}
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
+    let mode = Mode::from_raw_mode(mode);
+    if_able(rustix::fs::fchmod(file, mode).map_err(io::Error::from))?;
     if let Some(mtime) = attributes.mtime {
         let time = Timespec {
             tv_sec: mtime.as_second(),
             tv_nsec: i64::from(mtime.subsec_nanosecond()).max(0),
         };
-        rustix::fs::futimens(
-            file,
-            &Timestamps {
-                last_access: time,
-                last_modification: time,
-            },
-        )?;
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        if_able(rustix::fs::futimens(file, &times).map_err(io::Error::from))?;
     }
     Ok(())
 }

@@ -11,10 +11,8 @@ use crate::profile::lookup::Lookup;
 pub struct Notify {
     /// Asked with POST: `URL/start`, `URL` after a success, `URL/fail` after one with something odd about
     /// it, `URL/EXITCODE` after anything else.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// Run by `sh -c`, with the outcome in its environment and JSON on its standard input.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
 }
 

@@ -26,17 +26,12 @@ pub(crate) const SHIPPED: [(&str, &str); 2] = [
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawProfile {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) extends: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) without: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hapi_home: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) host: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hub_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) staging: Option<String>,
     pub(super) repository: RawRepository,
     pub(super) secrets: RawSecrets,
@@ -53,15 +48,10 @@ pub(super) struct RawProfile {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawRepository {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) location: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password_file: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password_command: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) environment_file: Option<String>,
     pub(super) allow_same_disk: bool,
     pub(super) append_only: bool,
@@ -72,9 +62,7 @@ pub(super) struct RawRepository {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawLimits {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) no_progress: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) total: Option<String>,
 }
 
@@ -88,22 +76,16 @@ pub(super) struct RawSecrets {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawSchedule {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawRetention {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keep_daily: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keep_within: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keep_weekly: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) keep_monthly: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) prune: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) acknowledged: Vec<String>,
@@ -112,16 +94,13 @@ pub(super) struct RawRetention {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawAlarms {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shrink_alarm: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) quiet_alarm: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawMetrics {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) textfile: Option<String>,
 }
 
@@ -129,9 +108,7 @@ pub(super) struct RawMetrics {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawSeries {
     pub(super) name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) every: Option<Every>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) on: Option<String>,
 }
 
@@ -148,19 +125,14 @@ pub(super) struct RawSource {
     pub(super) name: String,
     pub(super) path: String,
     pub(super) kind: Kind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) series: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sensitivity: Option<Sensitivity>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) required: Option<bool>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) count: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) newest: Vec<Column>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) integrity: Option<IntegrityCheck>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) filter: Option<Filter>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) exclude: Vec<String>,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::machine::able::{keeps_private, sync_file, sync_folder};
 use crate::machine::disk::{Relation, relation};
 use crate::machine::private_files::{is_absent, private_folder, write_private};
 use crate::profile::Profile;
@@ -276,9 +277,10 @@ impl RecoveryKey {
             .map_err(state)?;
         let ours = tempfile::TempPath::try_from_path(&path).map_err(state)?;
         let line = Zeroizing::new(format!("{}\n", self.reveal()));
-        file.write_all(line.as_bytes())
-            .and_then(|()| file.sync_all())
-            .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all())
+        keeps_private(&path)
+            .and_then(|()| file.write_all(line.as_bytes()))
+            .and_then(|()| sync_file(&file))
+            .and_then(|()| sync_folder(path.parent().unwrap_or(Path::new("/"))))
             .map_err(state)?;
         Ok(ours)
     }

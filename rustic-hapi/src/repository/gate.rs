@@ -9,13 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Reason, Remedied};
+use crate::machine::able::sync_folder;
 use bytes::Bytes;
 use hapi_sources::{Integrity, IntegrityVerdict, Stop};
 use rustic_core::{
@@ -393,14 +394,12 @@ fn path_in(folder: &Path, tpe: FileType, id: &Id) -> PathBuf {
 fn sync_parent(folder: &Path, tpe: FileType, id: &Id) -> RusticResult<()> {
     let file = path_in(folder, tpe, id);
     let parent = file.parent().unwrap_or(folder).to_path_buf();
-    File::open(&parent)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| {
-            RusticError::with_source(
-                ErrorKind::InputOutput,
-                "cannot sync the folder `{path}`",
-                error,
-            )
-            .attach_context("path", parent.to_string_lossy())
-        })
+    sync_folder(&parent).map_err(|error| {
+        RusticError::with_source(
+            ErrorKind::InputOutput,
+            "cannot sync the folder `{path}`",
+            error,
+        )
+        .attach_context("path", parent.to_string_lossy())
+    })
 }

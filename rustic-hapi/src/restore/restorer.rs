@@ -12,6 +12,7 @@ use hapi_sources::{CaptureError, Identities, Kind, Observer, Plaintext, Stop};
 use rustic_core::repofile::Node;
 
 use crate::error::Error;
+use crate::machine::able::{keeps_private, sync_file};
 use crate::machine::holders::nobody_has_it_open;
 use crate::machine::target::{Attributes, Found, Target, apply};
 use crate::policy::choice::Choice;
@@ -367,7 +368,7 @@ impl Restorer<'_> {
         let local = |error| Lost::of(self, path)(Failure::Local(error));
         apply(&file, Attributes::of(node)).map_err(local)?;
         if size >= WAITING_BYTES {
-            file.sync_all().map_err(local)?;
+            sync_file(&file).map_err(local)?;
         }
         Ok(Brought::Incoming(incoming, size))
     }
@@ -397,7 +398,9 @@ impl Restorer<'_> {
         }
         let (incoming, mut file) = self.target.incoming()?;
         let local = |error| Lost::of(self, path)(Failure::Local(error));
-        file.write_all(plaintext.as_bytes()).map_err(local)?;
+        keeps_private(&incoming)
+            .and_then(|()| file.write_all(plaintext.as_bytes()))
+            .map_err(local)?;
         // Whatever the mode was: a secret is its owner's alone.
         let attributes = Attributes {
             mode: 0o600,
@@ -413,7 +416,7 @@ impl Restorer<'_> {
             [] => return Ok(()),
             [one] if one.size >= WAITING_BYTES => {} // synced when it was written
             [one] => fs::File::open(&one.incoming)
-                .and_then(|file| file.sync_all())
+                .and_then(|file| sync_file(&file))
                 .map_err(Error::at(&one.incoming))?,
             _ => self.target.sync()?,
         }

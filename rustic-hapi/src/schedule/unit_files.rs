@@ -14,6 +14,7 @@ use super::request::Kind;
 use super::systemd::{self, Scope, Units};
 use super::tool;
 use crate::error::Error;
+use crate::machine::able::{sync_file, sync_folder};
 use crate::machine::private_files::{is_absent, private_folder};
 use crate::profile::lookup::Lookup;
 
@@ -182,9 +183,9 @@ fn write_public(path: &Path, text: &str) -> Result<bool, Error> {
             .tempfile_in(folder)?;
         file.write_all(text.as_bytes())?;
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644))?;
-        file.as_file().sync_all()?;
+        sync_file(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
-        fs::File::open(folder)?.sync_all()
+        sync_folder(folder)
     };
     put().map_err(|error| at(path, error))?;
     Ok(true)

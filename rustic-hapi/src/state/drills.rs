@@ -10,6 +10,7 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::machine::able::sync_file;
 use crate::machine::boot::Boot;
 use crate::machine::private_files::{is_absent, private_folder, write_private};
 use crate::profile::reach::Reach;
@@ -92,7 +93,7 @@ pub(crate) fn append(reach: &Reach, record: &Record) -> Result<(), Error> {
             .mode(0o600)
             .open(&path)?;
         history.write_all(&line)?;
-        history.sync_all()
+        sync_file(&history)
     };
     add().map_err(Error::at(&path))?;
     let text = read(&path)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use hapi_sources::Staging;
 
 use crate::error::Error;
+use crate::machine::able::keeps_private;
 use crate::machine::private_files::private_folder;
 use crate::machine::target::Target;
 
@@ -33,7 +34,9 @@ impl Scratch {
         let made = || -> Result<Staging, Error> {
             private_folder(&base)?;
             Staging::sweep(&base)?;
-            Ok(Staging::create(&base)?)
+            let staging = Staging::create(&base)?;
+            keeps_private(staging.path()).map_err(Error::at(staging.path()))?;
+            Ok(staging)
         };
         let staging = made().map_err(|error| match named {
             None => Error::NoScratch {

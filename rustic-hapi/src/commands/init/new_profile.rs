@@ -12,6 +12,7 @@ use crate::commands::init::hub::Hub;
 use crate::commands::init::request::Request;
 use crate::destination::location::Location;
 use crate::error::{Error, ProfileError};
+use crate::machine::able::{if_able, sync_file};
 use crate::machine::private_files::private_folder;
 use crate::profile::hub_id::HubId;
 use crate::profile::lookup::Lookup;
@@ -156,11 +157,11 @@ pub(super) fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> 
         .map_err(state)?;
     if exists {
         let live = fs::metadata(path).map_err(state)?;
-        fs::set_permissions(file.path(), live.permissions()).map_err(state)?;
+        if_able(fs::set_permissions(file.path(), live.permissions())).map_err(state)?;
         // Only root may, and only root has to.
         _ = std::os::unix::fs::chown(file.path(), Some(live.uid()), Some(live.gid()));
     }
-    file.as_file().sync_all().map_err(state)?;
+    sync_file(file.as_file()).map_err(state)?;
     file.persist(path).map_err(|error| state(error.error))?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Observer, Stop};
 
 use crate::error::Error;
+use crate::machine::able::{if_able, keeps_private, sync_file, sync_folder};
 use crate::machine::holders;
 use crate::machine::target::{Attributes, apply};
 use crate::policy::choice::Choice;
@@ -74,9 +75,7 @@ pub(super) fn make_folder(fetch: &Fetch<'_>, then: &Path, live: &Path) -> Result
         let open = File::open(folder).map_err(state)?;
         apply(&open, attributes).map_err(state)?;
         let above = folder.parent().unwrap_or(Path::new("/"));
-        File::open(above)
-            .and_then(|above| above.sync_all())
-            .map_err(state)?;
+        sync_folder(above).map_err(state)?;
     }
     Ok(())
 }
@@ -202,7 +201,7 @@ impl Item {
         let came = fetch.into_file(&self.entry, &mut file);
         ui.end();
         came.map_err(|failure| self.lost(failure))?;
-        file.sync_all().map_err(local)?;
+        sync_file(&file).map_err(local)?;
         drop(file);
         ui.start("checking integrity", 0);
         let proven = database_is(&self.entry, incoming, IntegrityCheck::Full, stop);
@@ -233,7 +232,9 @@ impl Item {
                 let plaintext = open_secret(fetch, &self.entry, identities)
                     .map_err(|failure| self.lost(failure))?;
                 attributes.mode = 0o600;
-                incoming.write_all(plaintext.as_bytes()).map_err(local)?;
+                keeps_private(incoming.path())
+                    .and_then(|()| incoming.write_all(plaintext.as_bytes()))
+                    .map_err(local)?;
                 fs::read(&live).is_ok_and(|there| {
                     zeroize::Zeroizing::new(there).as_slice() == plaintext.as_bytes()
                 })
@@ -247,7 +248,11 @@ impl Item {
         };
         if same {
             if self.record.kind == Kind::Secret {
-                fs::set_permissions(&live, fs::Permissions::from_mode(0o600)).map_err(local)?;
+                if_able(fs::set_permissions(
+                    &live,
+                    fs::Permissions::from_mode(0o600),
+                ))
+                .map_err(local)?;
             }
             return Ok(Arrival::Already);
         }
@@ -259,7 +264,7 @@ impl Item {
             }
         }
         apply(incoming.as_file(), attributes).map_err(local)?;
-        incoming.as_file().sync_all().map_err(local)?;
+        sync_file(incoming.as_file()).map_err(local)?;
         Ok(Arrival::File(incoming.into_temp_path()))
     }
 
@@ -279,7 +284,7 @@ impl Item {
                     set_aside = Some(second_name(&live, now)?);
                 }
                 fs::rename(&incoming, &live)?;
-                File::open(live.parent().unwrap_or(Path::new("/")))?.sync_all()
+                sync_folder(live.parent().unwrap_or(Path::new("/")))
             };
             exchange().map_err(Error::at(&live))?;
             let quoted = |path: &Path| crate::machine::shell::quoted(&path.to_string_lossy());

@@ -3,11 +3,12 @@
 //! While the swap is under way the files in it are second names (hard links), and a marker says so.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::machine::able::{sync_file, sync_folder};
 use crate::machine::holders::side_file;
 use crate::machine::shell::quoted;
 
@@ -99,12 +100,12 @@ impl Aside {
               in place again: that puts this right first. Do not delete this folder: the\n\
               database may be a link into it.\n",
         )?;
-        file.sync_all()
+        sync_file(&file)
     }
 
     pub(super) fn finish(&self) -> io::Result<()> {
         remove_if_there(&self.folder.join(MARKER))?;
-        File::open(&self.folder)?.sync_all()
+        sync_folder(&self.folder)
     }
 
     /// Removes the second names, the database's last: a folder with side files alone means that

@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Local};
 
 use crate::error::Error;
+use crate::machine::able::{rename_by_link, sync_folder};
 use crate::machine::holders::{self, Holder, side_file};
 use crate::machine::swap::aside::{Aside, MARKER, SIDE_FILES, SetAside, remove_if_there};
 use crate::machine::swap::fault;
@@ -125,7 +126,7 @@ impl Site {
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        sync_folder(&self.folder)
     }
 
     fn with_name(&self, before: &str, after: &str) -> OsString {
@@ -257,7 +258,7 @@ impl Site {
                 fault::link()?;
                 fs::hard_link(side_file(&self.live, suffix), aside.path(suffix))?;
             }
-            File::open(&aside.folder)?.sync_all()
+            sync_folder(&aside.folder)
         };
         linked().map_err(|error| {
             let undone = match aside.discard() {
@@ -348,7 +349,7 @@ pub(super) fn rename_to_nothing(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some network file systems cannot do this in one step.
-        Err(rustix::io::Errno::INVAL) if to.symlink_metadata().is_err() => fs::rename(from, to),
+        Err(rustix::io::Errno::INVAL) => rename_by_link(from, to),
         renamed => Ok(renamed?),
     }
 }
