@@ -291,7 +291,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
     assert_eq!(said.unwrap().status.code(), Some(129));
     assert_eq!(home.restic_snapshots().len(), before);
     let mut child = home.command().args(["snapshot", "-q"]).spawn().unwrap();
-    thread::sleep(Duration::from_millis(150));
+    thread::sleep(Duration::from_millis(60));
     Command::new("kill")
         .args(["-HUP", &child.id().to_string()])
         .status()

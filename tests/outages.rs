@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::servers::{Relay, Server};
-use crate::common::{Home, Said, Tmpfs, run, sqlite3};
+use crate::common::{Home, Said, Tmpfs, files_below, run, sqlite3};
 
 const MB: u64 = 1_000_000;
 
@@ -25,6 +25,12 @@ fn add(home: &Home, megabytes: u64) {
             "CREATE TABLE IF NOT EXISTS bulk(b BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{megabytes}) INSERT INTO bulk SELECT randomblob(1000000) FROM n;"
         ),
     );
+}
+
+/// Bytes of the packs in the repository's folder.
+fn stored(home: &Home) -> u64 {
+    let packs = files_below(&home.repository().join("data"));
+    packs.iter().map(|(_, bytes)| bytes).sum()
 }
 
 fn begin(home: &Home) -> Child {
@@ -200,6 +206,7 @@ fn rclone_that_freezes_is_ended_too() {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
     };
     add(&home, 30);
+    let before = stored(&home);
     let child = begin(&home);
     // What was seen is kept: while it becomes rclone it has no command line for a moment.
     let mut pid = None;
@@ -208,8 +215,8 @@ fn rclone_that_freezes_is_ended_too() {
         pid.is_some()
     });
     let pid = pid.unwrap();
-    // In the middle of what it does, whatever that is.
-    thread::sleep(Duration::from_millis(900));
+    // In the middle of the upload.
+    wait_for(|| stored(&home) > before + 3 * MB);
     _ = Command::new("kill").args(["-STOP", &pid]).status();
     let begun = Instant::now();
     let said = ends(child).exits(1);
@@ -400,19 +407,13 @@ fn the_cable_is_pulled_in_the_middle() {
     limits(&home, "no-progress = \"8s\"");
     Said::from(there(&["snapshot"]).output().unwrap()).exits(0);
     add(&home, 30);
-    let sizes = || -> u64 {
-        crate::common::files_below(&home.repository().join("data"))
-            .iter()
-            .map(|(_, bytes)| bytes)
-            .sum()
-    };
-    let before = sizes();
+    let before = stored(&home);
     let child = there(&["-v", "snapshot"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_for(|| sizes() > before + 3 * MB);
+    wait_for(|| stored(&home) > before + 3 * MB);
     cable.pull(true);
     let begun = Instant::now();
     let said = ends(child).exits(1);

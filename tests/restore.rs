@@ -7,7 +7,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use crate::common::{CANARIES, Home, Said, Tmpfs, files_below, files_with, run, sqlite3};
 use serde_json::{Value, json};
@@ -300,8 +299,8 @@ fn killed_at_any_moment_it_leaves_whole_files_and_finishes_later() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Later and later: most of the beginning is the opening of the repository.
-        thread::sleep(whole_run * (30 + 7 * n) / 100);
+        // Later and later.
+        thread::sleep(whole_run * (9 * n + 5) / 100);
         _ = child.kill();
         child.wait().unwrap();
         whole(false);
@@ -482,6 +481,10 @@ fn a_hostile_repository_writes_nothing_outside_of_the_target() {
 fn a_signal_ends_it_without_a_trace() {
     let home = Home::initialised();
     home.snapshot().exits(0);
+    let began = std::time::Instant::now();
+    home.restore(&home.dir.path().join("measured"), &[])
+        .exits(0);
+    let whole_run = began.elapsed();
     let target = home.dir.path().join("target");
     let mut restore = home.command();
     restore.args(["restore", "--target"]).arg(&target);
@@ -490,7 +493,7 @@ fn a_signal_ends_it_without_a_trace() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    thread::sleep(Duration::from_millis(100));
+    thread::sleep(whole_run / 2);
     run("kill", &["-TERM".as_ref(), child.id().to_string().as_ref()]);
     let said = Said::from(child.wait_with_output().unwrap());
     // One that was done by then is complete.

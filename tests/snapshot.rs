@@ -513,11 +513,15 @@ fn staging_is_private_empty_after_a_run_and_swept_after_a_kill() {
 fn sigterm_ends_a_run_with_143_and_no_snapshot() {
     let home = Home::initialised();
     let hub = BusyHub::start(&home.database());
+    home.snapshot().exits(0);
+    let began = std::time::Instant::now();
+    home.snapshot().exits(0);
+    let whole_run = began.elapsed();
     let mut seen = false;
-    for wait in [150u64, 300, 450, 600, 800] {
+    for percent in [30, 45, 60, 75, 90] {
         let before = home.restic_snapshots().len();
         let mut child = home.command().arg("snapshot").spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(wait));
+        std::thread::sleep(whole_run * percent / 100);
         let pid = child.id().to_string();
         run("kill", &["-TERM".as_ref(), pid.as_ref()]);
         let code = child.wait().unwrap().code();

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::common::{Home, Said, run, sqlite3};
+use crate::common::{Home, Said, alone, run, sqlite3};
+
+const NOW: &str = "2026-06-08T12:00:00Z";
 
 /// Two hubs, `a` and `b`, with one host name, one home and one repository, as version 0.1.0 left them
 /// (`tests/fixtures/two-hubs-0.1.0.sh`). Their paths are absolute, so there is one at a time.
@@ -32,8 +34,9 @@ impl Fixture {
         self.0.join(name)
     }
 
-    fn run_at(&self, time: &str, hub: &str, args: &[&str]) -> Said {
-        Command::new(env!("CARGO_BIN_EXE_rustic-hapi"))
+    fn command_at(&self, time: &str, hub: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustic-hapi"));
+        command
             .env_clear()
             .env("HOME", self.at("home"))
             .env("PATH", "/usr/bin:/bin")
@@ -41,14 +44,23 @@ impl Fixture {
             .env("RUSTIC_HAPI_TEST_NOW", time)
             .arg("--profile")
             .arg(self.at(&format!("{hub}.toml")))
-            .args(args)
-            .output()
-            .unwrap()
-            .into()
+            .args(args);
+        command
+    }
+
+    fn run_at(&self, time: &str, hub: &str, args: &[&str]) -> Said {
+        self.command_at(time, hub, args).output().unwrap().into()
+    }
+
+    /// `init`, which looks for running hubs.
+    fn init(&self, hub: &str, args: &[&str]) -> Said {
+        let args = [&["init"], args].concat();
+        let command = self.command_at(NOW, hub, &args);
+        alone(&command).output().unwrap().into()
     }
 
     fn run(&self, hub: &str, args: &[&str]) -> Said {
-        self.run_at("2026-06-08T12:00:00Z", hub, args)
+        self.run_at(NOW, hub, args)
     }
 
     fn edit(&self, hub: &str, change: impl Fn(String) -> String) {
@@ -182,7 +194,7 @@ fn two_hubs_of_one_machine_are_never_taken_for_one() {
 /// A home that moves takes its snapshots along, by the id in the profile or by one command.
 fn moving(both: &Fixture, hub: &str, written: bool) {
     if written {
-        both.run(hub, &["init"]).exits(0);
+        both.init(hub, &[]).exits(0);
         let text = fs::read_to_string(both.at(&format!("{hub}.toml"))).unwrap();
         assert!(text.contains("hub-id"), "{text}");
     }
@@ -199,7 +211,7 @@ fn moving(both: &Fixture, hub: &str, written: bool) {
             said.stderr.contains("init --adopt") || said.stdout.contains("init --adopt"),
             "{said:?}"
         );
-        let said = both.run(hub, &["init"]).exits(2);
+        let said = both.init(hub, &[]).exits(2);
         let id = said
             .stderr
             .split(|c: char| !c.is_ascii_hexdigit())
@@ -212,7 +224,7 @@ fn moving(both: &Fixture, hub: &str, written: bool) {
                 line.is_some_and(|line| line.contains(&format!("/home/{hub}/hapi.db")))
             })
             .unwrap();
-        both.run(hub, &["init", "--adopt", id]).exits(0);
+        both.init(hub, &["--adopt", id]).exits(0);
     }
     assert_eq!(both.seen(hub).len(), before);
     // What lay elsewhere comes here only if it is named.

@@ -432,6 +432,24 @@ impl Home {
     }
 }
 
+/// A command that sees no process but its own, where hubs of other tests run on this machine and the command
+/// looks for one.
+pub fn alone(command: &Command) -> Command {
+    let mut alone = Command::new("unshare");
+    alone
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            alone.env(name, value);
+        }
+    }
+    alone
+}
+
 /// A mounted tmpfs of a size, gone with the value.
 pub struct Tmpfs(PathBuf);
 
