@@ -653,7 +653,7 @@ fn what_an_upload_left_torn_is_healed_by_the_next_run() {
     let name = home.repository().join("snapshots").join("cd".repeat(32));
     fs::write(&name, "torn").unwrap();
     let said = home.hapi_command(&["snapshot"]).exits(3);
-    assert!(said.stderr.contains("cdcdcdcd cannot be read"), "{said:?}");
+    assert!(said.stderr.contains("cdcdcdcd is damaged"), "{said:?}");
     assert!(
         said.stderr.contains("remove it from its folder"),
         "{said:?}"

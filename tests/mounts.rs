@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::{Home, Said, files_with, run};
+use crate::common::{Home, Said, files_below, files_with, run};
 
 /// A folder seen through `bindfs`, which can refuse what a file system may not have.
 struct BindFs(PathBuf);
@@ -34,6 +34,7 @@ fn a_repository_where_modes_cannot_be_changed_is_as_good() {
     let behind = home.dir.path().join("behind");
     for options in [
         &["--chmod-deny", "--chown-deny"][..],
+        &["--chmod-deny", "--perms=0777"],
         // All that FAT shows: everything is everybody's.
         &["--chmod-ignore", "--perms=a=rwX"],
     ] {
@@ -46,6 +47,30 @@ fn a_repository_where_modes_cannot_be_changed_is_as_good() {
         assert!(!home.restic_snapshots().is_empty());
         drop(mount);
     }
+}
+
+#[test]
+fn doctor_tries_the_repository_as_a_run_uses_it() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let subject = |said: &Said| {
+        let findings = said.json()["findings"].as_array().unwrap().clone();
+        findings
+            .into_iter()
+            .find(|f| f["subject"] == "locks")
+            .unwrap()
+    };
+    let said = home.hapi_command(&["doctor", "--json"]);
+    assert_eq!(subject(&said)["verdict"], "ok", "{said:?}");
+    assert!(files_below(&home.repository().join("locks")).is_empty());
+    let locks = home.repository().join("locks");
+    let chattr = |how: &str| run("chattr", &[OsStr::new(how), locks.as_os_str()]);
+    chattr("+i");
+    let said = home.hapi_command(&["doctor", "--json"]);
+    chattr("-i");
+    assert_eq!(subject(&said)["verdict"], "fail", "{said:?}");
+    assert!(subject(&said)["remedy"].to_string().contains("lsattr"));
+    assert_eq!(said.code, 1);
 }
 
 #[test]

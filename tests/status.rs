@@ -406,7 +406,7 @@ fn damaged_records_of_this_machine_hide_nothing() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(path, "no snapshot").unwrap();
     let said = home.at("2026-03-04T07:30:00Z", &["status", "--json"]);
-    assert!(said.stderr.contains("cannot be read"), "{said:?}");
+    assert!(said.stderr.contains("is damaged"), "{said:?}");
     assert!(said.json()["series"].is_array());
 }
 

@@ -255,7 +255,10 @@ fn run(
             schedule::run(lookup, args.request(), &machine).map(|report| report.output())
         }
         Command::Profile(ProfileCommand::Check) => {
-            Profile::load(lookup).map(|profile| report::profile::checked(&profile))
+            let profile = Profile::load(lookup)?;
+            // What the next run would refuse.
+            profile.reach.access()?;
+            Ok(report::profile::checked(&profile))
         }
         Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(report::profile::shown),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),

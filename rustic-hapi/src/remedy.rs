@@ -79,7 +79,7 @@ impl Error {
                 format!("{holder}; wait for it, or give `--lock-wait 10m`")
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
-                "run this as its owner, or give the user that runs this the permission".into()
+                "run this as its owner, or give the user that runs this the permission; `lsattr` shows whether it is append-only or immutable".into()
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
                 "make room on that file system".into()
@@ -178,7 +178,7 @@ pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<S
 pub(crate) const LOOK: &str = "look at the disk, the server or the network; nothing was removed";
 
 /// What helps where this user may not read a file of the repository.
-pub(crate) const PERMISSION: &str = "run this as the user that the repository's files belong to; a run as root leaves files of root's";
+pub(crate) const PERMISSION: &str = "run this as the user that the repository's files belong to (a run as root leaves files of root's); `lsattr` shows whether they are append-only or immutable";
 
 /// What helps against what was at the bottom of a failure at the destination.
 pub(crate) fn of_reason(reason: &Reason) -> Option<&'static str> {

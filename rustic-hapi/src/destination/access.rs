@@ -80,7 +80,7 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
     let mut found = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
         let line = line.strip_prefix("export ").unwrap_or(line);
@@ -95,16 +95,13 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
                 "`location`, `password-file` and `password-command` stand in `[repository]`; a server's are `RESTIC_REST_USERNAME`, `RESTIC_REST_PASSWORD` and `RESTIC_CACERT`",
             ));
         }
-        let value = unquoted(value).ok_or_else(|| {
+        let value = value_of(value).ok_or_else(|| {
             wrong(
                 format!("line {number}: the quotes do not match"),
-                "quote the whole value, or nothing of it",
+                "a value ends on its line: close the quotes, and write a backslash as two",
             )
         })?;
-        if found
-            .insert(name.to_owned(), Zeroizing::new(value.to_owned()))
-            .is_some()
-        {
+        if found.insert(name.to_owned(), value).is_some() {
             return Err(wrong(
                 format!("line {number}: `{name}` is given twice"),
                 "leave one of them",
@@ -119,13 +116,40 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// A value without the quotes around it.
-fn unquoted(value: &str) -> Option<&str> {
-    for quote in ['"', '\''] {
-        if let Some(rest) = value.strip_prefix(quote) {
-            return rest
-                .strip_suffix(quote)
-                .filter(|inner| !inner.contains([quote, '\\']));
+/// A value as systemd reads it in an `EnvironmentFile=` (systemd, `env-file.c`): quotes that it begins with are
+/// taken away, and those that follow others; a backslash takes the next character as it stands, within double
+/// quotes only `"`, `\`, `$` and a backtick. `None` where it goes on in the next line.
+fn value_of(text: &str) -> Option<Zeroizing<String>> {
+    let mut value = Zeroizing::new(String::with_capacity(text.len()));
+    let mut characters = text.chars();
+    let mut begins = true;
+    while let Some(character) = characters.next() {
+        match character {
+            '\'' if begins => loop {
+                match characters.next()? {
+                    '\'' => break,
+                    inner => value.push(inner),
+                }
+            },
+            '"' if begins => loop {
+                match characters.next()? {
+                    '"' => break,
+                    '\\' => match characters.next()? {
+                        special @ ('"' | '\\' | '$' | '`') => value.push(special),
+                        other => value.extend(['\\', other]),
+                    },
+                    inner => value.push(inner),
+                }
+            },
+            '\\' => {
+                value.push(characters.next()?);
+                begins = false;
+            }
+            blank if begins && blank.is_whitespace() => {}
+            other => {
+                value.push(other);
+                begins = false;
+            }
         }
     }
     Some(value)
@@ -171,6 +195,26 @@ mod tests {
             "a b=c"
         );
         assert!(!format!("{access:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_value_is_what_systemd_makes_of_it() {
+        for (written, meant) in [
+            (r"plain", "plain"),
+            (r"ab\ cd", "ab cd"),
+            (r#"ab"c d"ef"#, r#"ab"c d"ef"#),
+            (r#""c d"ef"#, "c def"),
+            (r#""a"'b' c"#, "abc"),
+            (r#""q\"\\\$\`\n""#, r#"q"\$`\n"#),
+            (r"'it\s'", r"it\s"),
+            ("", ""),
+        ] {
+            let value = value_of(written);
+            assert_eq!(value.as_ref().map(|v| v.as_str()), Some(meant), "{written}");
+        }
+        for open in [r#""a"#, "'a", r"a\", r#""a\"#] {
+            assert!(value_of(open).is_none(), "{open}");
+        }
     }
 
     #[test]

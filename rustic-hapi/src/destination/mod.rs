@@ -109,7 +109,10 @@ impl Destination {
     /// It cannot be made.
     pub(crate) fn make_room_for_locks(&self) -> Result<(), Error> {
         match self.location.local() {
-            Some(folder) => crate::machine::private_files::private_folder(&folder.join("locks")),
+            Some(folder) => {
+                let locks = folder.join("locks");
+                fs::create_dir_all(&locks).map_err(Error::at(&locks))
+            }
             None => Ok(()),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Each check is a small function that says what it found ([`Finding`]: fact, verdict, remedy) and
 //! stops none of the others. What cannot be looked at, because something before it is wrong, is said
-//! to be so: silence would look like health. Nothing is changed, and nothing is written.
+//! to be so: silence would look like health. Nothing is changed, and nothing is
+//! written but a lock that is taken away again.
 //!
 //! Knows: everything that a run needs. Must not know: how a run goes.
 

@@ -1,5 +1,7 @@
 //! Where snapshots go: does it open, is it the right one, does it outlive this disk, is there room.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Local, TimeDelta};
 use hapi_sources::Stop;
 use rustix::fs::{Access, access};
@@ -11,6 +13,7 @@ use crate::machine::disk::free_at;
 use crate::policy::history::Snapshot;
 use crate::profile::Profile;
 use crate::recovery::key;
+use crate::repository::lock::{Held, Mode};
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
 use crate::state::ledger;
@@ -244,7 +247,20 @@ fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
 fn locks(repository: &Repository) -> Vec<Finding> {
     const SUBJECT: &str = "locks";
     match repository.locks_in_the_way() {
-        Ok(locks) if locks.is_empty() => vec![Finding::ok(SUBJECT, "none in the way")],
+        // A file is written, synced, renamed and removed by it, as by a run.
+        Ok(locks) if locks.is_empty() => {
+            let tried = repository
+                .lock(Mode::Shared, Duration::ZERO)
+                .and_then(Held::end);
+            vec![match tried {
+                Ok(()) => Finding::ok(SUBJECT, "none in the way"),
+                Err(error) => Finding::of_error(
+                    SUBJECT,
+                    &error,
+                    "a run puts a lock down and takes it away: see that this user may write and remove files there",
+                ),
+            }]
+        }
         Ok(locks) => locks
             .into_iter()
             .map(|lock| match lock.blocks_all {

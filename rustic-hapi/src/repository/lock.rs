@@ -393,6 +393,18 @@ impl Held {
 }
 
 impl Held {
+    /// Takes it away, where it matters whether that can be done.
+    ///
+    /// # Errors
+    /// What kept it from being removed.
+    pub(crate) fn end(self) -> Result<(), Error> {
+        let id = self.shared.id().take();
+        let Some(id) = id else { return Ok(()) };
+        self.shared.locks.store.remove(&id)?;
+        self.shared.locks.forget(&id);
+        Ok(())
+    }
+
     /// Whether nobody else had one a moment ago.
     pub(crate) fn is_alone(&self) -> bool {
         let ours = *self.shared.id();

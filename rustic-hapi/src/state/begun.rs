@@ -14,9 +14,11 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::machine::able::{sync_file, sync_folder};
 use crate::machine::private_files::{
     UNFINISHED, is_absent, private_folder, sweep_unfinished, write_private,
 };
+use crate::state::runs;
 
 /// A run that began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +67,9 @@ pub(crate) fn begin(state: &Path, begun: &Begun) -> Result<Mark, Error> {
         // Locked before it has its name. Without locks the process is asked for.
         _ = file.as_file().try_lock();
         file.write_all(&text)?;
-        file.as_file().sync_all()?;
+        sync_file(file.as_file())?;
         let file = file.persist(&path).map_err(|error| error.error)?;
-        File::open(&folder)?.sync_all()?;
+        sync_folder(&folder)?;
         Ok(file)
     };
     let file = put().map_err(Error::at(&folder))?;
@@ -99,6 +101,9 @@ impl Mark {
 /// [`Error::State`] where the marks cannot be read.
 pub(crate) fn never_ended(state: &Path) -> Result<Vec<Begun>, Error> {
     let mut runs: Vec<_> = left(&folder(state))?.into_iter().map(|(_, b)| b).collect();
+    // One whose end is on record ended, whatever kept its mark from being taken away.
+    let ended = runs::last(state).unwrap_or_default();
+    runs.retain(|begun| ended.iter().all(|run| run.id != begun.run));
     runs.sort_by_key(|begun| begun.time);
     Ok(runs)
 }
