@@ -153,7 +153,8 @@ fn same(folder: &Path, restored: &Path, odds: &BTreeMap<Vec<u8>, Odd>) {
 fn whatever_a_file_system_holds_stock_restic_restores() {
     let home = Home::initialised();
     // ext4 cannot hold such times; tmpfs can, as btrfs, ZFS, NFS and FUSE can.
-    let _mounted = Tmpfs::mount(home.dir.path().join("odd"), "size=64m");
+    let mounted = ["odd", "back"].map(|name| home.dir.path().join(name));
+    let _mounted = mounted.map(|folder| Tmpfs::mount(folder, "size=64m"));
     let profile = home.write_profile(
         "odd",
         &format!(
@@ -178,7 +179,7 @@ fn whatever_a_file_system_holds_stock_restic_restores() {
             let said = home
                 .hapi_command(&["--profile", profile, "snapshot", "--json"])
                 .exits(0);
-            let target = home.dir.path().join("restored");
+            let target = home.dir.path().join("back/restored");
             _ = fs::remove_dir_all(&target);
             home.restic(&[
                 "restore",
