@@ -14,7 +14,7 @@ use rustic_hapi::commands::{
 use rustic_hapi::report::{self, error_output};
 use rustic_hapi::schedule::{self, Machine};
 use rustic_hapi::signals::Signals;
-use rustic_hapi::supervise::watch::Verdict;
+use rustic_hapi::supervise::watch::Overrun;
 use rustic_hapi::supervise::{Task, supervise, take_snapshot};
 use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, doctor};
 
@@ -28,8 +28,8 @@ fn main() -> ExitCode {
     let signals = Signals::listen();
     let ui = cli.global.ui();
     let lookup = cli.global.lookup();
-    let verdict = Verdict::default();
-    let ended = || signals.error().or_else(|| verdict.error());
+    let overrun = Overrun::default();
+    let ended = || signals.error().or_else(|| overrun.error());
     let work = || run(&cli, &lookup, &signals, &ended, &ui);
     let now = rustic_hapi::process::now();
     let output = match cli.supervised(&lookup, now) {
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
                 dry_run: cli.is_dry_run(),
             };
             let say = |output: &mut Output| say(&cli, output, &ui);
-            supervise(task, &ui, &signals.stop, &verdict, &ended, &say, work)
+            supervise(task, &ui, &signals.stop, &overrun, &ended, &say, work)
         }
         None => {
             let mut output =
@@ -115,15 +115,15 @@ fn prune_when_due(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui:
         quietly: false,
         dry_run: false,
     };
-    let verdict = Verdict::default();
-    let ended = || signals.error().or_else(|| verdict.error());
+    let overrun = Overrun::default();
+    let ended = || signals.error().or_else(|| overrun.error());
     // That it went well is nobody's concern.
     let say = |output: &mut Output| {
         for line in &output.complaints {
             ui.complain(line);
         }
     };
-    let output = supervise(task, ui, &signals.stop, &verdict, &ended, &say, || {
+    let output = supervise(task, ui, &signals.stop, &overrun, &ended, &say, || {
         prune::run(
             &profile,
             &Context {

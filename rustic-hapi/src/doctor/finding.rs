@@ -11,7 +11,7 @@ pub struct Finding {
     /// What was looked at, in a word or two.
     pub subject: String,
     /// How bad it is.
-    pub verdict: Verdict,
+    pub verdict: Severity,
     /// What was found.
     pub fact: String,
     /// What to do about it; there is always one unless all is well.
@@ -21,7 +21,7 @@ pub struct Finding {
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Severity {
     /// All is well.
     Ok,
     /// It will hurt some day, or could not be looked at.
@@ -34,7 +34,7 @@ impl Finding {
     pub(super) fn ok(subject: impl Into<String>, fact: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
-            verdict: Verdict::Ok,
+            verdict: Severity::Ok,
             fact: fact.into(),
             remedy: None,
         }
@@ -46,7 +46,7 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         Self {
-            verdict: Verdict::Warn,
+            verdict: Severity::Warn,
             remedy: Some(remedy.into()),
             ..Self::ok(subject, fact)
         }
@@ -58,7 +58,7 @@ impl Finding {
         remedy: impl Into<String>,
     ) -> Self {
         Self {
-            verdict: Verdict::Fail,
+            verdict: Severity::Fail,
             ..Self::warn(subject, fact, remedy)
         }
     }

@@ -329,6 +329,6 @@ mod tests {
     #[test]
     fn a_clock_that_lost_its_battery_is_noticed() {
         let old = DateTime::UNIX_EPOCH.with_timezone(&Local);
-        assert_eq!(clock(None, old)[0].verdict, super::super::Verdict::Fail);
+        assert_eq!(clock(None, old)[0].verdict, super::super::Severity::Fail);
     }
 }

@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Stop};
 
-pub use self::finding::{Finding, Verdict};
+pub use self::finding::{Finding, Severity};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::profile::Profile;
@@ -52,7 +52,7 @@ impl Report {
     /// The exit code: 1 where anything fails; warnings do not.
     pub fn exit(&self) -> Exit {
         let all = || self.findings.iter().chain(&self.as_cron);
-        match all().any(|f| f.verdict == Verdict::Fail) {
+        match all().any(|f| f.verdict == Severity::Fail) {
             true => Exit::Failed,
             false => Exit::Complete,
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::doctor::{Finding, Report, Verdict};
+use crate::doctor::{Finding, Report, Severity};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::terminal::ui::{Ui, Verbosity};
@@ -17,12 +17,12 @@ impl Report {
         let mut text = String::new();
         let mut shown: Vec<(&str, &Finding)> = self.findings.iter().map(|f| ("", f)).collect();
         shown.extend(self.different().map(|f| ("as cron: ", f)));
-        shown.retain(|(_, f)| !quiet || f.verdict != Verdict::Ok);
+        shown.retain(|(_, f)| !quiet || f.verdict != Severity::Ok);
         for (nth, (prefix, finding)) in shown.iter().enumerate() {
             let word = match finding.verdict {
-                Verdict::Ok => paint.green("ok  "),
-                Verdict::Warn => paint.yellow("warn"),
-                Verdict::Fail => paint.red("FAIL"),
+                Severity::Ok => paint.green("ok  "),
+                Severity::Warn => paint.yellow("warn"),
+                Severity::Fail => paint.red("FAIL"),
             };
             // A parser's message has lines of its own.
             let fact = finding
@@ -86,7 +86,7 @@ impl Report {
     fn different(&self) -> impl Iterator<Item = &Finding> {
         let said = |f: &Finding| {
             self.findings.iter().any(|first| match f.verdict {
-                Verdict::Ok => first.verdict == Verdict::Ok && first.subject == f.subject,
+                Severity::Ok => first.verdict == Severity::Ok && first.subject == f.subject,
                 _ => first == f,
             })
         };
@@ -96,7 +96,7 @@ impl Report {
     /// Of what is shown: ok, warnings, failures.
     fn counts(&self) -> [u64; 3] {
         let all = || self.findings.iter().chain(self.different());
-        [Verdict::Ok, Verdict::Warn, Verdict::Fail]
+        [Severity::Ok, Severity::Warn, Severity::Fail]
             .map(|verdict| all().filter(|f| f.verdict == verdict).count() as u64)
     }
 }

@@ -29,7 +29,7 @@ use crate::report::error_output;
 use crate::state::begun::{self, Begun, Mark};
 use crate::state::runs::{self, Run};
 use crate::supervise::notify::{Message, Outcome};
-use crate::supervise::watch::{Verdict, Watch};
+use crate::supervise::watch::{Overrun, Watch};
 use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
 
@@ -56,13 +56,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(2);
 
 /// Does the work, and sees to it that it has an end, and that its end is known. `ended` tells what asked
-/// for it: a signal, or the watch's verdict. `say` says what came of it, before that is on record: what
+/// for it: a signal, or the watch's finding. `say` says what came of it, before that is on record: what
 /// could not be said is no success.
 pub fn supervise(
     task: Task<'_>,
     ui: &Ui,
     stop: &Stop,
-    verdict: &Verdict,
+    overrun: &Overrun,
     ended: &(dyn Fn() -> Option<Error> + Sync),
     say: &(dyn Fn(&mut Output) + Sync),
     work: impl FnOnce() -> Result<Output, Error>,
@@ -93,7 +93,7 @@ pub fn supervise(
     thread::scope(|scope| {
         let start = ending.tell_start();
         let watch = thread::Builder::new()
-            .spawn_scoped(scope, || ending.watch(&done, stop, verdict, ended));
+            .spawn_scoped(scope, || ending.watch(&done, stop, overrun, ended));
         let watched = || {
             // Without a watch nothing would end a run that hangs.
             watch.as_ref().map_err(|error| Error::Internal {
@@ -228,7 +228,7 @@ impl Ending<'_> {
         &self,
         done: &AtomicBool,
         stop: &Stop,
-        verdict: &Verdict,
+        overrun: &Overrun,
         ended: &(dyn Fn() -> Option<Error> + Sync),
     ) {
         let is_done = || done.load(Ordering::SeqCst);
@@ -238,7 +238,7 @@ impl Ending<'_> {
             let limits = from
                 .profile
                 .map_or_else(Limits::default, |profile| profile.limits);
-            Watch::new(limits, from.reach.location.to_string(), stop, verdict)
+            Watch::new(limits, from.reach.location.to_string(), stop, overrun)
         });
         let mut asked: Option<Instant> = None;
         while !is_done() {

@@ -11,7 +11,7 @@ use crate::profile::Limits;
 
 /// What the watch found, if anything; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Verdict(Arc<Found>);
+pub struct Overrun(Arc<Found>);
 
 #[derive(Debug, Default)]
 struct Found {
@@ -28,7 +28,7 @@ struct TooLong {
     stalled: bool,
 }
 
-impl Verdict {
+impl Overrun {
     /// The error that the run ends with.
     pub fn error(&self) -> Option<Error> {
         let TooLong {
@@ -53,7 +53,7 @@ pub(crate) struct Watch<'a> {
     limits: Limits,
     location: String,
     stop: &'a Stop,
-    verdict: &'a Verdict,
+    overrun: &'a Overrun,
     seen: u64,
     moved: Instant,
 }
@@ -64,19 +64,19 @@ impl<'a> Watch<'a> {
         limits: Limits,
         location: String,
         stop: &'a Stop,
-        verdict: &'a Verdict,
+        overrun: &'a Overrun,
     ) -> Self {
         let late = TooLong {
             location: location.clone(),
             limit: limits.total,
             stalled: false,
         };
-        _ = verdict.0.late.set((stop.clone(), late));
+        _ = overrun.0.late.set((stop.clone(), late));
         Self {
             limits,
             location,
             stop,
-            verdict,
+            overrun,
             seen: stop.progress(),
             moved: Instant::now(),
         }
@@ -92,7 +92,7 @@ impl<'a> Watch<'a> {
         if !stalled && !self.stop.is_late() {
             return;
         }
-        _ = self.verdict.0.found.set(TooLong {
+        _ = self.overrun.0.found.set(TooLong {
             location: self.location.clone(),
             limit: match stalled {
                 true => self.limits.stall,
@@ -110,31 +110,31 @@ mod tests {
 
     #[test]
     fn what_moves_goes_on_and_what_does_not_is_ended() {
-        let (stop, verdict) = (Stop::default(), Verdict::default());
+        let (stop, overrun) = (Stop::default(), Overrun::default());
         let limits = Limits {
             stall: Duration::from_millis(60),
             total: Duration::from_secs(60),
         };
-        let mut watch = Watch::new(limits, "rest:http://h/".into(), &stop, &verdict);
+        let mut watch = Watch::new(limits, "rest:http://h/".into(), &stop, &overrun);
         for _ in 0..8 {
             stop.progressed();
             watch.look();
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert!(!stop.is_set() && verdict.error().is_none());
+        assert!(!stop.is_set() && overrun.error().is_none());
         std::thread::sleep(Duration::from_millis(80));
         watch.look();
         assert!(stop.is_set());
-        assert!(matches!(verdict.error(), Some(Error::Stalled { .. })));
+        assert!(matches!(overrun.error(), Some(Error::Stalled { .. })));
     }
 
     #[test]
     fn what_is_over_its_time_is_ended_though_it_moves() {
-        let (stop, verdict) = (Stop::default(), Verdict::default());
-        let mut watch = Watch::new(Limits::default(), String::new(), &stop, &verdict);
+        let (stop, overrun) = (Stop::default(), Overrun::default());
+        let mut watch = Watch::new(Limits::default(), String::new(), &stop, &overrun);
         stop.set_at(Instant::now());
         stop.progressed();
         watch.look();
-        assert!(matches!(verdict.error(), Some(Error::TooLong { .. })));
+        assert!(matches!(overrun.error(), Some(Error::TooLong { .. })));
     }
 }
