@@ -477,7 +477,9 @@ fn another_users_process_is_found_by_its_locks() {
     fs::set_permissions(hub.dir.path(), everybody.clone()).unwrap();
     fs::set_permissions(hub.folder(), everybody.clone()).unwrap();
     let program = hub.dir.path().join("looker");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: one that a test beside this one starts would have it open for writing, too.
+    let own = std::env::current_exe().unwrap();
+    run("cp", &[own.as_os_str(), program.as_os_str()]);
     fs::set_permissions(&program, everybody).unwrap();
     let look = || {
         let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];

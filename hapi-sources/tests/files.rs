@@ -309,9 +309,11 @@ fn what_cannot_be_read_is_a_failure_and_the_rest_is_taken() {
     for name in ["tree/closed", "tree/unreadable"] {
         fs::set_permissions(hub.at(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
-    // A copy, as nobody may not enter the folders that a build of root's lies in.
+    // A copy, as nobody may not enter the folders that a build of root's lies in. By another process: one that a
+    // test beside this one starts would have the file open for writing, too, for a moment.
     let exe = hub.tmp.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    let own = std::env::current_exe().unwrap();
+    run("cp", &[own.to_str().unwrap(), exe.to_str().unwrap()]);
     fs::set_permissions(&exe, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(exe);
     command
