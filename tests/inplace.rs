@@ -392,3 +392,17 @@ fn a_source_that_no_snapshot_holds_is_told_and_the_others_stay() {
     );
     assert_eq!(sqlite3(&home.database(), "SELECT count(*) FROM since"), "0");
 }
+
+#[test]
+fn an_idle_hub_without_a_wal_may_be_out_of_sight_and_that_is_said() {
+    let home = Home::initialised();
+    snapshot(&home);
+    let dry_run = || {
+        home.hapi_command(&["restore", "--in-place", "--dry-run"])
+            .exits(0)
+    };
+    sqlite3(&home.database(), "PRAGMA journal_mode = WAL");
+    assert!(!dry_run().stderr.contains("rollback-journal mode"));
+    sqlite3(&home.database(), "PRAGMA journal_mode = DELETE");
+    assert!(dry_run().stderr.contains("rollback-journal mode"));
+}

@@ -9,6 +9,7 @@ mod item;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -422,6 +423,12 @@ fn nobody_has_a_database_open(
         if !path.parent().is_some_and(Path::exists) {
             continue;
         }
+        if is_in_rollback_mode(&path) {
+            report.warnings.push(format!(
+                "`{}` is in rollback-journal mode: a hub in another container that does nothing just now cannot be seen, so make sure that it is stopped",
+                path.display()
+            ));
+        }
         let look = holders::of(&path)?;
         unseen = unseen.max(look.unseen);
         if look.holders.is_empty() {
@@ -435,4 +442,12 @@ fn nobody_has_a_database_open(
         report.warnings.extend(error.hint());
     }
     Ok(unseen)
+}
+
+/// Whether a database has no WAL: then only who writes or reads just now holds a lock (SQLite, "Database File
+/// Format", offset 18).
+fn is_in_rollback_mode(path: &Path) -> bool {
+    let mut header = [0; 19];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header[18] == 1
 }
