@@ -183,7 +183,7 @@ fn systemd_takes_odd_paths_and_four_slots() {
     fs::copy(home.profile(), &profile).unwrap();
     // Whether systemd finds the program tells whether it reads our quotes as we mean them.
     let binary = home.dir.path().join("a b/100% $HOME");
-    fs::copy(env!("CARGO_BIN_EXE_rustic-hapi"), &binary).unwrap();
+    crate::common::copy(Path::new(env!("CARGO_BIN_EXE_rustic-hapi")), &binary);
     for scope in [&[][..], &["--system"]] {
         let output = Command::new(&binary)
             .env_clear()
@@ -575,7 +575,7 @@ impl Sandbox {
         let home = Home::new_in(Path::new("/home"));
         home.init().exits(0);
         let binary = home.dir.path().join("rustic-hapi");
-        fs::copy(env!("CARGO_BIN_EXE_rustic-hapi"), &binary).unwrap();
+        crate::common::copy(Path::new(env!("CARGO_BIN_EXE_rustic-hapi")), &binary);
         Self { home, binary }
     }
 
