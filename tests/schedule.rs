@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,13 +14,14 @@ use rustic_hapi::{Environment, Lookup};
 /// One crontab is there for all tests; what was in it before is put back.
 struct Crontab {
     before: Option<Vec<u8>>,
-    _alone: MutexGuard<'static, ()>,
+    /// The machine has one crontab for root, and another run of the tests may be at it.
+    _alone: fs::File,
 }
 
 impl Crontab {
     fn take() -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = fs::File::create("/tmp/rustic-hapi-crontab.lock").unwrap();
+        alone.lock().unwrap();
         let before = Self::read();
         let crontab = Self {
             before,
