@@ -107,6 +107,12 @@ pub fn run(
 
     let target = Target::open(&request.target)?;
     report.target = target.path().to_path_buf();
+    if !target.has_modes() {
+        report.warnings.push(format!(
+            "others can read what is in `{}`: this file system has no modes of files",
+            target.path().display()
+        ));
+    }
     let restorer = Restorer {
         target: &target,
         identities,

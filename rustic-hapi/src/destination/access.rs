@@ -87,7 +87,12 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
         let (name, value) = line
             .split_once('=')
             .filter(|(name, _)| is_name(name))
-            .ok_or_else(|| wrong(format!("line {number} is no `NAME=VALUE`"), "write it so"))?;
+            .ok_or_else(|| {
+                wrong(
+                    format!("line {number} is not `NAME=VALUE`"),
+                    "a line is `NAME=VALUE`, a comment that begins with `#`, or empty",
+                )
+            })?;
         let of_restic = name.starts_with("RESTIC_") || name.starts_with("RUSTIC_");
         if of_restic && !variables::OF_SERVERS.contains(&name) {
             return Err(wrong(

@@ -3,7 +3,7 @@
 //! Each check is a small function that says what it found ([`Finding`]: fact, verdict, remedy) and
 //! stops none of the others. What cannot be looked at, because something before it is wrong, is said
 //! to be so: silence would look like health. Nothing is changed, and nothing is
-//! written but a lock that is taken away again.
+//! written but a lock that is taken away again (stale ones go by it, as by a run).
 //!
 //! Knows: everything that a run needs. Must not know: how a run goes.
 

@@ -50,7 +50,7 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
             if absent && !source.required {
                 return Finding::ok(subject, format!("{error}, and need not"));
             }
-            let remedy = of_capture(&error, None).unwrap_or_else(|| {
+            let remedy = of_capture(&error, Some(&source.name)).unwrap_or_else(|| {
                 format!(
                     "run this as the user that the hub runs as, or let this one read it; `namei -l {}` shows what is in the way",
                     quoted(&source.path.to_string_lossy())
@@ -79,7 +79,7 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
         return Finding::fail(
             subject,
             format!("{}{more}", first.error),
-            of_capture(&first.error, None).unwrap_or_else(|| {
+            of_capture(&first.error, Some(&source.name)).unwrap_or_else(|| {
                 "let the user that runs this read it, or leave it out with `exclude`".into()
             }),
         );

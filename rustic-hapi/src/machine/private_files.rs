@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,8 +42,14 @@ pub(crate) fn read_private(path: &Path, missing: &str) -> Result<Zeroizing<Strin
     };
     let metadata =
         fs::metadata(path).map_err(|error| unfit(format!("cannot be read: {error}"), missing))?;
+    if metadata.file_type().is_fifo() {
+        return Err(unfit(
+            "is a pipe, which can be read once".into(),
+            "name a file; for a password, `RESTIC_PASSWORD_COMMAND` or `password-command` in `[repository]` may name the program that prints it",
+        ));
+    }
     if !metadata.is_file() {
-        return Err(unfit("is no file".into(), "name a file"));
+        return Err(unfit("is not a file".into(), "name a file"));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {

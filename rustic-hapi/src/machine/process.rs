@@ -80,6 +80,10 @@ pub fn report_panics() {
             .chars()
             .take(200)
             .collect::<String>();
+        // The engine's check is asked again then (`repository/mod.rs`).
+        if message.starts_with("index still in use") {
+            return;
+        }
         let place = panic
             .location()
             .map(|at| format!(" at {}:{}", file_name(at.file()), at.line()))

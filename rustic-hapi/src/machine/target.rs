@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::machine::able::if_able;
+use crate::machine::able::{if_able, keeps_private};
 
 /// The folder that files are restored into.
 #[derive(Debug)]
@@ -125,30 +125,35 @@ impl Target {
         })
     }
 
+    /// Whether what is put there is only for whom its mode says.
+    pub(crate) fn has_modes(&self) -> bool {
+        keeps_private(self.staging.path()).is_ok()
+    }
+
     /// SHA-256 of a file that is there, in hexadecimal.
     pub(crate) fn hash(&self, path: &Path) -> Result<String, Error> {
-        let failed = |error: Errno| at(&self.of(path), error.into());
-        let Some(folder) = self.walk(path, false)? else {
-            return Err(failed(Errno::NOENT));
-        };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(&folder, name_of(path), flags, Mode::empty()).map_err(failed)?;
+        let file = self.open_there(path)?;
         let mut hash = Sha256::new();
-        io::copy(&mut File::from(file), &mut hash).map_err(|error| at(&self.of(path), error))?;
+        io::copy(&mut &file, &mut hash).map_err(|error| at(&self.of(path), error))?;
         Ok(hex::encode(hash.finalize()))
     }
 
     /// Gives a plain file that is there its mode.
     pub(crate) fn set_mode(&self, path: &Path, mode: u32) -> Result<(), Error> {
+        let file = self.open_there(path)?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+            .map_err(|error| at(&self.of(path), error.into()))
+    }
+
+    /// Opens a file that is there to read, and no other through a link.
+    fn open_there(&self, path: &Path) -> Result<File, Error> {
         let failed = |error: Errno| at(&self.of(path), error.into());
         let Some(folder) = self.walk(path, false)? else {
             return Err(failed(Errno::NOENT));
         };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(&folder, name_of(path), flags, Mode::empty()).map_err(failed)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed)
+        let file = rustix::fs::openat(&folder, name_of(path), flags, Mode::empty());
+        file.map(File::from).map_err(failed)
     }
 
     /// A new file under a temporary name (0600).

@@ -149,9 +149,15 @@ fn said(difference: &Difference) -> String {
 
 fn describe(source: &SourceReport, paint: Paint) -> String {
     let files = source.files.len() as u64;
+    let lost = source.differences.iter().filter(|d| !d.is_sealed()).count() as u64;
+    if lost > 0 {
+        return paint.red(&format!(
+            "{lost} {} not restored",
+            plural(lost, "file", "files")
+        ));
+    }
     if !source.differences.is_empty() {
-        let n = source.differences.len() as u64;
-        return paint.red(&format!("{n} {} not restored", plural(n, "file", "files")));
+        return paint.red("left encrypted");
     }
     let what = match (source.choice.outcome, source.opened) {
         (Outcome::Absent, _) => return "absent then".to_owned(),

@@ -141,10 +141,11 @@ impl Repository {
         options: CheckOptions,
         trees: Vec<TreeId>,
     ) -> Result<(Vec<String>, Vec<String>), Error> {
-        // The engine's check panics over some damage (a tree that cannot be found, for one).
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.inner.check_with_trees(options, trees)
-        }));
+        // The engine's check panics over some damage (a tree that cannot be found, for one); on a busy machine also
+        // where a thread of its own has not let go of the index yet ("index still in use"). So it is asked again.
+        let look = || self.inner.check_with_trees(options, trees.clone());
+        let look = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(look));
+        let checked = look().or_else(|_| look());
         let results = checked
             .map_err(|_| Error::Engine {
                 doing: "checking the repository",

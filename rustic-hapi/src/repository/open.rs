@@ -276,6 +276,7 @@ fn unlock(
         },
         false => Error::engine("opening the repository")(error),
     };
+    // The engine has no type for a key that is damaged, only these words.
     if without.is_empty() && (wrong || error.to_string().contains("for key `")) {
         match flawed_files(&*backend, FileType::Key) {
             Ok(flawed) if !flawed.is_empty() => return Err(Locked::Keys(flawed)),
