@@ -229,7 +229,7 @@ fn moving(both: &Fixture, hub: &str, written: bool) {
     assert_eq!(both.seen(hub).len(), before);
     // What lay elsewhere comes here only if it is named.
     let said = both.run(hub, &["restore", "--in-place"]).exits(2);
-    let id = said.stderr.split("rustic-hapi restore ").nth(1).unwrap();
+    let id = said.stderr.split(" restore ").nth(1).unwrap();
     let id = id.split_whitespace().next().unwrap().to_owned();
     both.run(hub, &["restore", &id, "--in-place"]).exits(0);
     let rows = sqlite3(
@@ -388,6 +388,31 @@ fn snapshots_that_somebody_else_removed_are_missed() {
     }
     fs::remove_dir_all(home.repository()).unwrap();
     fs::rename(&earlier, home.repository()).unwrap();
+    home.change();
+    assert!(warned(&home.snapshot().exits(0), GONE));
+}
+
+#[test]
+fn a_run_into_another_repository_does_not_make_the_first_one_forgotten() {
+    const GONE: &str = "snapshots that this machine saved are gone";
+    let home = Home::initialised();
+    for _ in 0..3 {
+        home.change();
+        home.snapshot().exits(0);
+    }
+    let ids = home.ids("hapi");
+    let first = fs::read_to_string(home.profile()).unwrap();
+    let other = home.dir.path().join("other");
+    crate::common::cheap::repository(&other, &home.password());
+    home.edit_profile(|text| {
+        let text = text.replace(home.repository().to_str().unwrap(), other.to_str().unwrap());
+        let of_it = |line: &&str| !line.starts_with("id = ");
+        text.lines().filter(of_it).collect::<Vec<_>>().join("\n")
+    });
+    home.change();
+    assert!(!warned(&home.snapshot().exits(0), GONE));
+    fs::write(home.profile(), first).unwrap();
+    home.restic(&["forget", &ids[1]]);
     home.change();
     assert!(warned(&home.snapshot().exits(0), GONE));
 }

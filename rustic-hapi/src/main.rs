@@ -45,8 +45,9 @@ fn main() -> ExitCode {
             supervise(task, &ui, &signals.stop, &overrun, &ended, &say, work)
         }
         None => {
-            let mut output =
-                work().unwrap_or_else(|error| error_output(&signals.error().unwrap_or(error)));
+            let mut output = work()
+                .unwrap_or_else(|error| error_output(&signals.error().unwrap_or(error)))
+                .in_a_call(&ui.call);
             // What was told to stop and still did everything is complete.
             if let Some(error) = signals.error().filter(|_| output.exit != Exit::Complete) {
                 output.ended_by(&error);
@@ -182,9 +183,8 @@ fn run(
         ui,
     };
     match &cli.command {
-        Command::Init(args) => {
-            init::run(lookup, &args.request(&cli.global), stop).map(|report| report.output())
-        }
+        Command::Init(args) => init::run(lookup, &args.request(&cli.global), stop)
+            .map(|report| report.output().in_a_call(&ui.call.of_the_profile())),
         Command::Snapshot(args) => {
             let profile = Profile::load(lookup)?;
             take_snapshot(&profile, &args.request()?, ended, context)

@@ -5,6 +5,7 @@ use std::io;
 use hapi_sources::{CaptureError, StagingError};
 
 use crate::error::{Cause, Error, ProfileError, Reason};
+use crate::words::by_restic;
 
 /// The disk does not give something back.
 const EIO: i32 = 5;
@@ -51,12 +52,12 @@ impl Error {
                 "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
             }
             Self::WrongKey { .. } => {
-                "compare it with the page it stands on, letter by letter; `restic key list` shows the keys there are, `rustic-hapi recovery-kit --new-key` makes another".into()
+                format!("compare it with the page it stands on, letter by letter; {} shows the keys there are, `rustic-hapi recovery-kit --new-key` makes another", by_restic!("key list"))
             }
             Self::NotARecoveryKey { .. } => {
                 "a recovery key is one that `rustic-hapi recovery-kit --new-key` made, kept off this machine".into()
             }
-            Self::UnprovenKey { id, .. } => format!("`restic key remove {id}`"),
+            Self::UnprovenKey { id, .. } => format!(by_restic!("key remove {}"), id),
             Self::OtherRepository { location, .. } => format!(
                 "{} If the new repository is meant, change `id` in the profile",
                 match location.starts_with('/') {
@@ -65,7 +66,7 @@ impl Error {
                 }
             ),
             Self::SameDisk { .. } => {
-                "choose a place on another machine or disk; `init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
+                "choose a place on another machine or disk; `rustic-hapi init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
             }
             Self::Refused { failures } => failures
                 .iter()
@@ -73,7 +74,11 @@ impl Error {
                 .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again")
                 .to_owned(),
             Self::Unproven { id, .. } => {
-                format!("look at the destination (`restic check`), then `restic forget {id}`")
+                format!(
+                    "look at the destination ({}), then {}",
+                    by_restic!("check"),
+                    format_args!(by_restic!("forget {}"), id)
+                )
             }
             Self::Locked { holder, .. } => {
                 format!("{holder}; wait for it, or give `--lock-wait 10m`")
@@ -100,7 +105,11 @@ impl Error {
             }
             Self::Engine { doing, reason } => {
                 let index = doing.starts_with("reading the index").then_some(
-                    "`rustic-hapi check` tells which file it is; `restic rebuild-index` (from 0.16 on `restic repair index`) makes the index anew from the packs",
+                    concat!(
+                        "`rustic-hapi check` tells which file it is; ",
+                        by_restic!("rebuild-index"),
+                        " (from 0.16 on `restic repair index`) makes the index anew from the packs"
+                    ),
                 );
                 return of_reason(reason).or(index).map(str::to_owned);
             }
@@ -198,7 +207,7 @@ pub(crate) fn of_reason(reason: &Reason) -> Option<&'static str> {
 /// The engine has no type for a damaged file, only these words.
 fn in_the_engines_words(text: &str) -> Option<&'static str> {
     [
-        ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by `restic repair index`"),
+        ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by restic's `repair index`"),
         ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
     ]
     .into_iter()

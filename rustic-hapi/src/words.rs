@@ -5,6 +5,18 @@ pub(crate) fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
 }
 
+/// A command of restic's as advice has it: on the same repository, with the same password and credentials.
+macro_rules! by_restic {
+    ($arguments:literal) => {
+        concat!(
+            "`eval \"$(rustic-hapi env --with-credentials)\"; restic ",
+            $arguments,
+            "`"
+        )
+    };
+}
+pub(crate) use by_restic;
+
 /// Thousands apart.
 pub(crate) fn grouped(n: u64) -> String {
     indicatif::HumanCount(n).to_string()

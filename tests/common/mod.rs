@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: a home like a hub's, made with the real programs, and the real
 //! binary run against it.
 
-mod cheap;
+pub mod cheap;
 pub mod servers;
 
 use std::ffi::OsStr;

@@ -16,6 +16,7 @@ use crate::archive::{Archive, Item, ItemContent};
 use crate::error::{Error, Reason, one_line};
 use crate::repository::Repository;
 use crate::repository::gate::Written;
+use crate::words::by_restic;
 
 /// Files up to this many bytes are read back in full.
 const SMALL: u64 = 256 << 10;
@@ -175,8 +176,9 @@ fn blobs_add_up(
             .is_none_or(|size| u64::from(*size) < end)
         {
             return Err(format!(
-                "the pack {} of an earlier run is missing or cut short (`restic rebuild-index`, then run again: what is missing is stored anew)",
-                &entry.pack.to_hex()[..8]
+                "the pack {} of an earlier run is missing or cut short ({}, then run again: what is missing is stored anew)",
+                &entry.pack.to_hex()[..8],
+                by_restic!("rebuild-index")
             ));
         }
         sum += u64::from(entry.data_length());

@@ -12,9 +12,11 @@ use std::time::Duration;
 use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
+use crate::destination::credentials::redacted;
 use crate::exit::Exit;
-use crate::profile::lookup::{Environment, Lookup};
+use crate::profile::lookup::{Environment, Lookup, is_a_path};
 use crate::state::drills;
+use crate::terminal::call::Call;
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 use crate::words::{parse_hours, parse_seconds};
 
@@ -419,7 +421,34 @@ impl Global {
                 _ => Verbosity::Normal,
             },
         };
-        Ui::new(verbosity, self.no_progress || self.json).logging(self.log_format)
+        Ui::new(verbosity, self.no_progress || self.json)
+            .logging(self.log_format)
+            .called(self.call())
+    }
+
+    /// What advice repeats. A location with a password in it is named only.
+    fn call(&self) -> Call {
+        let path = |path: &Option<PathBuf>| {
+            let path = path.as_ref()?;
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            Some(whole.to_string_lossy().into_owned())
+        };
+        let profile = self.profile.as_ref().map(PathBuf::from);
+        let profile = match is_a_path(self.profile.as_deref().unwrap_or_default()) {
+            true => path(&profile),
+            false => self.profile.clone(),
+        };
+        let repository = self.repository.as_deref().map(absolute);
+        let repository = repository.map(|location| match redacted(&location) == location {
+            true => location,
+            false => "LOCATION".to_owned(),
+        });
+        Call::new([
+            ("--profile", profile),
+            ("--home", path(&self.home)),
+            ("--repository", repository),
+            ("--password-file", path(&self.password_file)),
+        ])
     }
 }
 

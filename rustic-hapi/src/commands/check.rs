@@ -34,6 +34,7 @@ use crate::restore::contents::Contents;
 use crate::restore::origin;
 use crate::state::ledger;
 use crate::terminal::ui::Ui;
+use crate::words::by_restic;
 
 /// Weeks in which all data is read once.
 pub const SHARES: u32 = 5;
@@ -77,7 +78,10 @@ pub struct Finding {
     pub remedy: &'static str,
 }
 
-const REPAIR: &str = "`restic rebuild-index` (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: what is missing and still exists here is stored anew; then check again with `--read-data`";
+const REPAIR: &str = concat!(
+    by_restic!("rebuild-index"),
+    " (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: what is missing and still exists here is stored anew; then `rustic-hapi check --read-data`"
+);
 const DISTRUST: &str = "restore nothing from this snapshot; `rustic-hapi drill` proves the others";
 const COPY: &str = "put the file back from another copy of the repository";
 const RUNS: &str = "look at the schedule and its log";

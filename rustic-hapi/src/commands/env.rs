@@ -7,20 +7,23 @@ use crate::error::Error;
 use crate::machine::shell::quoted;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
-use crate::profile::reach::Password;
+use crate::profile::reach::{Password, Reach};
+use crate::profile::reading::Found;
 use crate::terminal::output::{JSON_VERSION, Output};
 
 /// Prints the variables of a profile, whatever those in the environment say now: it is asked what they
 /// should say.
 ///
 /// # Errors
-/// Those of the profile.
+/// Those of the profile, or of the flags where there is none.
 pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
     let mut fresh = lookup.clone();
     fresh.env.restic = Variables::default();
-    let profile = Profile::load(&fresh).or_else(|_| Profile::load(lookup))?;
-    let variables = variables(&profile, with_credentials)?;
-    Ok(Output::new(text(&variables), json(&variables)))
+    let found = Profile::load(&fresh)
+        .map(|profile| Found::Profile(Box::new(profile)))
+        .or_else(|_| Profile::load_or_reach(lookup))?;
+    let variables = variables(found.reading().reach, with_credentials)?;
+    Ok(Output::verbatim(text(&variables), json(&variables)))
 }
 
 /// The variables, in the order they are printed.
@@ -31,13 +34,13 @@ pub fn run(lookup: &Lookup, with_credentials: bool) -> Result<Output, Error> {
 ///
 /// # Errors
 /// The environment file cannot be used.
-fn variables(profile: &Profile, with_credentials: bool) -> Result<Vec<(String, String)>, Error> {
-    let access = profile.reach.access()?;
+fn variables(reach: &Reach, with_credentials: bool) -> Result<Vec<(String, String)>, Error> {
+    let access = reach.access()?;
     let location = match with_credentials {
-        true => profile.reach.location.with_user(&access),
-        false => profile.reach.location.without_credentials(),
+        true => reach.location.with_user(&access),
+        false => reach.location.without_credentials(),
     };
-    let password = match &profile.reach.password {
+    let password = match &reach.password {
         Password::Command(command) => ("PASSWORD_COMMAND", command.clone()),
         Password::File(path) => ("PASSWORD_FILE", path.to_string_lossy().into_owned()),
     };

@@ -32,6 +32,8 @@ pub struct Report {
     pub pruned: Option<Pruned>,
     /// Whether nothing was changed.
     pub dry_run: bool,
+    /// The location, without credentials.
+    pub location: String,
 }
 
 /// Applies or shows the retention plan.
@@ -81,5 +83,6 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
         applied,
         pruned,
         dry_run: request.dry_run,
+        location: profile.reach.location.to_string(),
     })
 }

@@ -24,7 +24,7 @@ use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
-use crate::words::{cell, code};
+use crate::words::{by_restic, cell, code};
 
 /// What is asked of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
         Request::NewKey(place) => {
             let repository = Repository::open(&profile.reach, stop, ui.clone())?;
             let _held = repository.lock(Mode::Shared, SHARED_WAIT)?;
-            key::make(&repository, profile, place).map(made)
+            key::make(&repository, profile, place).map(|key| made(key, profile))
         }
         Request::Confirm(origin) => {
             let key = RecoveryKey::read(origin, stop)?;
@@ -332,7 +332,7 @@ fn page(
     let kit = Kit::look(profile, now, stop, ui)?;
     let (markdown, mut json) = (kit.markdown(), kit.json());
     let mut output = match file {
-        None => Output::new(markdown, json),
+        None => Output::verbatim(markdown, json),
         Some(path) => {
             let path = std::path::absolute(path).map_err(Error::at(path))?;
             // An older page may go; anything else there may be the only recovery key.
@@ -359,9 +359,10 @@ fn page(
     Ok(output)
 }
 
-fn made(made: Made) -> Output {
+fn made(made: Made, profile: &Profile) -> Output {
+    let location = profile.reach.location.to_string();
     let mut text = format!(
-        "recovery key {} added: it opens the repository\n",
+        "recovery key {} added: it opens the repository {location}\n",
         short(&made.id)
     );
     if let Some(file) = &made.file {
@@ -372,15 +373,20 @@ fn made(made: Made) -> Output {
     }
     for other in &made.others {
         text += &format!(
-            "The recovery key {id} of {when} still opens it, too; once it is not needed: `restic key remove {id}`\n",
+            "The recovery key {id} of {when} still opens it, too; once it is not needed: {remove}\n",
             id = other.short_id(),
+            remove = format_args!(by_restic!("key remove {}"), other.short_id()),
             when = other.created.as_deref().unwrap_or("an unknown time"),
         );
+    }
+    if made.shown_once.is_some() {
+        text += "Once the key below is written down, prove what you wrote: `rustic-hapi recovery-kit --confirm`\n";
     }
     let json = json!({
         "version": JSON_VERSION,
         "command": "recovery-kit",
         "key-id": made.id,
+        "repository": { "location": location },
         "key-file": made.file,
         "other-recovery-keys": made.others,
         "warnings": made.warnings,

@@ -13,7 +13,7 @@ use crate::profile::Profile;
 use crate::profile::sources::Series;
 use crate::repository::Repository;
 use crate::state::ledger::Difference;
-use crate::words::age;
+use crate::words::{age, by_restic};
 
 /// What a run did.
 #[derive(Debug)]
@@ -163,10 +163,11 @@ fn from_the_future(history: &[Snapshot], now: &DateTime<Local>) -> Option<String
     let ahead = newest.time.to_utc() - now.to_utc();
     (ahead > chrono::TimeDelta::days(1)).then(|| {
         format!(
-            "the snapshot {} is dated {}, {} from now: is the clock right? (if it is, `restic forget {0}` removes what a wrong one dated)",
+            "the snapshot {} is dated {}, {} from now: is the clock right? (if it is, {} removes what a wrong one dated)",
             &newest.id.to_hex()[..8],
             newest.time.format("%Y-%m-%d"),
-            age(ahead)
+            age(ahead),
+            format_args!(by_restic!("forget {}"), &newest.id.to_hex()[..8])
         )
     })
 }

@@ -148,7 +148,7 @@ impl Destination {
                         Error::Destination {
                             location: self.location.to_string(),
                             fact: format!("holds a key of an `init` that was cut off, and does not let it go: {failure}"),
-                            hint: Some("remove the files in its folder `keys` on the storage host, and run `init` again".into()),
+                            hint: Some("remove the files in its folder `keys` on the storage host, and run `rustic-hapi init` again".into()),
                         }
                     })?;
                 }

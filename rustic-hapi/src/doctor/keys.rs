@@ -96,7 +96,7 @@ pub(super) fn identity(profile: Option<&Profile>, home: &Path) -> Finding {
                     None => "holds an age identity",
                 }
             ),
-            "move it to where it outlives this machine and is not stolen with it; `drill --identity` takes it from a stick",
+            "move it to where it outlives this machine and is not stolen with it; `rustic-hapi drill --identity FILE` takes it from a stick",
         ),
     }
 }

@@ -18,7 +18,7 @@ use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
 use crate::state::ledger;
 use crate::terminal::ui::Ui;
-use crate::words::bytes;
+use crate::words::{by_restic, bytes};
 use rustic_core::repofile::SnapshotFile;
 
 const UNOPENED: &str = "the repository did not open";
@@ -271,7 +271,10 @@ fn locks(repository: &Repository) -> Vec<Finding> {
         Err(error) => vec![Finding::of_error(
             SUBJECT,
             &error,
-            "`restic list locks` shows whether restic can read them",
+            concat!(
+                by_restic!("list locks"),
+                " shows whether restic can read them"
+            ),
         )],
     }
 }
@@ -289,8 +292,8 @@ fn times(ours: &[Snapshot], now: DateTime<Local>) -> Finding {
             SUBJECT,
             format!("the newest, {newest}, is in the future"),
             format!(
-                "see whether the clock is right (`timedatectl`); if it is now, `restic forget {}` removes that snapshot",
-                newest.short_id()
+                "see whether the clock is right (`timedatectl`); if it is now, {} removes that snapshot",
+                format_args!(by_restic!("forget {}"), newest.short_id())
             ),
         ),
         Some(newest) => Finding::ok(SUBJECT, format!("the newest of {} is {newest}", ours.len())),

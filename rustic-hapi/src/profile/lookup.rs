@@ -116,7 +116,7 @@ impl Lookup {
     /// The files that may hold the profile, in order.
     pub fn candidates(&self) -> Result<Vec<PathBuf>, ProfileError> {
         let wanted = self.profile.as_deref().unwrap_or("hapi");
-        if wanted.contains('/') || wanted.ends_with(".toml") {
+        if is_a_path(wanted) {
             return Ok(vec![PathBuf::from(wanted)]);
         }
         let file = format!("{wanted}.toml");
@@ -137,4 +137,9 @@ impl Lookup {
         }
         Ok(None)
     }
+}
+
+/// Whether a profile is named by its path.
+pub(crate) fn is_a_path(profile: &str) -> bool {
+    profile.contains('/') || profile.ends_with(".toml")
 }

@@ -234,7 +234,7 @@ impl RecoveryKey {
     /// What a terminal shows, once.
     pub fn card(&self) -> Zeroizing<String> {
         Zeroizing::new(format!(
-            "\nThe recovery key, shown this once:\n\n    {}\n\nWrite it down, it is not stored anywhere, and keep it off this machine. Then prove what you wrote:\n`rustic-hapi recovery-kit --confirm`.\n",
+            "\nThe recovery key, shown this once:\n\n    {}\n\nWrite it down, it is not stored anywhere, and keep it off this machine.\n",
             self.reveal()
         ))
     }

@@ -126,7 +126,7 @@ impl Report {
         let differences = || self.sources.iter().flat_map(|s| &s.findings);
         let in_repository = !self.findings.is_empty() || differences().any(|d| !d.is_sealed());
         if in_repository {
-            complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `drill --older` whether older snapshots are".into());
+            complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `rustic-hapi drill --older` whether older snapshots are".into());
         }
         if differences().any(Difference::is_sealed) {
             complaints.push(format!("hint: {OPENS_SECRETS}"));

@@ -167,7 +167,8 @@ impl Recovery {
                 file.display()
             ),
             Self::Made(_) => {
-                "  - the recovery key below: it opens the repository when the password is lost\n"
+                "  - the recovery key below: it opens the repository when the password is lost; \
+                 once it is written down, `rustic-hapi recovery-kit --confirm` proves what you wrote\n"
                     .to_owned()
             }
             Self::There { keys, .. } => {
@@ -178,7 +179,7 @@ impl Recovery {
                 )
             }
             Self::Missing => format!(
-                "\nThere is NO recovery key yet: the password file dies with this disk. Make one:\n    {MAKE_ONE}\n"
+                "\nThere is NO recovery key yet: the password file dies with this disk. Make one: `{MAKE_ONE}`\n"
             ),
         }
     }

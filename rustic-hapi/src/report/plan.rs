@@ -16,6 +16,8 @@ impl Report {
         let mut text = plan_text(&self.applied.plan, colour);
         let done = self.applied.postponed.is_none() && !self.dry_run;
         let mut json = plan_json(&self.applied.plan, done);
+        json["repository"] = json!({ "location": self.location });
+        text += &format!("repository {}\n", self.location);
         if let Some(why) = &self.applied.postponed {
             text += &format!("nothing was removed: retention is postponed, {why}\n");
             json["postponed"] = why.as_str().into();

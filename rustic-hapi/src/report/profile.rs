@@ -34,5 +34,5 @@ pub fn checked(profile: &Profile) -> Output {
 /// A merged profile.
 pub fn shown(toml: String) -> Output {
     let json = json!({ "version": JSON_VERSION, "command": "profile show", "toml": toml });
-    Output::new(toml, json)
+    Output::verbatim(toml, json)
 }

@@ -83,6 +83,9 @@ impl RunReport {
         if self.append_only && self.saved_any() {
             parts.push(format!("retention {LEFT}"));
         }
+        if self.saved_any() {
+            parts.push(format!("in {}", self.location));
+        }
         parts.join("; ")
     }
 
@@ -150,6 +153,9 @@ impl RunReport {
         }
         if self.append_only && self.saved_any() {
             _ = writeln!(text, "retention  {LEFT}");
+        }
+        if self.saved_any() {
+            _ = writeln!(text, "repository {}", self.location);
         }
         text
     }

@@ -32,6 +32,7 @@ pub(crate) use crate::repository::lock_file::Mode;
 use crate::repository::lock_file::{LockFile, LockKey, lives};
 use crate::repository::name::is_hash_of;
 use crate::terminal::ui::Ui;
+use crate::words::by_restic;
 
 /// How often a lock is refreshed (restic, `refreshInterval`). A build with debug assertions takes seconds
 /// from `RUSTIC_HAPI_TEST_LOCK_REFRESH`.
@@ -341,7 +342,11 @@ struct Blocker {
     remedy: String,
 }
 
-const UNREADABLE: &str = "is it a leftover of a crash? `restic unlock --remove-all` removes all locks; make sure first that nobody uses the repository";
+const UNREADABLE: &str = concat!(
+    "is it a leftover of a crash? Make sure that nobody uses the repository; then ",
+    by_restic!("unlock --remove-all"),
+    " removes all locks"
+);
 
 /// A lock that a run waits for.
 pub(crate) struct InTheWay {

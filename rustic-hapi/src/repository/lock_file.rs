@@ -8,7 +8,7 @@ use rustic_core::repofile::MasterKey;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::words::age;
+use crate::words::{age, by_restic};
 
 /// How a repository is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,11 @@ impl LockFile {
     pub(super) fn remedy(&self, now: DateTime<Utc>, this_host: &str) -> String {
         let is_here = self.hostname == this_host;
         if is_here && !lives(self.pid) {
-            return "`restic unlock` on this machine removes it: its process is gone".into();
+            return concat!(
+                by_restic!("unlock"),
+                " on this machine removes it: its process is gone"
+            )
+            .into();
         }
         let process = match is_here {
             true => format!("`ps -p {}` shows its process", self.pid),
@@ -89,10 +93,12 @@ impl LockFile {
         };
         match self.time.to_utc() - now > AHEAD {
             true => format!(
-                "its date is in the future (a wrong clock), so `restic unlock` does not remove it; make sure that nobody uses the repository ({process}), then run `restic unlock --remove-all`"
+                "its date is in the future (a wrong clock), so `restic unlock` does not remove it; make sure that nobody uses the repository ({process}), then run {}",
+                by_restic!("unlock --remove-all")
             ),
             false => format!(
-                "wait for it, or give `--lock-wait 30m`; where it is a leftover ({process}), `restic unlock` removes it 30 minutes after it was last heard of, `restic unlock --remove-all` removes all locks now"
+                "wait for it, or give `--lock-wait 30m`; where it is a leftover ({process}), `restic unlock` removes it 30 minutes after it was last heard of, {} removes all locks now",
+                by_restic!("unlock --remove-all")
             ),
         }
     }

@@ -43,7 +43,7 @@ impl Report {
         let text = self.text();
         let json = self.json();
         match self.request.action {
-            Action::Print => Output::new(text, json),
+            Action::Print => Output::verbatim(text, json),
             Action::Install | Action::Remove => Output::done(text, json),
         }
         .ending(Exit::Complete, warnings)

@@ -1,5 +1,5 @@
-//! The ledger is what this machine knows of its own snapshots: one JSON file in the state folder with
-//! each that it saved, until its own retention removes it.
+//! The ledger is what this machine knows of its own snapshots: one JSON file a repository in the state
+//! folder with each that it saved, until its own retention removes it.
 //! One file, since what is written down and what it is compared with are one noun.
 //!
 //! It tells what the repository cannot tell alone. A snapshot that is in the ledger and not in the
@@ -100,13 +100,15 @@ pub struct Difference {
 }
 
 impl Ledger {
-    fn file(state: &Path) -> PathBuf {
-        state.join("saved-snapshots.json")
+    /// One a repository: who tries another one loses nothing of this.
+    fn file(state: &Path, repository: &str) -> PathBuf {
+        let short = repository.get(..8).unwrap_or(repository);
+        state.join(format!("saved-snapshots-{short}.json"))
     }
 
     /// The ledger of a repository and the profile's hub; `None` where there is none, or it cannot be read.
     pub(crate) fn load(profile: &Profile, repository: &str) -> Option<Self> {
-        let ledger: Self = record::load(&Self::file(&profile.reach.state)).ok()??;
+        let ledger: Self = record::load(&Self::file(&profile.reach.state, repository)).ok()??;
         let hub = ledger.hub == profile.hub.id.as_str();
         (ledger.version == VERSION && ledger.repository == repository && hub).then_some(ledger)
     }
@@ -126,7 +128,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::State`] with the file.
     pub(crate) fn store(&self, state: &Path) -> Result<(), Error> {
-        record::store(&Self::file(state), self)
+        record::store(&Self::file(state, &self.repository), self)
     }
 
     /// A snapshot is about to be written: should the run be killed, it is this machine's all the same.

@@ -115,7 +115,9 @@ pub fn supervise(
         if let Ok(watch) = &watch {
             watch.thread().unpark();
         }
-        let mut output = result.unwrap_or_else(|error| error_output(&ended().unwrap_or(error)));
+        let mut output = result
+            .unwrap_or_else(|error| error_output(&ended().unwrap_or(error)))
+            .in_a_call(&ui.call);
         // A run that was told to stop and still has everything is complete.
         if let Some(error) = ended().filter(|_| output.exit != Exit::Complete) {
             output.ended_by(&error);
@@ -254,7 +256,7 @@ impl Ending<'_> {
             if let Ok(profile) = Profile::load(self.task.lookup) {
                 crate::machine::process::remove_own_folders(&profile.staging);
             }
-            let mut output = error_output(&error);
+            let mut output = error_output(&error).in_a_call(&self.ui.call);
             self.tell(&mut output, Vec::new());
             std::process::exit(i32::from(output.exit as u8));
         }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::process::name_of_stdout;
+use crate::terminal::call::Call;
 use crate::terminal::ui::{Ui, Verbosity};
 
 /// The version of the JSON documents.
@@ -20,6 +21,8 @@ pub struct Output {
     long: String,
     shown: Shown,
     line: Option<String>,
+    /// Its advice has the options of a call.
+    is_complete: bool,
     /// The document for `--json`.
     pub json: Value,
     /// For standard error, whatever the verbosity.
@@ -39,6 +42,8 @@ pub struct Output {
 enum Shown {
     /// It is what was asked for.
     Always,
+    /// It is for a file or another program, as it is: no advice is in it.
+    Verbatim,
     /// It says what was done: not under `-q`.
     UnlessQuiet,
     /// It is a page: the line is printed instead where standard output is a log.
@@ -52,12 +57,21 @@ impl Output {
             long: text,
             shown: Shown::Always,
             line: None,
+            is_complete: false,
             json,
             complaints: Vec::new(),
             odd: false,
             remarks: Vec::new(),
             shown_once: None,
             exit: Exit::Complete,
+        }
+    }
+
+    /// The same of a text that is for a file or another program.
+    pub fn verbatim(text: String, json: Value) -> Self {
+        Self {
+            shown: Shown::Verbatim,
+            ..Self::new(text, json)
         }
     }
 
@@ -118,7 +132,7 @@ impl Output {
         if self.exit == Exit::Complete {
             self.exit = exit;
             let hint = match self.shown {
-                Shown::Always => {
+                Shown::Always | Shown::Verbatim => {
                     "make room there or write to another file, then run the same command again"
                 }
                 _ if exit == Exit::Incomplete => {
@@ -138,6 +152,23 @@ impl Output {
         let line = self.line.clone().or_else(last);
         line.or_else(|| self.complaints.first().cloned())
             .unwrap_or_default()
+    }
+
+    /// Every command that it advises repeats the options of this call, the first that it is asked for.
+    #[must_use]
+    pub fn in_a_call(mut self, call: &Call) -> Self {
+        if std::mem::replace(&mut self.is_complete, true) {
+            return self;
+        }
+        let lines = self.complaints.iter_mut().chain(&mut self.remarks);
+        lines
+            .chain(&mut self.line)
+            .for_each(|line| *line = call.complete(line));
+        if !matches!(self.shown, Shown::Verbatim) {
+            self.long = call.complete(&self.long);
+            complete(&mut self.json, call);
+        }
+        self
     }
 
     /// The run has this id.
@@ -167,5 +198,14 @@ impl Output {
                 .collect(),
             _ => self.long.clone(),
         }
+    }
+}
+
+fn complete(json: &mut Value, call: &Call) {
+    match json {
+        Value::String(text) => *text = call.complete(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| complete(value, call)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| complete(value, call)),
+        _ => {}
     }
 }

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustic_core::{Progress, ProgressBars, ProgressType, RusticProgress};
 
 use crate::machine::process::tell;
+use crate::terminal::call::Call;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,8 @@ pub struct Ui {
     pub colour: bool,
     /// How lines for a log look.
     pub format: LogFormat,
+    /// What advice has to repeat.
+    pub call: Call,
     /// Standard error goes to journald.
     journal: bool,
     /// The id of the run, once it has one.
@@ -67,6 +70,7 @@ impl Ui {
                 && !dumb,
             colour: std::io::stdout().is_terminal() && !dumb && !no_colour,
             format: LogFormat::default(),
+            call: Call::default(),
             journal: goes_to_journald(),
             run: Arc::default(),
             unicode: !dumb && locale_is_utf8(),
@@ -81,6 +85,7 @@ impl Ui {
             progress: false,
             colour: false,
             format: LogFormat::default(),
+            call: Call::default(),
             journal: false,
             run: Arc::default(),
             unicode: false,
@@ -92,6 +97,13 @@ impl Ui {
     #[must_use]
     pub fn logging(mut self, format: LogFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Advice repeats the options of this call.
+    #[must_use]
+    pub fn called(mut self, call: Call) -> Self {
+        self.call = call;
         self
     }
 
@@ -144,10 +156,11 @@ impl Ui {
     }
 
     fn line(&self, text: &str) {
+        let text = self.call.complete(text);
         let text = match (self.format, self.journal) {
-            (LogFormat::Json, _) => self.json(text),
-            (LogFormat::Text, true) => format!("<{}>{text}", level_of(text).0.1),
-            (LogFormat::Text, false) => text.to_owned(),
+            (LogFormat::Json, _) => self.json(&text),
+            (LogFormat::Text, true) => format!("<{}>{text}", level_of(&text).0.1),
+            (LogFormat::Text, false) => text,
         };
         match &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(bar) => bar.suspend(|| tell(format_args!("{text}\n"))),

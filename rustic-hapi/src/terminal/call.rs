@@ -1,0 +1,113 @@
+//! A call is how the program was started: the options that decide which profile, home and repository are
+//! meant. A command that somebody is advised to run has to repeat them, else it acts on another repository.
+//!
+//! Advice is written plainly, as `` `rustic-hapi drill --older` ``. Everything that is said goes through
+//! [`Call::complete`], which puts the options into it; so no advice can lack them.
+
+use crate::machine::shell::quoted;
+
+/// The program's name, as advice has it.
+const PROGRAM: &str = "rustic-hapi ";
+
+/// The options that advice repeats, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call(Vec<(&'static str, String)>);
+
+impl Call {
+    /// The options that were given, with their values (of which none may be a secret).
+    pub(crate) fn new(given: impl IntoIterator<Item = (&'static str, Option<String>)>) -> Self {
+        let given = given.into_iter();
+        Self(
+            given
+                .filter_map(|(option, value)| Some((option, quoted(&value?))))
+                .collect(),
+        )
+    }
+
+    /// After the profile says where the repository is, these are enough.
+    #[must_use]
+    pub fn of_the_profile(&self) -> Self {
+        let options = self.0.iter();
+        let kept = options.filter(|(option, _)| ["--profile", "--home"].contains(option));
+        Self(kept.cloned().collect())
+    }
+
+    /// The text, each command of ours between backticks with the options of this call. One that has them
+    /// already stays as it is.
+    pub(crate) fn complete(&self, text: &str) -> String {
+        if self.0.is_empty() || !text.contains(PROGRAM) {
+            return text.to_owned();
+        }
+        let lines = text.split_inclusive('\n');
+        lines.map(|line| self.complete_line(line)).collect()
+    }
+
+    fn complete_line(&self, line: &str) -> String {
+        let spans = line.split('`').enumerate();
+        let completed = spans.map(|(nth, span)| match nth % 2 {
+            0 => span.to_owned(),
+            _ => self.complete_command(span),
+        });
+        completed.collect::<Vec<_>>().join("`")
+    }
+
+    /// `sudo -u op rustic-hapi snapshot`, `eval "$(rustic-hapi env)"; restic unlock`: wherever it is called.
+    fn complete_command(&self, command: &str) -> String {
+        let mut out = String::with_capacity(command.len());
+        let mut rest = command;
+        while let Some(at) = rest.find(PROGRAM) {
+            let (before, after) = rest.split_at(at + PROGRAM.len());
+            out += before;
+            rest = after;
+            let begins = at == 0 || before[..at].ends_with([' ', '(', '/']);
+            if begins && after.starts_with(|c: char| c.is_ascii_lowercase()) {
+                for (option, value) in &self.0 {
+                    if !command.contains(&format!("{option} ")) {
+                        out += &format!("{option} {value} ");
+                    }
+                }
+            }
+        }
+        out + rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call() -> Call {
+        Call::new([
+            ("--profile", Some("tw".into())),
+            ("--home", Some("/home/o p".into())),
+            ("--repository", None),
+        ])
+    }
+
+    #[test]
+    fn advice_repeats_the_options_of_the_call_once() {
+        for (said, meant) in [
+            (
+                "hint: `rustic-hapi doctor` tells",
+                "hint: `rustic-hapi --profile tw --home '/home/o p' doctor` tells",
+            ),
+            (
+                "`sudo -u op rustic-hapi snapshot`",
+                "`sudo -u op rustic-hapi --profile tw --home '/home/o p' snapshot`",
+            ),
+            (
+                "`eval \"$(rustic-hapi env)\"; restic unlock`",
+                "`eval \"$(rustic-hapi --profile tw --home '/home/o p' env)\"; restic unlock`",
+            ),
+            (
+                "`rustic-hapi init --profile COPY --host x`",
+                "`rustic-hapi --home '/home/o p' init --profile COPY --host x`",
+            ),
+            ("`rustic-hapi --help`", "`rustic-hapi --help`"),
+            ("rustic-hapi doctor", "rustic-hapi doctor"),
+        ] {
+            assert_eq!(call().complete(said), meant);
+            assert_eq!(call().complete(meant), meant);
+        }
+    }
+}
