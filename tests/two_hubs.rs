@@ -403,6 +403,7 @@ fn a_run_into_another_repository_does_not_make_the_first_one_forgotten() {
     let ids = home.ids("hapi");
     let first = fs::read_to_string(home.profile()).unwrap();
     let other = home.dir.path().join("other");
+    let password = fs::read(home.password()).unwrap();
     crate::common::cheap::repository(&other, &home.password());
     home.edit_profile(|text| {
         let text = text.replace(home.repository().to_str().unwrap(), other.to_str().unwrap());
@@ -412,6 +413,7 @@ fn a_run_into_another_repository_does_not_make_the_first_one_forgotten() {
     home.change();
     assert!(!warned(&home.snapshot().exits(0), GONE));
     fs::write(home.profile(), first).unwrap();
+    fs::write(home.password(), password).unwrap();
     home.restic(&["forget", &ids[1]]);
     home.change();
     assert!(warned(&home.snapshot().exits(0), GONE));
