@@ -321,7 +321,11 @@ fn look(home: &Home) -> Installed {
 fn what_is_installed_is_told() {
     let _crontab = Crontab::take();
     let home = Home::initialised();
-    let here = |enabled, current| State::Present { enabled, current };
+    let here = |enabled, current| State::Present {
+        enabled,
+        current,
+        missing: None,
+    };
     let none = Installed {
         user_timer: State::Absent,
         system_timer: State::Absent,

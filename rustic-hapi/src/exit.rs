@@ -33,3 +33,14 @@ pub enum Exit {
     /// SIGTERM.
     Terminated = 143,
 }
+
+impl Exit {
+    /// With what followed: what was wrong first counts, but a signal always does.
+    #[must_use]
+    pub fn then(self, next: Self) -> Self {
+        match self == Self::Complete || next >= Self::HungUp {
+            true => next,
+            false => self,
+        }
+    }
+}

@@ -30,9 +30,18 @@ fn main() -> ExitCode {
     let lookup = cli.global.lookup();
     let overrun = Overrun::default();
     let ended = || signals.error().or_else(|| overrun.error());
-    let work = || run(&cli, &lookup, &signals, &ended, &ui);
+    // What is mistyped is nobody's run.
+    let mistyped = cli.mistyped(&lookup);
+    let supervised = match mistyped {
+        Some(_) => None,
+        None => cli.supervised(&lookup, rustic_hapi::process::now()),
+    };
+    let work = || match mistyped {
+        Some(error) => Err(error),
+        None => run(&cli, &lookup, &signals, &ended, &ui),
+    };
     let now = rustic_hapi::process::now();
-    let output = match cli.supervised(&lookup, now) {
+    let output = match supervised {
         Some((command, quietly)) => {
             let task = Task {
                 command,
@@ -70,7 +79,7 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::Failed as u8);
         }
     }
-    ExitCode::from(prune_when_due(&cli, &lookup, &signals, output.exit, &ui) as u8)
+    ExitCode::from(follow(&cli, &lookup, &signals, output.exit, &ui) as u8)
 }
 
 /// Says what came of it. What cannot be said is part of how it ended.
@@ -90,54 +99,71 @@ fn say(cli: &Cli, output: &mut Output, ui: &Ui) {
     }
 }
 
-/// What a snapshot run does once everybody has heard of the snapshot; the exit code with that.
-fn prune_when_due(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui: &Ui) -> Exit {
-    let now = rustic_hapi::process::now();
+/// What a snapshot run does once everybody has heard of the snapshot: it prunes, and drills where it is asked
+/// to, each when it is due. The exit code with that.
+fn follow(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui: &Ui) -> Exit {
     let saved = matches!(exit, Exit::Complete | Exit::Incomplete);
-    if !saved || !cli.may_prune() || signals.stop.is_set() {
+    if !saved || signals.stop.is_set() {
         return exit;
     }
-    let profile = match Profile::load(lookup) {
-        Ok(profile) => profile,
-        Err(_) => return exit,
+    let Ok(profile) = Profile::load(lookup) else {
+        return exit;
     };
-    match prune::is_due(&profile, now) {
-        Ok(true) => {}
-        Ok(false) => return exit,
-        Err(error) => {
-            ui.warn(format_args!("nothing was pruned: {error}"));
-            return exit;
+    let context = Context {
+        clock: &rustic_hapi::process::now,
+        stop: &signals.stop,
+        ui,
+    };
+    type Say<'a> = &'a (dyn Fn(&mut Output) + Sync);
+    let run = |command, say: Say<'_>, work: &dyn Fn() -> Result<Output, Error>| {
+        let overrun = Overrun::default();
+        let ended = || signals.error().or_else(|| overrun.error());
+        let task = Task {
+            command,
+            lookup,
+            now: context.now(),
+            quietly: false,
+            dry_run: false,
+        };
+        supervise(task, ui, &signals.stop, &overrun, &ended, say, work).exit
+    };
+    let mut exit = exit;
+    if cli.may_prune() {
+        match prune::is_due(&profile, context.now()) {
+            Ok(false) => {}
+            Err(error) => ui.warn(format_args!("nothing was pruned: {error}")),
+            Ok(true) => {
+                // That it went well is nobody's concern.
+                let say = |output: &mut Output| complain(output, ui);
+                let pruned = run("prune", &say, &|| prune::run(&profile, &context));
+                exit = exit.then(match pruned {
+                    Exit::Complete => Exit::Complete,
+                    signal if signal >= Exit::HungUp => signal,
+                    _ => Exit::Incomplete,
+                });
+            }
         }
     }
-    let task = Task {
-        command: "prune",
-        lookup,
-        now,
-        quietly: false,
-        dry_run: false,
-    };
-    let overrun = Overrun::default();
-    let ended = || signals.error().or_else(|| overrun.error());
-    // That it went well is nobody's concern.
-    let say = |output: &mut Output| {
-        for line in &output.complaints {
-            ui.complain(line);
-        }
-    };
-    let output = supervise(task, ui, &signals.stop, &overrun, &ended, &say, || {
-        prune::run(
-            &profile,
-            &Context {
-                clock: &rustic_hapi::process::now,
-                stop: &signals.stop,
-                ui,
-            },
-        )
-    });
-    match output.exit {
-        Exit::Complete => exit,
-        signal @ (Exit::HungUp | Exit::Interrupted | Exit::Terminated) => signal,
-        _ => Exit::Incomplete,
+    let request = drill::Request::weekly();
+    let is_due = || drill::not_due(profile.reading(), &request, context.now());
+    if cli.may_drill() && !signals.stop.is_set() && matches!(is_due(), Ok(None)) {
+        // One document is one command's.
+        let say = |output: &mut Output| match cli.global.json {
+            true => complain(output, ui),
+            false => say(cli, output, ui),
+        };
+        let work = || {
+            drill::run(profile.reading(), &request, None, &context)
+                .map(|report| report.output(ui.colour))
+        };
+        exit = exit.then(run("drill", &say, &work));
+    }
+    exit
+}
+
+fn complain(output: &Output, ui: &Ui) {
+    for line in &output.complaints {
+        ui.complain(line);
     }
 }
 

@@ -66,7 +66,7 @@ impl Error {
                 }
             ),
             Self::SameDisk { .. } => {
-                "choose a place on another machine or disk; `rustic-hapi init --allow-same-disk`, or `allow-same-disk = true` in `[repository]`, accepts this one".into()
+                "choose a place on another machine or disk; `allow-same-disk = true` in `[repository]` of the profile (`--allow-same-disk` of `init`) accepts this one".into()
             }
             Self::Refused { failures } => failures
                 .iter()

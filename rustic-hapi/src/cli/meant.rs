@@ -166,6 +166,7 @@ impl InitArgs {
             host: self.host.clone(),
             adopt: self.adopt.clone(),
             allow_same_disk: self.allow_same_disk,
+            lock_wait: self.lock.wait(),
         }
     }
 }

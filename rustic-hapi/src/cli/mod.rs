@@ -13,7 +13,9 @@ use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
 use crate::destination::credentials::redacted;
+use crate::error::Error;
 use crate::exit::Exit;
+use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup, is_a_path};
 use crate::state::drills;
 use crate::terminal::call::Call;
@@ -171,6 +173,8 @@ pub struct InitArgs {
     /// Write a recovery key to this new file; on a terminal it is shown once unless given
     #[arg(long, value_name = "FILE")]
     recovery_key: Option<PathBuf>,
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// Arguments of `snapshot`.
@@ -194,6 +198,9 @@ pub struct SnapshotArgs {
     /// Leave old snapshots alone
     #[arg(long)]
     no_forget: bool,
+    /// Then drill as `drill --weekly` does, if the snapshot was saved (what timers call)
+    #[arg(long, conflicts_with = "dry_run")]
+    drill: bool,
     #[command(flatten)]
     lock: LockArgs,
 }
@@ -361,6 +368,23 @@ impl Cli {
         }
     }
 
+    /// What the command line of a snapshot asks for in vain, by the profile: then there is no run, of which anybody
+    /// would have to hear. What else is wrong, the run itself says.
+    pub fn mistyped(&self, lookup: &Lookup) -> Option<Error> {
+        let Command::Snapshot(args) = &self.command else {
+            return None;
+        };
+        let profile = Profile::load(lookup).ok()?;
+        args.request()
+            .and_then(|request| request.check(&profile))
+            .err()
+    }
+
+    /// Whether a drill may follow.
+    pub fn may_drill(&self) -> bool {
+        matches!(&self.command, Command::Snapshot(args) if args.drill)
+    }
+
     /// Whether it would only be tried.
     pub fn is_dry_run(&self) -> bool {
         matches!(&self.command, Command::Snapshot(args) if args.dry_run)
@@ -443,12 +467,21 @@ impl Global {
             true => location,
             false => "LOCATION".to_owned(),
         });
-        Call::new([
+        let options = [
             ("--profile", profile),
             ("--home", path(&self.home)),
             ("--repository", repository),
             ("--password-file", path(&self.password_file)),
-        ])
+        ];
+        let all = std::env::args_os().skip(1);
+        let all = all.map(|word| word.to_string_lossy().into_owned());
+        Call::new(
+            options,
+            all.map(|word| match redacted(&word) == word {
+                true => word,
+                false => "LOCATION".to_owned(),
+            }),
+        )
     }
 }
 

@@ -49,6 +49,20 @@ pub struct Request {
     pub boot: Option<(String, Duration)>,
 }
 
+impl Request {
+    /// What a timer asks for: an older snapshot, at random, once a week.
+    pub fn weekly() -> Self {
+        Self {
+            which: Which::Older,
+            weekly: true,
+            host: None,
+            scratch: None,
+            keep: false,
+            boot: None,
+        }
+    }
+}
+
 /// What a drill found.
 #[derive(Debug)]
 pub struct Report {

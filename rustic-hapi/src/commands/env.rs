@@ -40,11 +40,13 @@ fn variables(reach: &Reach, with_credentials: bool) -> Result<Vec<(String, Strin
         true => reach.location.with_user(&access),
         false => reach.location.without_credentials(),
     };
-    let password = match &reach.password {
-        Password::Command(command) => ("PASSWORD_COMMAND", command.clone()),
-        Password::File(path) => ("PASSWORD_FILE", path.to_string_lossy().into_owned()),
-    };
-    let mut both = vec![("REPOSITORY", location), password];
+    let mut both = vec![("REPOSITORY", location)];
+    match &reach.password {
+        Password::Command(command) => both.push(("PASSWORD_COMMAND", command.clone())),
+        Password::File(path) => both.push(("PASSWORD_FILE", path.to_string_lossy().into_owned())),
+        // The shell that asks has it.
+        Password::Given(_) => {}
+    }
     if let Some(path) = &access.cacert {
         both.push(("CACERT", path.to_string_lossy().into_owned()));
     }

@@ -24,6 +24,7 @@ use crate::machine::private_files::private_folder;
 use crate::policy::survival::off_the_disk;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
+use crate::profile::reach::Password;
 use crate::recovery::key::{self, KeyGoesTo, Made};
 use crate::repository::keys::Key;
 use crate::repository::{Repository, chunk_size_for};
@@ -100,7 +101,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         Some(path) => existing_profile(path, lookup)?,
         None => new_profile(lookup, request, &hub)?,
     };
-    let profile = Profile::parse(&document.to_string(), &path, lookup)?;
+    let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
     if existing.is_some() {
         hub.home.clone_from(&profile.hapi_home);
         hub.found_by = "the profile";
@@ -119,9 +120,18 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         key::must_be_new(file)?;
     }
     private_folder(&profile.reach.state)?;
-    let _lock = lock(&profile.reach, std::time::Duration::ZERO, stop)?;
-    let password_is_new = match profile.reach.password.file() {
-        Some(path) if !there => make_password(path)?,
+    let _lock = lock(&profile.reach, request.lock_wait, stop)?;
+    let password_is_new = match &profile.reach.password {
+        Password::File(path) if !there => put_password(path, None)?,
+        // No timer has the variable.
+        Password::Given(given) => {
+            let usual = lookup
+                .config_dir()?
+                .join(format!("{}.password", profile.name));
+            put_password(&usual, Some(given))?;
+            profile.reach.password = Password::File(usual);
+            true
+        }
         _ => false,
     };
     let repository = if there {
@@ -225,7 +235,7 @@ impl Recovery {
 }
 
 /// Makes a password of 256 random bits, unless there is one; true if it did.
-fn make_password(path: &Path) -> Result<bool, Error> {
+fn put_password(path: &Path, given: Option<&str>) -> Result<bool, Error> {
     if path.try_exists().map_err(Error::at(path))? {
         return Ok(false);
     }
@@ -236,7 +246,8 @@ fn make_password(path: &Path) -> Result<bool, Error> {
     let state = Error::at(path);
     getrandom::fill(random.as_mut())
         .map_err(|error| state(std::io::Error::other(error.to_string())))?;
-    let line = zeroize::Zeroizing::new(format!("{}\n", hex::encode(*random)));
+    let random = zeroize::Zeroizing::new(hex::encode(*random));
+    let line = zeroize::Zeroizing::new(format!("{}\n", given.unwrap_or(&random)));
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

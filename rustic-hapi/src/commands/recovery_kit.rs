@@ -6,6 +6,7 @@
 //! It holds no secret, and needs no repository within reach: what was not looked at is said.
 //! `tests/recovery.rs` runs the commands as they are printed.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
@@ -216,6 +217,9 @@ impl<'a> Kit<'a> {
                     "in {} on this machine, and lost with its disk; also kept at: {BLANK}",
                     code(&path.to_string_lossy())
                 ),
+                Password::Given(_) => format!(
+                    "in the variable RESTIC_PASSWORD of whoever printed this; also kept at: {BLANK}"
+                ),
                 Password::Command(command) => format!(
                     "what {} prints on this machine; also kept at: {BLANK}",
                     code(command)
@@ -335,20 +339,12 @@ fn page(
         None => Output::verbatim(markdown, json),
         Some(path) => {
             let path = std::path::absolute(path).map_err(Error::at(path))?;
-            // An older page may go; anything else there may be the only recovery key.
-            let title = markdown
-                .split_whitespace()
-                .take(4)
-                .collect::<Vec<_>>()
-                .join(" ");
-            match std::fs::read(&path) {
-                Ok(there) if !String::from_utf8_lossy(&there).starts_with(&title) => {
-                    return Err(Error::usage(
-                        format!("`{}` is there already, and is no such page", path.display()),
-                        "it stays as it is; name a new file",
-                    ));
-                }
-                _ => {}
+            // What was filled in by hand is nowhere else.
+            if fs::symlink_metadata(&path).is_ok() {
+                return Err(Error::usage(
+                    format!("`{}` is there already", path.display()),
+                    "it stays as it is: an older page may have been filled in by hand; name a new file",
+                ));
             }
             write_private(&path, markdown.as_bytes())?;
             json["file"] = json!(path);

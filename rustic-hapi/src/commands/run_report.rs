@@ -22,6 +22,8 @@ pub struct RunReport {
     pub now: DateTime<Local>,
     /// Whether nothing was written.
     pub dry_run: bool,
+    /// The only sources that were asked for; empty for all.
+    pub only: Vec<String>,
     /// The location, without credentials.
     pub location: String,
     /// The repository's id.
@@ -90,6 +92,7 @@ impl RunReport {
         Self {
             now,
             dry_run,
+            only: Vec::new(),
             location: profile.reach.location.to_string(),
             repository_id: repository.id(),
             series: Vec::new(),

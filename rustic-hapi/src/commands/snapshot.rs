@@ -118,6 +118,7 @@ pub fn run(
     }
 
     let mut report = RunReport::begin(profile, &repository, &history, now, request.dry_run);
+    report.only.clone_from(&request.only);
     let mut ledger = compare_with_ledger(
         profile,
         &repository,
@@ -471,7 +472,7 @@ impl Request {
         time.checked_add_signed(hours)
     }
 
-    fn check(&self, profile: &Profile) -> Result<(), Error> {
+    pub(crate) fn check(&self, profile: &Profile) -> Result<(), Error> {
         for name in &self.only {
             if profile.sources.iter().all(|s| &s.source.name != name) {
                 let names: Vec<_> = profile

@@ -137,6 +137,7 @@ impl Demo {
             host: None,
             adopt: None,
             allow_same_disk: true,
+            lock_wait: std::time::Duration::ZERO,
             recovery_key: None,
         };
         let made = init::run(&lookup, &request, &self.stop)?;

@@ -18,6 +18,8 @@ pub(crate) const REPOSITORY: &str = "RESTIC_REPOSITORY";
 pub(crate) const PASSWORD_FILE: &str = "RESTIC_PASSWORD_FILE";
 /// The program that prints its password.
 pub(crate) const PASSWORD_COMMAND: &str = "RESTIC_PASSWORD_COMMAND";
+/// The password itself.
+pub(crate) const PASSWORD: &str = "RESTIC_PASSWORD";
 /// The user of a REST server.
 pub(crate) const REST_USERNAME: &str = "RESTIC_REST_USERNAME";
 /// The password of a REST server.
@@ -40,7 +42,7 @@ impl Variables {
             let text = value(name).filter(|text| !text.is_empty())?;
             Some((name, Zeroizing::new(text)))
         };
-        let names = [REPOSITORY, PASSWORD_FILE, PASSWORD_COMMAND];
+        let names = [REPOSITORY, PASSWORD_FILE, PASSWORD_COMMAND, PASSWORD];
         Self(
             names
                 .into_iter()

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chrono::{DateTime, Datelike, Local};
@@ -97,7 +97,7 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
     const SUBJECT: &str = "schedule";
     const INSTALL: &str = "rustic-hapi schedule --install";
     let installed = schedule::installed(profile, lookup, machine);
-    let found: Vec<(Kind, bool, Option<bool>)> = [
+    let found: Vec<(Kind, bool, Option<bool>, Option<PathBuf>)> = [
         (Kind::UserTimer, installed.user_timer),
         (Kind::SystemTimer, installed.system_timer),
         (Kind::Cron, installed.cron),
@@ -105,16 +105,34 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
     .into_iter()
     .filter_map(|(kind, state)| match state {
         State::Absent => None,
-        State::Present { enabled, current } => Some((kind, enabled, current)),
+        State::Present {
+            enabled,
+            current,
+            missing,
+        } => Some((kind, enabled, current, missing)),
     })
     .collect();
-    let Some((kind, enabled, current)) = found.first().copied() else {
+    let Some((kind, enabled, current, _)) = found.first().cloned() else {
         return Finding::fail(
             SUBJECT,
             "nothing calls `snapshot`: no timer and no crontab has this profile",
             format!("`{INSTALL}` (`--system`, or `--cron` without systemd)"),
         );
     };
+    if let Some((kind, path)) = found
+        .iter()
+        .find_map(|(kind, _, _, missing)| Some((kind, missing.as_ref()?)))
+    {
+        return Finding::fail(
+            SUBJECT,
+            format!(
+                "{} calls `{}`, which does not exist",
+                kind.noun(),
+                path.display()
+            ),
+            format!("`{INSTALL}{}` writes it anew", option(*kind)),
+        );
+    }
     if found.len() > 1 {
         let all: Vec<_> = found.iter().map(|(kind, ..)| kind.noun()).collect();
         return Finding::warn(

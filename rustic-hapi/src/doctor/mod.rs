@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
+use crate::profile::policy::Policy;
 use crate::schedule::Machine;
 
 /// What was asked for, and what matters of the process.
@@ -111,6 +112,7 @@ fn of_profile(
     findings.push(sources::hub(profile));
     findings.push(sources::uncovered(profile, &seen.paths));
     findings.push(keys::recipients(profile));
+    findings.extend(retention(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));
     findings.push(machine::staging(profile, seen.staged));
     findings.push(machine::private(&[&profile.reach.state, &profile.staging]));
@@ -120,6 +122,22 @@ fn of_profile(
     findings.push(keys::drill(profile, now));
     findings.push(machine::last_run(&profile.reach.state));
     findings
+}
+
+/// With less than 14 days of everything, who can write a snapshot can push another one of its day out: a storage
+/// host relies on that (docs/append-only.md).
+fn retention(profile: &Profile) -> Option<Finding> {
+    let hours = profile.retention.keep_within_hours;
+    let least = u32::from(Policy::FLOOR_DAYS) * 24;
+    (hours < least).then(|| {
+        Finding::warn(
+            "retention",
+            format!(
+                "`keep-within` is {hours} h: of older snapshots only the newest of each day stays, so a bad one replaces the good one before it"
+            ),
+            "say `keep-within = \"14d\"` in `[retention]`",
+        )
+    })
 }
 
 /// What can be looked at without a profile, and a word on everything else.

@@ -141,7 +141,10 @@ impl Named {
                 self.from_variables.push(variables::PASSWORD_COMMAND);
                 Ok(Some(Password::Command(command.to_string())))
             }
-            (None, None) => Ok(None),
+            (None, None) => Ok(said(variables::PASSWORD).map(|password| {
+                self.from_variables.push(variables::PASSWORD);
+                Password::Given(password.clone())
+            })),
         }
     }
 }

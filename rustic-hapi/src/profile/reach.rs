@@ -1,7 +1,10 @@
 //! A reach is what opens a repository: where it is, which one it has to be, and its password. It is all that a
 //! machine without a profile needs to get data back.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use crate::destination::access::Access;
 use crate::destination::location::Location;
@@ -30,12 +33,24 @@ pub struct Reach {
 }
 
 /// Where a password comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Password {
     /// The one line of this file.
     File(PathBuf),
     /// What this program prints; split into words as by a shell.
     Command(String),
+    /// It is this: what `RESTIC_PASSWORD` says.
+    Given(Zeroizing<String>),
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Command(command) => f.debug_tuple("Command").field(command).finish(),
+            Self::Given(_) => f.write_str("Given([secret])"),
+        }
+    }
 }
 
 impl Password {
@@ -43,7 +58,7 @@ impl Password {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::File(path) => Some(path),
-            Self::Command(_) => None,
+            Self::Command(_) | Self::Given(_) => None,
         }
     }
 }

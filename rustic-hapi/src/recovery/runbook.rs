@@ -69,15 +69,16 @@ impl Runbook<'_> {
             text += &format!("# {how}\n");
         }
         text += &format!("export RESTIC_REPOSITORY={}\n", quoted(&self.location()));
-        let password = match &profile.reach.password {
-            Password::File(path) => ("FILE", path.to_string_lossy().into_owned()),
-            Password::Command(command) => ("COMMAND", command.clone()),
+        text += &match &profile.reach.password {
+            Password::File(path) => format!(
+                "export RESTIC_PASSWORD_FILE={}\n",
+                quoted(&path.to_string_lossy())
+            ),
+            Password::Command(command) => {
+                format!("export RESTIC_PASSWORD_COMMAND={}\n", quoted(command))
+            }
+            Password::Given(_) => "export RESTIC_PASSWORD='the password'\n".to_owned(),
         };
-        text += &format!(
-            "export RESTIC_PASSWORD_{}={}\n",
-            password.0,
-            quoted(&password.1)
-        );
         text += "restic cat config";
         if let Some(id) = self.id {
             text += &format!(" | grep {}", quoted(id));

@@ -34,8 +34,9 @@ impl Report {
         );
         for other in &self.hub.elsewhere {
             text += &format!(
-                "            a running hub has {} open: is that the one? Then begin again with --hapi-home\n",
-                other.join("hapi.db").display()
+                "            a running hub has {} open: if you meant that hub, set `hapi-home = \"{}\"` at the top of the profile\n",
+                other.join("hapi.db").display(),
+                other.display()
             );
         }
         let profile = match (self.profile_is_new, self.profile_changed) {

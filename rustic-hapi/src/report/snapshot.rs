@@ -58,10 +58,10 @@ impl RunReport {
                     Some(saved) => format!("{} {}", series.name, &saved.id[..8]),
                     None => format!("{} (dry run)", series.name),
                 };
-                let outcome = if taken.manifest.is_complete() {
-                    "complete"
-                } else {
-                    "PARTIAL"
+                let outcome = match (taken.manifest.is_complete(), self.only.is_empty()) {
+                    (true, true) => "complete".to_owned(),
+                    (true, false) => format!("only {}", self.only.join(", ")),
+                    (false, _) => "PARTIAL".to_owned(),
                 };
                 let added = taken
                     .snapshot
@@ -103,10 +103,10 @@ impl RunReport {
                 );
                 continue;
             };
-            let outcome = if taken.manifest.is_complete() {
-                paint.green("complete")
-            } else {
-                paint.red("partial")
+            let outcome = match (taken.manifest.is_complete(), self.only.is_empty()) {
+                (true, true) => paint.green("complete"),
+                (true, false) => paint.yellow(&format!("only {}", self.only.join(", "))),
+                (false, _) => paint.red("partial"),
             };
             match &taken.snapshot {
                 Some(saved) => {

@@ -97,7 +97,7 @@ impl LockFile {
                 by_restic!("unlock --remove-all")
             ),
             false => format!(
-                "wait for it, or give `--lock-wait 30m`; where it is a leftover ({process}), `restic unlock` removes it 30 minutes after it was last heard of, {} removes all locks now",
+                "wait for it (`snapshot` and `forget` do, with `--lock-wait 30m`); where it is a leftover ({process}), `restic unlock` removes it 30 minutes after it was last heard of, {} removes all locks now",
                 by_restic!("unlock --remove-all")
             ),
         }

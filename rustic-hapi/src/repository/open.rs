@@ -16,6 +16,7 @@ use crate::destination::Destination;
 use crate::destination::location::Location;
 use crate::destination::presence::Presence;
 use crate::destination::rest::Patience;
+use crate::destination::variables;
 use crate::error::{Error, Reason};
 use crate::profile::reach::{Password, Reach};
 use crate::repository::files::{Flawed, flawed_files};
@@ -49,6 +50,12 @@ impl Repository {
 
     fn open_by_file(reach: &Reach, patience: Patience, stop: &Stop, ui: Ui) -> Result<Self, Error> {
         let password = password::of(&reach.password, stop)?;
+        if reach.variables.get(variables::PASSWORD).is_some()
+            && !matches!(reach.password, Password::Given(_))
+        {
+            let used = password::origin(&reach.password);
+            ui.note(format_args!("RESTIC_PASSWORD is not used, but {used}"));
+        }
         let opened = Self::open_as(reach, &password, patience, stop, ui.clone());
         if let (Err(Error::WrongKey { .. }), Password::File(file)) = (&opened, &reach.password)
             && let Some(undecoded) = password::undecoded(file, &password)

@@ -28,6 +28,7 @@ pub(crate) fn of(password: &Password, stop: &Stop) -> Result<Zeroizing<String>, 
     match password {
         Password::Command(command) => printed_by(command, stop),
         Password::File(path) => in_file(path),
+        Password::Given(password) => Ok(password.clone()),
     }
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn origin(password: &Password) -> String {
     match password {
         Password::Command(_) => "the password that the password command prints".to_owned(),
         Password::File(path) => format!("the password in `{}`", path.display()),
+        Password::Given(_) => "the password in the variable RESTIC_PASSWORD".to_owned(),
     }
 }
 

@@ -57,8 +57,8 @@ fn command(job: &Job) -> Result<String, Error> {
     }
     // Cron makes a line's end of `%`.
     let program = words.join(" ").replace('%', "\\%");
-    // Only trouble is worth a mail. The drill finds out by itself whether it is due.
-    let command = format!("{program} -q snapshot; {program} -q drill --weekly");
+    // Only trouble is worth a mail.
+    let command = format!("{program} -q snapshot --drill");
     if command.len() > MAX_COMMAND {
         return Err(refused(
             format!(
@@ -240,8 +240,8 @@ mod tests {
         assert_eq!(
             text,
             "# rustic-hapi hapi: begin\n\
-             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot; /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
-             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot; /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q drill --weekly\n\
+             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill\n\
+             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill\n\
              # rustic-hapi hapi: end\n"
         );
     }
@@ -251,7 +251,7 @@ mod tests {
         let text = block(&job("/a b/100%/it's", &[(6, 0)])).unwrap();
         assert!(text.contains(r"'/a b/100\%/it'\''s'"), "{text}");
         assert!(block(&job(r"/a\b", &[(6, 0)])).is_err());
-        assert!(block(&job(&"x".repeat(950), &[(6, 0)])).is_err());
+        assert!(block(&job(&"x".repeat(980), &[(6, 0)])).is_err());
     }
 
     #[test]

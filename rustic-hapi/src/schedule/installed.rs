@@ -1,6 +1,7 @@
 //! Which schedules of a profile are there.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::crontab::Crontab;
 use super::machine::Machine;
@@ -14,7 +15,7 @@ use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 
 /// Which schedules of a profile are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// A timer of the user's manager.
     pub user_timer: State,
@@ -25,7 +26,7 @@ pub struct Installed {
 }
 
 /// How a schedule is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It is not there, or not ours.
     Absent,
@@ -35,6 +36,8 @@ pub enum State {
         enabled: bool,
         /// It is what would be installed now; `None` where that cannot be told.
         current: Option<bool>,
+        /// The program or profile that it calls and that is not there: each call fails.
+        missing: Option<PathBuf>,
     },
 }
 
@@ -53,12 +56,19 @@ pub fn installed(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Insta
     let user = unit.lines().find_map(|line| line.strip_prefix("User="));
     let timer = |kind: Kind| {
         let found = present(&profile.name, kind, &lookup, machine);
-        let State::Present { enabled, .. } = found else {
+        let State::Present {
+            enabled, missing, ..
+        } = found
+        else {
             return found;
         };
         let plan = Plan::of(&lookup, kind, user, machine).ok();
         let current = plan.and_then(|plan| plan.is_written());
-        State::Present { enabled, current }
+        State::Present {
+            enabled,
+            current,
+            missing,
+        }
     };
     Installed {
         user_timer: timer(Kind::UserTimer),
@@ -70,10 +80,18 @@ pub fn installed(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Insta
 fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State {
     if kind == Kind::Cron {
         return match Crontab::read(name) {
-            // A damaged one still runs.
-            Ok(Crontab { block: Some(_), .. }) | Err(Error::Usage { .. }) => State::Present {
+            Ok(Crontab {
+                block: Some(block), ..
+            }) => State::Present {
                 enabled: true,
                 current: None,
+                missing: missing(&String::from_utf8_lossy(&block)),
+            },
+            // A damaged one still runs.
+            Err(Error::Usage { .. }) => State::Present {
+                enabled: true,
+                current: None,
+                missing: None,
             },
             _ => State::Absent,
         };
@@ -83,16 +101,37 @@ fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State 
     };
     let [service, timer] = systemd::names(name);
     let ours = |name: &str| {
-        unit_files::read(&folder.join(name))
-            .is_ok_and(|text| text.is_some_and(|text| systemd::is_ours(&text)))
+        let text = unit_files::read(&folder.join(name)).ok().flatten();
+        text.filter(|text| systemd::is_ours(text))
     };
-    match ours(&timer) || ours(&service) {
+    let (timer_text, service_text) = (ours(&timer), ours(&service));
+    match timer_text.is_some() || service_text.is_some() {
         true => State::Present {
             enabled: fs::symlink_metadata(unit_files::wanted_link(&folder, &timer)).is_ok(),
             current: None,
+            missing: service_text.and_then(|text| missing(&text)),
         },
         false => State::Absent,
     }
+}
+
+/// The first program or profile in the lines of a crontab or a unit that is not there.
+fn missing(text: &str) -> Option<PathBuf> {
+    for line in text.lines() {
+        let line = line.strip_prefix("ExecStart=").unwrap_or(line);
+        let words = shell_words::split(line).unwrap_or_default();
+        let Some(option) = words.iter().position(|word| word == "--profile") else {
+            continue;
+        };
+        // The program stands before its options.
+        let first = words[..option].iter().rfind(|word| word.starts_with('/'));
+        let named = first.into_iter().chain(words.get(option + 1));
+        let gone = |path: &PathBuf| path.is_absolute() && !path.try_exists().unwrap_or(true);
+        if let Some(path) = named.map(PathBuf::from).find(gone) {
+            return Some(path);
+        }
+    }
+    None
 }
 
 /// Two schedules of one profile run everything twice.
@@ -110,5 +149,34 @@ pub(super) fn warn_of_others(report: &mut Report, name: &str, lookup: &Lookup, m
                 kind.noun()
             ),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_what_is_gone_is_seen() {
+        let here = std::env::current_exe().unwrap();
+        let here = here.to_str().unwrap();
+        for (line, gone) in [
+            (
+                format!("0 6 * * * /usr/bin/env HOME=/h {here} --profile {here} -q snapshot"),
+                None,
+            ),
+            (
+                format!(
+                    "0 6 * * * /usr/bin/env HOME=/h {here} --profile '/n o/hapi.toml' snapshot"
+                ),
+                Some("/n o/hapi.toml"),
+            ),
+            (
+                format!("[Service]\nExecStart=\"/n/rustic-hapi\" --profile {here} snapshot"),
+                Some("/n/rustic-hapi"),
+            ),
+        ] {
+            assert_eq!(missing(&line), gone.map(PathBuf::from), "{line}");
+        }
     }
 }

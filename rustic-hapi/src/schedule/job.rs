@@ -106,7 +106,7 @@ impl Machine {
         // One that is named by its path is found anyway.
         let password = match &profile.reach.password {
             Password::Command(command) => first_word(command),
-            Password::File(_) => None,
+            Password::File(_) | Password::Given(_) => None,
         };
         let password = password
             .filter(|name| !name.contains('/'))

@@ -101,18 +101,11 @@ pub(crate) fn units(
         service += &format!("User={}\n", account.name);
     }
     let options: Vec<_> = job.options.iter().map(|o| argument(o)).collect();
-    // The drill finds out by itself whether it is due. It comes first, since nothing behind a snapshot
-    // that is partial would be run, and whatever becomes of it is no reason not to take one.
-    for (key, command) in [
-        ("ExecStartPre=-", "drill --weekly"),
-        ("ExecStart=", "snapshot"),
-    ] {
-        service += &format!(
-            "{key}{} {} {command}\n",
-            quoted(&job.binary),
-            options.join(" ")
-        );
-    }
+    service += &format!(
+        "ExecStart={} {} snapshot --drill\n",
+        quoted(&job.binary),
+        options.join(" ")
+    );
     for (name, value) in &job.variables {
         service += &format!("Environment={}\n", quoted(&format!("{name}={value}")));
     }

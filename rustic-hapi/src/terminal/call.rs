@@ -2,40 +2,52 @@
 //! meant. A command that somebody is advised to run has to repeat them, else it acts on another repository.
 //!
 //! Advice is written plainly, as `` `rustic-hapi drill --older` ``. Everything that is said goes through
-//! [`Call::complete`], which puts the options into it; so no advice can lack them.
+//! [`Call::complete`], which puts the options into it; so no advice can lack them. `` `rustic-hapi … --adopt ID` ``
+//! is the same call once more, with that besides.
 
 use crate::machine::shell::quoted;
 
 /// The program's name, as advice has it.
 const PROGRAM: &str = "rustic-hapi ";
 
-/// The options that advice repeats, in order.
+/// Stands for all arguments of the call.
+const AGAIN: &str = "… ";
+
+/// The options that advice repeats, in order, and all arguments of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Call(Vec<(&'static str, String)>);
+pub struct Call {
+    options: Vec<(&'static str, String)>,
+    again: Vec<String>,
+}
 
 impl Call {
-    /// The options that were given, with their values (of which none may be a secret).
-    pub(crate) fn new(given: impl IntoIterator<Item = (&'static str, Option<String>)>) -> Self {
-        let given = given.into_iter();
-        Self(
-            given
-                .filter_map(|(option, value)| Some((option, quoted(&value?))))
-                .collect(),
-        )
+    /// The options that were given with their values, and all arguments; none of them may be a secret.
+    pub(crate) fn new(
+        options: impl IntoIterator<Item = (&'static str, Option<String>)>,
+        arguments: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let given = |(option, value): (_, Option<String>)| Some((option, quoted(&value?)));
+        Self {
+            options: options.into_iter().filter_map(given).collect(),
+            again: arguments.into_iter().map(|word| quoted(&word)).collect(),
+        }
     }
 
     /// After the profile says where the repository is, these are enough.
     #[must_use]
     pub fn of_the_profile(&self) -> Self {
-        let options = self.0.iter();
+        let options = self.options.iter();
         let kept = options.filter(|(option, _)| ["--profile", "--home"].contains(option));
-        Self(kept.cloned().collect())
+        Self {
+            options: kept.cloned().collect(),
+            again: self.again.clone(),
+        }
     }
 
     /// The text, each command of ours between backticks with the options of this call. One that has them
     /// already stays as it is.
     pub(crate) fn complete(&self, text: &str) -> String {
-        if self.0.is_empty() || !text.contains(PROGRAM) {
+        if !text.contains(PROGRAM) {
             return text.to_owned();
         }
         let lines = text.split_inclusive('\n');
@@ -59,9 +71,16 @@ impl Call {
             let (before, after) = rest.split_at(at + PROGRAM.len());
             out += before;
             rest = after;
+            if let Some(more) = after.strip_prefix(AGAIN) {
+                if !self.again.is_empty() {
+                    out += &format!("{} ", self.again.join(" "));
+                    rest = more;
+                }
+                continue;
+            }
             let begins = at == 0 || before[..at].ends_with([' ', '(', '/']);
             if begins && after.starts_with(|c: char| c.is_ascii_lowercase()) {
-                for (option, value) in &self.0 {
+                for (option, value) in &self.options {
                     if !command.contains(&format!("{option} ")) {
                         out += &format!("{option} {value} ");
                     }
@@ -76,16 +95,15 @@ impl Call {
 mod tests {
     use super::*;
 
-    fn call() -> Call {
-        Call::new([
+    #[test]
+    fn advice_repeats_the_options_of_the_call_once() {
+        let options = [
             ("--profile", Some("tw".into())),
             ("--home", Some("/home/o p".into())),
             ("--repository", None),
-        ])
-    }
-
-    #[test]
-    fn advice_repeats_the_options_of_the_call_once() {
+        ];
+        let all = "--profile=tw init --recipient age1".split(' ');
+        let call = Call::new(options, all.map(str::to_owned));
         for (said, meant) in [
             (
                 "hint: `rustic-hapi doctor` tells",
@@ -103,11 +121,15 @@ mod tests {
                 "`rustic-hapi init --profile COPY --host x`",
                 "`rustic-hapi --home '/home/o p' init --profile COPY --host x`",
             ),
+            (
+                "`rustic-hapi … --adopt ID`",
+                "`rustic-hapi --profile=tw init --recipient age1 --adopt ID`",
+            ),
             ("`rustic-hapi --help`", "`rustic-hapi --help`"),
             ("rustic-hapi doctor", "rustic-hapi doctor"),
         ] {
-            assert_eq!(call().complete(said), meant);
-            assert_eq!(call().complete(meant), meant);
+            assert_eq!(call.complete(said), meant);
+            assert_eq!(call.complete(meant), meant);
         }
     }
 }

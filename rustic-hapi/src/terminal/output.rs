@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::process::name_of_stdout;
 use crate::terminal::call::Call;
-use crate::terminal::ui::{Ui, Verbosity};
+use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 
 /// The version of the JSON documents.
 pub(crate) const JSON_VERSION: u32 = 1;
@@ -186,7 +186,12 @@ impl Output {
     /// What goes to standard output: everything on a terminal, one line elsewhere, nothing of a
     /// success under `-q`.
     pub fn text(&self, ui: &Ui) -> String {
-        let is_log = || !std::io::stdout().is_terminal() && ui.verbosity != Verbosity::Verbose;
+        let is_log = || match ui.format {
+            LogFormat::Json => true,
+            LogFormat::Text => {
+                !std::io::stdout().is_terminal() && ui.verbosity != Verbosity::Verbose
+            }
+        };
         match self.shown {
             Shown::UnlessQuiet | Shown::OnATerminal if ui.verbosity == Verbosity::Quiet => {
                 String::new()

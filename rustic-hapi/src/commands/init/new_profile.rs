@@ -98,7 +98,7 @@ pub(super) fn new_profile(
         Some(Password::Command(command)) => {
             text.push_str(&format!("password-command = {}\n", value(command)));
         }
-        None => {}
+        Some(Password::Given(_)) | None => {}
     }
     if request.allow_same_disk {
         text.push_str("allow-same-disk = true\n");

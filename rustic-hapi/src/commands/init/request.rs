@@ -32,6 +32,8 @@ pub struct Request {
     pub allow_same_disk: bool,
     /// Where a recovery key goes; none is made unless given.
     pub recovery_key: Option<KeyGoesTo>,
+    /// How long to wait for another run.
+    pub lock_wait: std::time::Duration,
 }
 
 impl Request {
@@ -113,8 +115,8 @@ impl Request {
                 listed(&of_host)
             ),
             format!(
-                "if this is that hub, moved or on a new machine: `rustic-hapi init --adopt {}`; \
-                 if it is a second hub, give it a host name of its own: `--host NAME`",
+                "if this is that hub, moved or on a new machine: `rustic-hapi … --adopt {}`; \
+                 if it is a second hub, give it a host name of its own: `rustic-hapi … --host NAME`",
                 of_host[0].id
             ),
         ))
