@@ -3,6 +3,7 @@
 //! the state must be good afterwards.
 
 mod choice;
+mod small_hub;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
