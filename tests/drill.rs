@@ -481,7 +481,7 @@ fn flip(file: &Path, at: usize) {
 fn every_damage_is_found_and_nothing_damaged_is_restored() {
     let home = Home::initialised();
     home.snapshot().exits(0);
-    sqlite3(&home.database(), "DELETE FROM messages WHERE rowid % 2");
+    sqlite3(&home.database(), "DELETE FROM messages WHERE rowid % 4 = 0");
     fs::remove_file(home.path().join("coding/hapi/docs/plans/ignored.md")).unwrap();
     home.snapshot().exits(0);
     let sound = home.dir.path().join("sound");

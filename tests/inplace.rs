@@ -48,7 +48,9 @@ fn a_hub_that_runs_is_named_and_nothing_is_changed() {
     let home = Home::initialised();
     snapshot(&home);
     let hub = BusyHub::start(&home.database());
-    let said = home.hapi_command(&["restore", "--in-place"]).exits(1);
+    let said = home
+        .hapi_command(&["restore", "--in-place", "--yes"])
+        .exits(1);
     assert!(
         said.stderr.contains(&format!("process {}", hub.pid())),
         "{said:?}"
@@ -159,7 +161,7 @@ fn a_new_machine_has_nothing_to_set_aside() {
     fs::remove_dir_all(home.hapi("")).unwrap();
     let identity = home.dir.path().join("identity.txt");
     let said = home
-        .hapi_command(&["restore", "--in-place", "--json"])
+        .hapi_command(&["restore", "--in-place", "--yes", "--json"])
         .exits(0)
         .json();
     assert_eq!(said["files"][0]["set-aside"], serde_json::Value::Null);
@@ -171,13 +173,14 @@ fn a_new_machine_has_nothing_to_set_aside() {
 
     // Secrets come in plain only with an identity, and 0600.
     let said = home
-        .hapi_command(&["restore", "--in-place", "--source", "hub.env"])
+        .hapi_command(&["restore", "--in-place", "--yes", "--source", "hub.env"])
         .exits(2);
     assert!(said.stderr.contains("--identity"), "{said:?}");
     assert!(!home.hapi("hub.env").exists());
     home.hapi_command(&[
         "restore",
         "--in-place",
+        "--yes",
         "--source",
         "hub.env",
         "--identity",
@@ -242,7 +245,7 @@ fn a_repository_that_lies_changes_nothing() {
         fs::set_permissions(&entry, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&entry, bytes).unwrap();
     }
-    let said = home.hapi_command(&["restore", "--in-place"]);
+    let said = home.hapi_command(&["restore", "--in-place", "--yes"]);
     assert_ne!(said.code, 0, "{said:?}");
     assert_eq!(fs::read(home.database()).unwrap(), before);
     assert_eq!(set_aside(&home), Vec::<PathBuf>::new());
@@ -281,6 +284,7 @@ fn what_fails_half_way_is_put_back_and_nothing_plain_is_left() {
             .args([
                 "restore",
                 "--in-place",
+                "--yes",
                 "--source",
                 "hapi.db",
                 "--source",
@@ -323,15 +327,27 @@ fn a_link_that_leads_nowhere_is_left_and_a_folder_comes_back_whole() {
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("/nonexistent/m.yaml", &link).unwrap();
     let said = home
-        .hapi_command(&["restore", "--in-place", "--source", "driver-manifest"])
+        .hapi_command(&[
+            "restore",
+            "--in-place",
+            "--yes",
+            "--source",
+            "driver-manifest",
+        ])
         .exits(2);
     assert!(said.stderr.contains("leads nowhere"), "{said:?}");
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
 
     let before = fs::metadata(&voice).unwrap();
     fs::remove_dir_all(&voice).unwrap();
-    home.hapi_command(&["restore", "--in-place", "--source", "voice-test-output"])
-        .exits(0);
+    home.hapi_command(&[
+        "restore",
+        "--in-place",
+        "--yes",
+        "--source",
+        "voice-test-output",
+    ])
+    .exits(0);
     assert!(voice.join("empty").is_dir());
     assert_eq!(
         fs::read_link(voice.join("latest")).unwrap(),
@@ -351,7 +367,8 @@ fn on_a_new_machine_files_belong_to_whoever_has_the_folder() {
     fs::remove_dir_all(home.hapi("")).unwrap();
     fs::remove_dir_all(home.path().join("voice-test-output")).unwrap();
     owner(&home.path(), 1234);
-    home.hapi_command(&["restore", "--in-place"]).exits(0);
+    home.hapi_command(&["restore", "--in-place", "--yes"])
+        .exits(0);
     for path in [home.hapi(""), home.database()] {
         assert_eq!(
             fs::metadata(&path).unwrap().uid(),
@@ -362,7 +379,7 @@ fn on_a_new_machine_files_belong_to_whoever_has_the_folder() {
     }
     // The same again is nothing to do, and no second copy is set aside.
     let again = home
-        .hapi_command(&["restore", "--in-place", "--json"])
+        .hapi_command(&["restore", "--in-place", "--yes", "--json"])
         .exits(0)
         .json();
     assert_eq!(again["files"][0]["already"], true);
@@ -379,6 +396,7 @@ fn a_source_that_no_snapshot_holds_is_told_and_the_others_stay() {
         .hapi_command(&[
             "restore",
             "--in-place",
+            "--yes",
             "--source",
             "hapi.db",
             "--source",

@@ -96,7 +96,9 @@ fn a_wal_that_lost_its_database_is_left_alone_kept_and_pinned() {
 
         // The remedy: what the last snapshot has comes back, the WAL is set aside, and together with an
         // older page 1 it is everything there was.
-        let said = home.hapi_command(&["restore", "--in-place"]).exits(0);
+        let said = home
+            .hapi_command(&["restore", "--in-place", "--yes"])
+            .exits(0);
         assert!(!home.hapi("hapi.db-wal").exists(), "{said:?}");
         assert!(
             said.stderr.contains("do not open the database beside it"),

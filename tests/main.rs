@@ -18,6 +18,7 @@ mod destinations;
 mod doctor;
 mod doctor_locks;
 mod drill;
+mod evenings;
 mod examples;
 mod foreign_snapshots;
 mod gate;

@@ -351,7 +351,7 @@ fn a_snapshot_that_shrank_is_told_with_the_sound_one_before_it() {
     );
     let target = home.dir.path().join("target");
     let said = home.restore(&target, &["--dry-run"]).exits(0);
-    let told = format!("the last sound one is {}", &sound[..8]);
+    let told = format!("from the last sound one, {}", &sound[..8]);
     assert!(
         said.stderr.contains("far fewer rows") && said.stderr.contains(&told),
         "{}",

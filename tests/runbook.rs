@@ -600,7 +600,13 @@ fn what_does_not_come_back() {
     machine.bash("systemctl stop hapi.service").exits(0);
     fs::write(&status, "{\"state\":\"idle\"}\n").unwrap();
     machine
-        .said(&["restore", "--in-place", "--source", "driver-status"])
+        .said(&[
+            "restore",
+            "--in-place",
+            "--yes",
+            "--source",
+            "driver-status",
+        ])
         .exits(0);
     assert!(fs::read_to_string(&status).unwrap().contains("running"));
     machine.follow("What does not come back", "", &[""]);

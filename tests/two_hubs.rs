@@ -107,7 +107,7 @@ fn two_hubs_of_one_machine_are_never_taken_for_one() {
         let database = both.at(&format!("home/{hub}/hapi.db"));
         let rows = sqlite3(&database, "SELECT group_concat(hub, '|') FROM sessions");
         sqlite3(&database, "DELETE FROM sessions");
-        both.run(hub, &["restore", "--in-place"]).exits(0);
+        both.run(hub, &["restore", "--in-place", "--yes"]).exits(0);
         let restored = sqlite3(&database, "SELECT group_concat(hub, '|') FROM sessions");
         assert_eq!(restored, rows, "{hub}");
     }
@@ -239,8 +239,12 @@ fn moving(both: &Fixture, hub: &str, written: bool) {
     assert_eq!(rows, hub);
     both.run_at("2026-06-08T18:00:00Z", hub, &["snapshot", "-q"])
         .exits(0);
-    both.run_at("2026-06-08T18:02:00Z", hub, &["restore", "--in-place"])
-        .exits(0);
+    both.run_at(
+        "2026-06-08T18:02:00Z",
+        hub,
+        &["restore", "--in-place", "--yes"],
+    )
+    .exits(0);
 }
 
 #[test]

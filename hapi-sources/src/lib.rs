@@ -61,6 +61,7 @@ pub use secret::recipients::Recipients;
 pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
 pub use sqlite::examine::{examine, tables};
 pub use sqlite::verdict::{IntegrityVerdict, Unknown};
+pub use sqlite::{Counts, count_live};
 pub use staging::Staging;
 pub use staging::bytes::{Bytes, BytesReader};
 pub use stop::Stop;

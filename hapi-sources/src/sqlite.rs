@@ -15,6 +15,7 @@ mod preflight;
 mod side_files;
 pub(crate) mod verdict;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use crate::capture::{Capture, Content, Entry, Failure, Note};
 use crate::error::CaptureError;
 use crate::facts::Metadata;
 use crate::file;
-use crate::source::Source;
+use crate::source::{Column, Source};
 use crate::staging::bytes::{Bytes, StagedFile};
 use crate::stop::Stop;
 use crate::taking::Taking;
@@ -147,6 +148,42 @@ pub(crate) fn probe(path: &Path, stop: &Stop) -> Result<(bool, Option<Note>), Ca
         read => read.map_err(|e| live.error(&e))?,
     };
     Ok((wal, note))
+}
+
+/// What a live database holds now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows by table; `None` where the table does not exist or cannot be read.
+    pub rows: BTreeMap<String, Option<u64>>,
+    /// Newest value by column.
+    pub newest: BTreeMap<Column, Option<serde_json::Value>>,
+}
+
+/// Counts in a live database, which SQLite opens read-only, and only where a capture would.
+///
+/// # Errors
+/// As those of a capture that cannot begin.
+pub fn count_live(
+    path: &Path,
+    count: &[String],
+    newest: &[Column],
+    stop: &Stop,
+) -> Result<Counts, CaptureError> {
+    let (live, cleared) = preflight::clear(path, stop).map_err(|refused| refused.error)?;
+    let open = live.open()?;
+    let pinned = live.pin(&open, Duration::from_secs(5), stop);
+    cleared.confirm(&live).map_err(|refused| refused.error)?;
+    if !pinned? {
+        return Ok(Counts::default());
+    }
+    let rows = count.iter().map(|t| (t.clone(), check::rows(&open, t)));
+    let newest = newest
+        .iter()
+        .map(|c| (c.clone(), check::newest(&open, &c.table, &c.column)));
+    Ok(Counts {
+        rows: rows.collect(),
+        newest: newest.collect(),
+    })
 }
 
 /// The bytes to copy, about: the database's and its WAL's.

@@ -241,7 +241,7 @@ fn run(
             let found = Profile::load_or_reach(lookup)?;
             let identities = identities(args.identity.as_deref(), stop, ui)?;
             let identities = identities.as_ref();
-            match args.request()? {
+            match args.request(&cli.global)? {
                 Restoring::Into(request) => {
                     restore::run(found.reading(), &request, identities, context)
                         .map(|report| report.output(ui.colour))

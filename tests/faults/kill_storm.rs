@@ -94,7 +94,7 @@ fn nothing_is_lost_by_kills_at_any_moment() {
             Act::Forget => command.arg("forget"),
             Act::Prune => command.args(["forget", "--prune"]),
             Act::Restore => command.args(["restore", "--target", target.to_str().unwrap()]),
-            Act::InPlace => command.args(["restore", "--in-place"]),
+            Act::InPlace => command.args(["restore", "--in-place", "--yes"]),
             Act::Drill => command.arg("drill"),
             Act::Init => &mut command,
         };
@@ -132,7 +132,10 @@ fn nothing_is_lost_by_kills_at_any_moment() {
         if act == Act::InPlace {
             let mut again = home.command();
             at(&mut again, now);
-            let healed = again.args(["restore", "--in-place"]).output().unwrap();
+            let healed = again
+                .args(["restore", "--in-place", "--yes"])
+                .output()
+                .unwrap();
             Said::from(healed).exits(0);
         }
         assert_eq!(sqlite3(&home.database(), "PRAGMA integrity_check"), "ok");

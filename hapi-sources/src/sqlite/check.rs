@@ -171,7 +171,7 @@ fn exists(db: &Connection, table: &str) -> bool {
     db.query_row(sql, [table], |_| Ok(())).is_ok()
 }
 
-fn rows(db: &Connection, table: &str) -> Option<u64> {
+pub(super) fn rows(db: &Connection, table: &str) -> Option<u64> {
     if !exists(db, table) {
         return None;
     }
@@ -181,7 +181,7 @@ fn rows(db: &Connection, table: &str) -> Option<u64> {
         .and_then(|n| n.try_into().ok())
 }
 
-fn newest(db: &Connection, table: &str, column: &str) -> Option<serde_json::Value> {
+pub(super) fn newest(db: &Connection, table: &str, column: &str) -> Option<serde_json::Value> {
     let known = "SELECT 1 FROM pragma_table_xinfo(?1, 'main') WHERE name = ?2 COLLATE NOCASE";
     db.query_row(known, [table, column], |_| Ok(())).ok()?;
     let sql = format!("SELECT max({}) FROM main.{}", quoted(column), quoted(table));

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::archive::Archive;
 use crate::archive::taken::Taken;
 use crate::error::Error;
-use crate::policy::description::{Description, Outcome};
+use crate::policy::description::{CONTENT, Description, Outcome};
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
 use crate::policy::manifest::Manifest;
 use crate::policy::notes::describe_note;
@@ -121,7 +121,7 @@ fn baseline<'a>(
 }
 
 /// Says what lost more than it may of its rows, files, entries or bytes, if something did, or is not there any
-/// more. A handful is no evidence.
+/// more. A handful is no evidence (one phone that unregisters), but a hub without any session or message is.
 fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<String> {
     const TOO_FEW_TO_TELL: u64 = 10;
     const TOO_SMALL_TO_TELL: u64 = 256 << 10;
@@ -147,10 +147,12 @@ fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<
         }
         for (table, was) in &old.rows {
             let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
-            if was >= TOO_FEW_TO_TELL && shrank(was, is.unwrap_or(0)) {
+            let is = is.unwrap_or(0);
+            // A hub with nothing in it any more is no matter of numbers, however few there were.
+            let emptied = CONTENT.contains(&table.as_str()) && was > 0 && is == 0;
+            if was >= TOO_FEW_TO_TELL && shrank(was, is) || emptied {
                 return Some(format!(
-                    "table {table} of {name} went from {was} to {} rows",
-                    is.unwrap_or(0)
+                    "table {table} of {name} went from {was} to {is} rows"
                 ));
             }
         }

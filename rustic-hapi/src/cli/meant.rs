@@ -8,6 +8,7 @@ use crate::cli::{
     DrillArgs, ForgetArgs, Global, InitArgs, LockArgs, RecoveryKitArgs, RestoreArgs, ScheduleArgs,
     SnapshotArgs, StatusArgs,
 };
+use crate::commands::restore_in_place::Consent;
 use crate::commands::{
     drill, forget, init, recovery_kit, restore, restore_in_place, snapshot, status,
 };
@@ -90,7 +91,7 @@ impl RestoreArgs {
     ///
     /// # Errors
     /// Nowhere to restore to.
-    pub fn request(&self) -> Result<Restoring, Error> {
+    pub fn request(&self, global: &Global) -> Result<Restoring, Error> {
         let which = which(self.snapshot.as_deref(), false);
         Ok(match &self.target {
             None if !self.in_place => {
@@ -112,6 +113,11 @@ impl RestoreArgs {
                 sources: self.source.clone(),
                 host: self.host.clone(),
                 dry_run: self.dry_run,
+                consent: match (self.yes, global.may_ask()) {
+                    (true, _) => Consent::Given,
+                    (_, true) => Consent::Terminal,
+                    _ => Consent::Nobody,
+                },
                 lock_wait: self.lock.wait(),
             }),
         })

@@ -19,6 +19,7 @@ use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup, is_a_path};
 use crate::state::drills;
 use crate::terminal::call::Call;
+use crate::terminal::prompt::somebody_is_there;
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 use crate::words::{parse_hours, parse_seconds};
 
@@ -283,9 +284,13 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
     /// To where the sources live, the hub stopped: its databases, or what `--source` names; what was
-    /// there is set aside
+    /// there is set aside. Without a terminal to ask on, name a snapshot's id
     #[arg(long, conflicts_with_all = ["target", "overwrite"])]
     in_place: bool,
+    /// Replace the live files without a question (never by a snapshot that is shrunk, damaged or of
+    /// another host: name that by its id)
+    #[arg(long, requires = "in_place")]
+    yes: bool,
     /// Only this source (may be repeated)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
@@ -427,6 +432,11 @@ impl Global {
             password_file: self.password_file.clone(),
             env: Environment::from_process(),
         }
+    }
+
+    /// Whether there is somebody to ask.
+    pub(crate) fn may_ask(&self) -> bool {
+        !self.json && somebody_is_there()
     }
 
     /// Whether there is somebody to show a secret to, and nothing that keeps what is shown.

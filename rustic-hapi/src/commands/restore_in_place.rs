@@ -5,7 +5,9 @@
 //! Everything is fetched and proven beside the live files first. Then each database is swapped
 //! ([`crate::machine::swap`]), and each other file takes its name by one rename, the old one kept beside it.
 
+mod consent;
 mod item;
+mod request;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,6 +19,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Stop};
 
 pub use self::item::Replaced;
+pub use self::request::{Consent, Request};
 use crate::commands::context::Context;
 use crate::commands::restore_in_place::item::{
     Arrival, Item, has_room, make_folder, owner_here, sweep,
@@ -25,7 +28,7 @@ use crate::error::Error;
 use crate::machine::holders;
 use crate::machine::swap::{Ownership, Swap};
 use crate::machine::target::Attributes;
-use crate::policy::choice::{Choice, Which};
+use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryKind, SourceRecord};
 use crate::profile::Profile;
 use crate::profile::reading::Reading;
@@ -34,21 +37,6 @@ use crate::restore::contents::is_plain;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::proof::database_is;
 use crate::restore::restorer::path_of;
-
-/// What an in-place restore is asked to do.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// Which snapshots.
-    pub which: Which,
-    /// Only these sources; the databases if empty.
-    pub sources: Vec<String>,
-    /// Another host's snapshots than the profile's.
-    pub host: Option<String>,
-    /// Say what would be replaced; change nothing.
-    pub dry_run: bool,
-    /// How long to wait for another run.
-    pub lock_wait: Duration,
-}
 
 /// What an in-place restore did.
 #[derive(Debug)]
@@ -108,10 +96,18 @@ pub fn run(
         });
     }
     let Coming {
+        choices,
         items,
         folders,
         links,
     } = coming(from, request, &mut library, chosen.choices, identities)?;
+    if let Err(error) = consent::is_decided(from, request, &choices, &mut library, now) {
+        if !request.dry_run {
+            return Err(error);
+        }
+        report.warnings.push(error.to_string());
+        report.warnings.extend(error.hint());
+    }
     let unseen = nobody_has_a_database_open(from, &items, request.dry_run, &mut report)?;
     if unseen > 0 {
         report.warnings.push(format!(
@@ -126,6 +122,7 @@ pub fn run(
         return Ok(report);
     }
 
+    consent::agreed(request, &choices, &items, &mut library, now, stop)?;
     // All of it is there and proven before anything is replaced.
     let total = items.iter().fold(0u64, |sum, item| {
         sum.saturating_add(item.entry.size.unwrap_or(0))
@@ -271,6 +268,8 @@ fn undone(error: Error, report: &Report) -> Error {
 /// What comes home.
 #[derive(Default)]
 struct Coming {
+    /// Where from.
+    choices: Vec<Choice>,
     items: Vec<Item>,
     /// Where from, their path then, and where they live.
     folders: Vec<(Choice, PathBuf, PathBuf)>,
@@ -302,6 +301,7 @@ fn coming(
                 "bring the identity along: `--identity FILE`",
             ));
         }
+        coming.choices.push(choice.clone());
         let links: Vec<_> = record
             .entries
             .iter()
@@ -368,21 +368,19 @@ fn is_of_here(
         .find(|s| s.source.name == record.name && s.source.kind == Kind::Sqlite);
     let then = record.path.to_path();
     match now {
-        Some(now) if now.source.path != then && !matches!(request.which, Which::Named(_)) => {
-            Err(Error::usage(
-                format!(
-                    "the newest snapshot {} of `{}` is of `{}`, and this profile's is `{}`",
-                    choice.snapshot,
-                    record.name,
-                    then.display(),
-                    now.source.path.display()
-                ),
-                format!(
-                    "if it is the one you want here, name it: `rustic-hapi restore {} --in-place`",
-                    choice.snapshot.short_id()
-                ),
-            ))
-        }
+        Some(now) if now.source.path != then && !request.has_id() => Err(Error::usage(
+            format!(
+                "the newest snapshot {} of `{}` is of `{}`, and this profile's is `{}`",
+                choice.snapshot,
+                record.name,
+                then.display(),
+                now.source.path.display()
+            ),
+            format!(
+                "if it is the one you want here, name it: `rustic-hapi restore {} --in-place`",
+                choice.snapshot.short_id()
+            ),
+        )),
         _ => Ok(()),
     }
 }

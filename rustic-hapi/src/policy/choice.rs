@@ -1,6 +1,7 @@
-//! A choice is the snapshot that a source is restored from: the newest one that holds it whole,
-//! unless one is named. A weekly series lies in snapshots of its own, and a source that failed this
-//! morning is whole in last night's; "the newest snapshot" would be wrong for both.
+//! A choice is the snapshot that a source is restored from: the newest one that holds it whole and is not
+//! tagged `shrunk`, unless one is named. A weekly series lies in snapshots of its own, a source that failed this
+//! morning is whole in last night's, and a database that was emptied is in the one before; "the newest
+//! snapshot" would be wrong for all three.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use rustic_core::repofile::SnapshotFile;
 
 use crate::error::Error;
 use crate::policy::description::{Description, Outcome, SourceSummary};
-use crate::policy::history::{self, CONDITIONS, ONLY, Origins, Snapshot};
+use crate::policy::history::{self, CONDITIONS, ONLY, Origins, SHRUNK, Snapshot};
 use crate::profile::Profile;
 
 /// Which snapshots are meant.
@@ -31,8 +32,33 @@ pub struct Choice {
     pub snapshot: Snapshot,
     /// How the source is in it.
     pub outcome: Outcome,
-    /// Newer snapshots that do not hold it whole, the newest first.
-    pub passed_over: Vec<(Snapshot, Outcome)>,
+    /// Newer snapshots that do not hold it whole, or lost something, the newest first.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A newer snapshot that a source does not come from.
+#[derive(Clone, Debug)]
+pub struct PassedOver {
+    pub snapshot: Snapshot,
+    /// How the source is in it.
+    pub outcome: Outcome,
+    /// Whether the snapshot is tagged `shrunk`, and that is not acknowledged.
+    pub shrunk: bool,
+}
+
+impl PassedOver {
+    /// Whether it may be the state that the source has now: then who restores has to say which is meant.
+    pub fn is_suspect(&self) -> bool {
+        self.shrunk || self.outcome == Outcome::Damaged
+    }
+
+    /// For a sentence.
+    pub fn in_words(&self) -> &'static str {
+        match self.outcome.is_sound() {
+            true => "tagged shrunk",
+            false => self.outcome.in_words(),
+        }
+    }
 }
 
 /// What was chosen.
@@ -165,7 +191,7 @@ pub(crate) fn choose(
             };
         }
         Which::Named(name) => named(snapshots, profile, name, now)?,
-        Which::Older => older(snapshots)?,
+        Which::Older => older(snapshots, profile)?,
     };
     let unlike = |reason: String| Error::Unlike {
         snapshot: one.to_string(),
@@ -194,7 +220,13 @@ pub(crate) fn choose(
 type Sources = BTreeMap<String, SourceSummary>;
 
 /// A source that is looked for: its name, what was found, what was passed over.
-type Looking = (String, Option<Choice>, Vec<(Snapshot, Outcome)>);
+type Looking = (String, Option<Choice>, Vec<PassedOver>);
+
+/// Whether a snapshot lost something, as far as anybody knows.
+pub(crate) fn is_shrunk(snapshot: &Snapshot, profile: Option<&Profile>) -> bool {
+    let known = |profile: &Profile| snapshot.is_acknowledged(&profile.retention);
+    snapshot.has(SHRUNK) && !profile.is_some_and(known)
+}
 
 fn newest(
     snapshots: &[Snapshot],
@@ -238,11 +270,12 @@ fn newest(
             break;
         }
         let sources = described(snapshot);
+        let shrunk = is_shrunk(snapshot, profile);
         for (name, choice, passed_over) in &mut looking {
             let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
                 continue;
             };
-            if summary.outcome.is_sound() {
+            if summary.outcome.is_sound() && !shrunk {
                 *choice = Some(Choice {
                     source: name.clone(),
                     snapshot: snapshot.clone(),
@@ -250,20 +283,24 @@ fn newest(
                     passed_over: std::mem::take(passed_over),
                 });
             } else {
-                passed_over.push((snapshot.clone(), summary.outcome));
+                passed_over.push(PassedOver {
+                    snapshot: snapshot.clone(),
+                    outcome: summary.outcome,
+                    shrunk,
+                });
             }
         }
     }
     for (source, choice, passed_over) in looking {
-        // Nowhere whole: the newest that has anything of it is better than nothing.
+        // Nowhere sound: the newest that holds it whole, or else anything of it, is better than nothing.
         let anything = || {
-            let (snapshot, outcome) = passed_over
-                .iter()
-                .find(|(_, outcome)| *outcome != Outcome::Failed)?;
+            let whole = passed_over.iter().find(|one| one.outcome.is_sound());
+            let some = |one: &&PassedOver| one.outcome != Outcome::Failed;
+            let one = whole.or_else(|| passed_over.iter().find(some))?;
             Some(Choice {
                 source: source.clone(),
-                snapshot: snapshot.clone(),
-                outcome: *outcome,
+                snapshot: one.snapshot.clone(),
+                outcome: one.outcome,
                 passed_over: Vec::new(),
             })
         };
@@ -331,7 +368,7 @@ fn is_ahead(snapshot: &Snapshot, now: DateTime<Local>) -> bool {
     snapshot.time > now + TimeDelta::hours(24)
 }
 
-fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
+fn older<'a>(snapshots: &'a [Snapshot], profile: Option<&Profile>) -> Result<&'a Snapshot, Error> {
     let mut candidates: Vec<&Snapshot> = snapshots
         .iter()
         .filter(|s| !s.has(ONLY))
@@ -341,9 +378,10 @@ fn older(snapshots: &[Snapshot]) -> Result<&Snapshot, Error> {
                 .any(|n| n.series == s.series && n.time > s.time && !n.has(ONLY))
         })
         .collect();
-    // What is known not to be whole would prove nothing.
-    if candidates.iter().any(|s| s.is_complete()) {
-        candidates.retain(|s| s.is_complete());
+    // What is known not to be whole, or to have lost something, would prove nothing.
+    let is_sound = |s: &&Snapshot| s.is_complete() && !is_shrunk(s, profile);
+    if candidates.iter().any(is_sound) {
+        candidates.retain(is_sound);
     }
     let mut random = [0u8; 8];
     // Without randomness the oldest one is as good.

@@ -22,6 +22,9 @@ pub struct Description {
     pub sources: BTreeMap<String, SourceSummary>,
 }
 
+/// The tables of a hub that people mean by its content.
+pub const CONTENT: [&str; 2] = ["sessions", "messages"];
+
 /// A source in a description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

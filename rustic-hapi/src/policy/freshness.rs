@@ -7,7 +7,7 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta, Utc};
 use hapi_sources::Kind;
 
 use crate::error::Error;
-use crate::policy::description::SourceSummary;
+use crate::policy::description::{CONTENT, SourceSummary};
 use crate::policy::history::{ONLY, Snapshot};
 use crate::policy::retention::Plan;
 use crate::policy::slots::{self, Slot, State, Timetable, Visit};
@@ -304,7 +304,7 @@ pub(crate) fn unscheduled(
 
 /// The two an operator thinks in, or the first two there are.
 fn tables_to_tell(rows: &BTreeMap<String, Option<u64>>) -> Vec<String> {
-    let known: Vec<String> = ["sessions", "messages"]
+    let known: Vec<String> = CONTENT
         .iter()
         .filter(|table| rows.contains_key(**table))
         .map(|table| (*table).to_owned())

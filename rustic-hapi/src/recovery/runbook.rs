@@ -35,7 +35,7 @@ impl Runbook<'_> {
             &self.open_commands(),
         );
         text += &step(
-            "Into a scratch folder, on a disk with room (`TMPDIR=/mnt/… ` before `mktemp` chooses one), never onto the live\nfiles. `latest` is right unless its tags in the list say `only`, `partial` or `damaged`: then put an older id\nfor it.",
+            "Into a scratch folder, on a disk with room (`TMPDIR=/mnt/… ` before `mktemp` chooses one), never onto the live\nfiles. `last_sound` finds the newest snapshot of the list that is not tagged `only`, `partial`, `damaged` or\n`shrunk`; put another id for it if you want that one.",
             &self.restore_commands(),
         );
         let databases = self.check_commands();
@@ -95,12 +95,15 @@ impl Runbook<'_> {
     }
 
     fn restore_commands(&self) -> String {
-        let mut text = "umask 077\nscratch=$(mktemp -d)\n".to_owned();
+        let mut text = format!("umask 077\nscratch=$(mktemp -d)\n{LAST_SOUND}");
         for series in &self.profile.series {
-            text += &format!(
-                "restic restore latest --tag {} --host {} --target {}\n",
+            let of = format!(
+                "--tag {} --host {}",
                 series.name,
-                quoted(&self.profile.host),
+                quoted(&self.profile.host)
+            );
+            text += &format!(
+                "id=$(last_sound {of})\nrestic restore \"${{id:-latest}}\" {of} --target {}\n",
                 restored(series)
             );
         }
@@ -189,10 +192,20 @@ impl Runbook<'_> {
         }
         let mut text = "## With rustic-hapi\n".to_owned();
         text += &step(
-            "On this machine, with the profile: a proof that everything comes back, everything into a folder, and the databases\nback into place with the hub stopped (other sources with `--source NAME`).",
+            "On this machine, with the profile: a proof that everything comes back, and everything into a folder.",
             &format!(
-                "{set}{program} drill{identity}\n{program} restore --target \"$(mktemp -d)\"{identity}\nsystemctl stop hapi.service    # as `systemctl list-units` has it\n{program} restore --in-place\nsystemctl start hapi.service\n"
+                "{set}{program} drill{identity}\n{program} restore --target \"$(mktemp -d)\"{identity}\n"
             ),
+        );
+        text += &step(
+            "The databases back into place, with the hub stopped (other sources with `--source NAME`). It shows what is\nthere now and what would come, and asks; where the newest snapshot lost rows or is damaged, it stops and\nnames the ids to choose from.",
+            &format!(
+                "systemctl stop hapi.service    # as `systemctl list-units` has it\n{program} restore --in-place\n"
+            ),
+        );
+        text += &step(
+            "When it says `restored in place`:",
+            "systemctl start hapi.service\n",
         );
         text += &step(
             "On a new one, without the profile. The password file may hold the recovery key: one line, mode 0600.",
@@ -246,6 +259,14 @@ impl Runbook<'_> {
         words.join(" ")
     }
 }
+
+/// A shell function: the id of the newest snapshot that says nothing against itself. restic lists them oldest
+/// first, each beginning with its time.
+const LAST_SOUND: &str = r#"last_sound() {
+    restic snapshots --json "$@" | sed 's/},{"time"/}\n{"time"/g' | grep -vE '"(only|partial|damaged|shrunk)"' |
+        tail -n 1 | sed -n 's/.*"id":"\([0-9a-f]*\)".*/\1/p'
+}
+"#;
 
 /// Where a series is restored to; its name is a plain word.
 fn restored(series: &Series) -> String {

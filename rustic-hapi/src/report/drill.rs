@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
-use super::counts::counts;
 use crate::commands::drill::{Report, SourceDrill, Verdict};
+use crate::policy::counts::counts;
 use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::state::drills::DrillOutcome;
 use crate::terminal::output::{JSON_VERSION, Output};
@@ -99,8 +99,10 @@ impl Report {
                 "snapshot": s.choice.as_ref().map(|c| c.snapshot.id.to_hex().to_string()),
                 "time": s.choice.as_ref().map(|c| c.snapshot.time.to_rfc3339()),
                 "outcome": s.choice.as_ref().map(|c| c.outcome),
-                "passed-over": s.choice.iter().flat_map(|c| &c.passed_over).map(|(newer, outcome)| json!({
-                    "snapshot": newer.id.to_hex().to_string(), "outcome": outcome,
+                "passed-over": s.choice.iter().flat_map(|c| &c.passed_over).map(|newer| json!({
+                    "snapshot": newer.snapshot.id.to_hex().to_string(),
+                    "outcome": newer.outcome,
+                    "shrunk": newer.shrunk,
                 })).collect::<Vec<_>>(),
                 "verdict": s.verdict.in_words().to_lowercase(),
                 "files": s.files,

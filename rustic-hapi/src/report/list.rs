@@ -6,9 +6,9 @@ use chrono::{DateTime, Local};
 use hapi_sources::Kind;
 use serde_json::{Value, json};
 
-use super::counts::counts;
 use super::error::error_lines;
 use crate::commands::snapshots::Listing;
+use crate::policy::counts::counts;
 use crate::policy::history::Snapshot;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;

@@ -4,7 +4,6 @@
 //! Knows: reports, words, JSON, Prometheus. Must not know: how facts are got; opens nothing.
 
 mod check;
-mod counts;
 mod doctor;
 mod drill;
 mod error;

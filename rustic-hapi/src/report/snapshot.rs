@@ -6,11 +6,11 @@ use chrono::{DateTime, Local};
 use hapi_sources::{Integrity, Kind};
 use serde_json::{Value, json};
 
-use super::counts::counts;
 use super::error::error_json;
 use crate::archive::taken::Taken;
 use crate::commands::retention::Applied;
 use crate::commands::run_report::{RunReport, SeriesReport};
+use crate::policy::counts::counts;
 use crate::policy::description::{Outcome, SourceSummary};
 use crate::policy::manifest::SourceRecord;
 use crate::terminal::output::{JSON_VERSION, Output};

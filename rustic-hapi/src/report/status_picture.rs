@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveTime, TimeDelta};
 use hapi_sources::Kind;
 
-use super::counts::counts;
 use crate::commands::check::{SHARES, Share};
 use crate::commands::status::Status;
+use crate::policy::counts::counts;
 use crate::policy::description::{Outcome, SourceSummary};
 use crate::policy::freshness::{Database, Freshness, SeriesStatus};
 use crate::policy::slots::{Slot, State, Visit};

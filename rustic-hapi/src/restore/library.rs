@@ -9,6 +9,7 @@ use rustic_core::repofile::SnapshotId;
 
 use crate::error::Error;
 use crate::policy::choice::{self, Choice, Chosen, Which};
+use crate::policy::description::SourceSummary;
 use crate::policy::history::{SHRUNK, Snapshot};
 use crate::policy::manifest::SourceRecord;
 use crate::profile::Profile;
@@ -116,6 +117,15 @@ impl Library {
             })
     }
 
+    /// What a snapshot says of a source, as far as it can be read.
+    pub(crate) fn summary(&mut self, snapshot: &Snapshot, source: &str) -> Option<SourceSummary> {
+        let description = match &snapshot.description {
+            Some(description) => description,
+            None => &self.contents(snapshot).ok()?.description,
+        };
+        description.sources.get(source).cloned()
+    }
+
     /// Bytes that a chosen source takes, as far as its snapshot can be read.
     pub(crate) fn bytes(&mut self, choice: &Choice) -> u64 {
         let Ok(contents) = self.contents(&choice.snapshot) else {
@@ -157,15 +167,34 @@ pub(crate) fn warnings_of(chosen: &Chosen, snapshots: &[Snapshot]) -> Vec<String
                 choice.outcome.in_words(),
                 choice.snapshot
             ));
-        } else if let Some((newer, outcome)) = choice.passed_over.first() {
+        } else if let Some(newer) = choice.passed_over.first()
+            && !newer.outcome.is_sound()
+        {
             warnings.push(format!(
                 "`{}` comes from {}: in the newest, {}, it is {}",
                 choice.source,
                 choice.snapshot,
-                newer.short_id(),
-                outcome.in_words()
+                newer.snapshot.short_id(),
+                newer.in_words()
             ));
         }
+    }
+    // One that lost something is passed over for all its sources together.
+    let mut shrunk: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for choice in &chosen.choices {
+        if let Some(newer) = choice.passed_over.iter().find(|newer| newer.shrunk) {
+            let pair = (newer.snapshot.to_string(), choice.snapshot.to_string());
+            shrunk.entry(pair).or_default().push(&choice.source);
+        }
+    }
+    for ((newer, sound), sources) in shrunk {
+        let what = match sources.as_slice() {
+            [one] => format!("`{one}` comes"),
+            several => format!("{} sources come", several.len()),
+        };
+        warnings.push(format!(
+            "the snapshot {newer} has far fewer rows than the one before it (it is tagged shrunk), so {what} from the last sound one, {sound}"
+        ));
     }
     // A migration emptied the database: then the newest is not what anybody wants back.
     let mut told = Vec::new();

@@ -1,13 +1,16 @@
-//! A prompt reads one line from the terminal without showing it.
+//! A prompt reads one line from the terminal, a secret without showing it.
 //!
 //! The terminal shows what is typed again when the prompt ends, also when a signal ended it: the
 //! wait is a `poll`, which a caught signal interrupts, where a read would be restarted.
 
-use std::io::{self, Stdin};
+use std::io::{self, IsTerminal, Stdin};
+use std::time::{Duration, Instant};
 
 use hapi_sources::{CaptureError, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -21,17 +24,53 @@ pub(crate) fn hidden_line(question: &str, stop: &Stop) -> Result<Zeroizing<Strin
     let terminal = io::stdin();
     let silence = Silence::begin(&terminal).map_err(failed)?;
     tell(question);
+    let line = line(&terminal, None, stop)?.unwrap_or_default();
+    drop(silence);
+    Ok(line)
+}
+
+/// How long a question waits: whoever went away holds up the next run with it.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Asks on standard error whether to go on. Anything but `y` or `yes` is a no, and so is no answer in ten
+/// minutes; what was typed before the question does not answer it.
+///
+/// # Errors
+/// As [`hidden_line`].
+pub(crate) fn agrees(question: &str, stop: &Stop) -> Result<bool, Error> {
+    let terminal = io::stdin();
+    tcflush(&terminal, QueueSelector::IFlush).map_err(failed)?;
+    tell(format_args!("{question} [y/N] "));
+    let answer = line(&terminal, Some(Instant::now() + PATIENCE), stop)?;
+    Ok(answer.is_some_and(|answer| matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes")))
+}
+
+/// Whether somebody can be asked.
+pub(crate) fn somebody_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Reads a line; `None` where none came in time.
+fn line(
+    terminal: &Stdin,
+    until: Option<Instant>,
+    stop: &Stop,
+) -> Result<Option<Zeroizing<String>>, Error> {
     let mut line = Zeroizing::new(Vec::with_capacity(MOST));
     loop {
         if stop.is_set() {
             tell("\n");
             return Err(Error::Capture(CaptureError::Stopped));
         }
-        if !ready(&terminal).map_err(failed)? {
+        if until.is_some_and(|until| Instant::now() > until) {
+            tell("\n");
+            return Ok(None);
+        }
+        if !ready(terminal).map_err(failed)? {
             continue;
         }
         let mut part = Zeroizing::new([0u8; 512]);
-        let read = rustix::io::read(&terminal, part.as_mut_slice()).map_err(failed)?;
+        let read = rustix::io::read(terminal, part.as_mut_slice()).map_err(failed)?;
         let part = part.get(..read).unwrap_or_default();
         // Past its capacity the buffer would leave a copy behind; no key is so long.
         if line.len() + part.len() > MOST {
@@ -42,10 +81,9 @@ pub(crate) fn hidden_line(question: &str, stop: &Stop) -> Result<Zeroizing<Strin
             break;
         }
     }
-    drop(silence);
     let text = std::str::from_utf8(&line)
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
-    Ok(Zeroizing::new(text.trim().to_owned()))
+    Ok(Some(Zeroizing::new(text.trim().to_owned())))
 }
 
 const MOST: usize = 4096;

@@ -2,17 +2,17 @@
 
 use chrono::{DateTime, Local};
 
-use crate::policy::description::SourceSummary;
+use crate::policy::description::{CONTENT, SourceSummary};
 use crate::words::{age, grouped};
 
 /// "78 sessions, 41,203 messages (+36), the newest 4 min old".
-pub(super) fn counts(
+pub(crate) fn counts(
     summary: &SourceSummary,
     before: Option<&SourceSummary>,
     now: DateTime<Local>,
 ) -> String {
     // The two an operator thinks in first; the rest is in --json.
-    let mut parts: Vec<String> = ["sessions", "messages"]
+    let mut parts: Vec<String> = CONTENT
         .iter()
         .filter_map(|table| Some((*table, summary.rows.get(*table).copied().flatten()?)))
         .map(|(table, rows)| {
