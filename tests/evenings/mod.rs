@@ -3,7 +3,9 @@
 //! the state must be good afterwards.
 
 mod choice;
+mod same_call;
 mod small_hub;
+mod small_things;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -136,7 +138,7 @@ pub fn suggested(said: &Said) -> Vec<String> {
             let Some((program, _)) = span.split_once(' ') else {
                 continue;
             };
-            let known = ["rustic-hapi", "sudo", "systemctl", "loginctl"];
+            let known = ["rustic-hapi", "eval", "sudo", "systemctl", "loginctl"];
             let is_plain = program
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-');
