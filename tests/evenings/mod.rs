@@ -2,6 +2,7 @@
 //! the real binary: a state, a call, what it says; then the commands that it said are run as they stand there, and
 //! the state must be good afterwards.
 
+mod append_only;
 mod choice;
 mod same_call;
 mod small_hub;

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::record;
 use crate::policy::history::{self, Snapshot};
+use crate::policy::unmatched;
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
 use crate::profile::reach::Reach;
@@ -382,6 +383,9 @@ fn expectations(
         .flatten()
         .min()
         .map_or(0, |born| (now.fixed_offset() - *born).num_days());
+    report
+        .notes
+        .extend(unmatched::nothing_matches(profile, ours, files));
     for series in &profile.series {
         if ours.iter().any(|s| s.series == series.name) {
             continue;

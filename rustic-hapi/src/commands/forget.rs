@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::commands::context::Context;
 use crate::commands::retention::{Applied, Asked, apply, apply_by_itself};
 use crate::error::Error;
+use crate::policy::unmatched;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
@@ -34,6 +35,8 @@ pub struct Report {
     pub dry_run: bool,
     /// The location, without credentials.
     pub location: String,
+    /// What is there instead, where no snapshot is the profile's: then nothing was removed.
+    pub unmatched: Option<String>,
 }
 
 /// Applies or shows the retention plan.
@@ -69,6 +72,10 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
             (apply(&repository, profile, &now, asked)?, Some(held))
         }
     };
+    let unmatched = match applied.plan.decisions.is_empty() {
+        true => unmatched::nothing_matches(profile, &[], &repository.readable_snapshots()?.0),
+        false => None,
+    };
     let pruned = match applied.postponed.is_none() && request.prune && !request.dry_run {
         true => {
             let _held = match held {
@@ -84,5 +91,6 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
         pruned,
         dry_run: request.dry_run,
         location: profile.reach.location.to_string(),
+        unmatched,
     })
 }

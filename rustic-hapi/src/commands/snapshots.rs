@@ -4,6 +4,7 @@ use crate::commands::context::Context;
 use crate::error::Error;
 use crate::policy::choice;
 use crate::policy::history::Snapshot;
+use crate::policy::unmatched;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::origin;
@@ -13,10 +14,10 @@ use crate::restore::origin;
 pub struct Listing {
     /// Those asked for, oldest first.
     pub snapshots: Vec<Snapshot>,
-    /// How many snapshot files the repository has, others' among them.
-    pub files: usize,
-    /// The profile's host, where the files there are are all others'.
-    pub none_of: Option<String>,
+    /// Whether those of all hosts were asked for.
+    pub all_hosts: bool,
+    /// What is there instead, where none is the profile's.
+    pub unmatched: Option<String>,
     /// Snapshot files that cannot be read, if there are any: they hide none of the others.
     pub unreadable: Option<Error>,
 }
@@ -37,13 +38,11 @@ pub fn run(
         true => choice::of_all_hosts(&files),
         false => origin::readable(&repository, &files, from.profile, host)?,
     };
-    let none = snapshots.is_empty() && !files.is_empty();
+    let of_profile = from.profile.filter(|_| host.is_none());
     Ok(Listing {
-        none_of: from
-            .profile
-            .filter(|_| none)
-            .map(|profile| profile.host.clone()),
-        files: files.len(),
+        all_hosts,
+        unmatched: of_profile
+            .and_then(|profile| unmatched::nothing_matches(profile, &snapshots, &files)),
         snapshots,
         unreadable,
     })

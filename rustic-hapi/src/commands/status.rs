@@ -14,6 +14,7 @@ use crate::exit::Exit;
 use crate::policy::freshness::{self, Freshness, SeriesStatus};
 use crate::policy::history::{SHRUNK, Snapshot};
 use crate::policy::retention::Plan;
+use crate::policy::unmatched;
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
 use crate::profile::reach::Reach;
@@ -154,7 +155,10 @@ pub fn of(
     );
     warnings.extend(oddities(from, &series, drills.last()));
     if let Some(profile) = known {
-        warnings.extend(origin::only_others(repository, &files, profile, &ours));
+        let moved = origin::only_others(repository, &files, profile, &ours);
+        let unmatched = || unmatched::nothing_matches(profile, &ours, &files);
+        warnings.extend(moved.or_else(unmatched));
+        warnings.extend(unmatched::series_without(profile, &ours));
         warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
     if let Some(profile) = from.profile {

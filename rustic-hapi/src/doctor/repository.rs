@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::machine::disk::Relation;
 use crate::machine::disk::free_at;
 use crate::policy::history::Snapshot;
+use crate::policy::unmatched;
 use crate::profile::Profile;
 use crate::recovery::key;
 use crate::repository::lock::{Held, Mode};
@@ -103,6 +104,15 @@ fn hub(
 ) -> Finding {
     const SUBJECT: &str = "hub id";
     let id = &profile.hub.id;
+    if let Some(fact) = unmatched::nothing_matches(profile, ours, files)
+        .filter(|_| origin::only_others(repository, files, profile, ours).is_none())
+    {
+        return Finding::warn(
+            SUBJECT,
+            fact,
+            "correct `host`, `hub-id` or `extends` in the profile; `rustic-hapi snapshots --all-hosts` lists what is there",
+        );
+    }
     if let Some(fact) = origin::only_others(repository, files, profile, ours) {
         return Finding::warn(
             SUBJECT,

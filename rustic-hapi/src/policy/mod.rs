@@ -13,3 +13,4 @@ pub(crate) mod restic_time;
 pub mod retention;
 pub mod slots;
 pub(crate) mod survival;
+pub(crate) mod unmatched;

@@ -17,12 +17,9 @@ use crate::words::{age, bytes};
 impl Listing {
     /// What the command says in the end; `now` is what ages are counted from.
     pub fn output(&self, now: DateTime<Local>, colour: bool) -> Output {
-        let mut text = list_text(&self.snapshots, now, colour);
-        if let Some(host) = &self.none_of {
-            text += &format!(
-                "{} of others are here (`--all-hosts`); ours would be of the host `{host}`\n",
-                self.files
-            );
+        let mut text = list_text(&self.snapshots, self.all_hosts, now, colour);
+        if let Some(fact) = &self.unmatched {
+            text += &format!("{fact}; `rustic-hapi snapshots --all-hosts` lists them\n");
         }
         let output = Output::new(text, list_json(&self.snapshots));
         match &self.unreadable {
@@ -33,7 +30,12 @@ impl Listing {
 }
 
 /// The list of snapshots for a terminal.
-fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> String {
+fn list_text(
+    snapshots: &[Snapshot],
+    all_hosts: bool,
+    now: DateTime<Local>,
+    colour: bool,
+) -> String {
     let paint = Paint(colour);
     let mut text = String::new();
     if snapshots.is_empty() {
@@ -41,8 +43,9 @@ fn list_text(snapshots: &[Snapshot], now: DateTime<Local>, colour: bool) -> Stri
     }
     let width = snapshots.iter().map(|s| s.series.len()).max().unwrap_or(0);
     let hosts = snapshots.iter().map(|s| s.host.chars().count());
-    // One host need not be named.
-    let host_width = match snapshots.iter().any(|s| s.host != snapshots[0].host) {
+    // One host need not be named, unless that is the question.
+    let several = snapshots.iter().any(|s| s.host != snapshots[0].host);
+    let host_width = match all_hosts || several {
         true => hosts.max().unwrap_or(0) + 2,
         false => 0,
     };

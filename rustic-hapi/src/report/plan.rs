@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::commands::forget::Report;
 use crate::commands::prune;
+use crate::exit::Exit;
 use crate::policy::retention::Plan;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
@@ -30,7 +31,15 @@ impl Report {
             text += "nothing was changed (--dry-run)\n";
             return Output::new(text, json);
         }
-        Output::done(text, json)
+        let warning = self
+            .unmatched
+            .as_ref()
+            .map(|fact| format!("warning: {fact}"));
+        let exit = match warning {
+            Some(_) => Exit::Incomplete,
+            None => Exit::Complete,
+        };
+        Output::done(text, json).ending(exit, warning.into_iter().collect())
     }
 }
 
