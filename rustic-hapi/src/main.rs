@@ -30,13 +30,19 @@ fn main() -> ExitCode {
     let lookup = cli.global.lookup();
     let overrun = Overrun::default();
     let ended = || signals.error().or_else(|| overrun.error());
-    // What is mistyped is nobody's run.
-    let mistyped = cli.mistyped(&lookup);
-    let supervised = match mistyped {
+    // Before anything is on record: what is refused so is nobody's run.
+    let refused = match cli.leaves_nothing_behind(&lookup) {
+        Err(error) => Some(error),
+        Ok(told) => {
+            told.iter().for_each(|told| ui.warn(told));
+            cli.mistyped(&lookup)
+        }
+    };
+    let supervised = match refused {
         Some(_) => None,
         None => cli.supervised(&lookup, rustic_hapi::process::now()),
     };
-    let work = || match mistyped {
+    let work = || match refused {
         Some(error) => Err(error),
         None => run(&cli, &lookup, &signals, &ended, &ui),
     };

@@ -5,6 +5,13 @@ use std::fs;
 use crate::common::{Home, Said};
 use crate::evenings::Evening;
 
+/// The host name in the hub's profile.
+fn host_of(home: &Home) -> String {
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    let line = profile.lines().find(|line| line.starts_with("host = "));
+    line.unwrap().split('"').nth(1).unwrap().to_owned()
+}
+
 /// The profile of the page, with something else on one of its lines.
 fn on_the_storage_host(home: &Home, change: (&str, &str), args: &[&str]) -> Said {
     let there = home.dir.path().join("storage");
@@ -16,7 +23,7 @@ fn on_the_storage_host(home: &Home, change: (&str, &str), args: &[&str]) -> Said
     let profile = profile.split("```").next().unwrap();
     let profile = profile
         .replace("/srv/restic/hapi", home.repository().to_str().unwrap())
-        .replace("the-hub", &home.host())
+        .replace("the-hub", &host_of(home))
         .replace(change.0, change.1);
     fs::write(config.join("hapi.toml"), profile).unwrap();
     let mut command = home.command();
@@ -29,7 +36,7 @@ fn a_profile_that_matches_no_snapshot_says_so_everywhere() {
     let evening = Evening::of_root();
     let home = &evening.home;
     home.snapshot().exits(0);
-    let host = home.host();
+    let host = host_of(home);
     let as_it_is = ("", "");
     on_the_storage_host(home, as_it_is, &["forget", "--unattended", "--prune"]).exits(0);
     on_the_storage_host(home, as_it_is, &["status"]).exits(0);

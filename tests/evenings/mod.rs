@@ -4,9 +4,11 @@
 
 mod append_only;
 mod choice;
+mod root_once;
 mod same_call;
 mod small_hub;
 mod small_things;
+mod unreadable;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

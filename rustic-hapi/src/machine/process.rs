@@ -41,6 +41,12 @@ pub(crate) fn end_children() {
     }
 }
 
+/// This very call by another user, as advice has it.
+pub(crate) fn call_as(user: u32) -> String {
+    let user = crate::machine::shell::quoted(&hapi_sources::user_name(user));
+    format!("sudo -u {user} rustic-hapi …")
+}
+
 /// A program, looked for where the shell would.
 pub(crate) fn on_path(name: &str) -> Option<std::path::PathBuf> {
     use rustix::fs::{Access, access};

@@ -11,7 +11,7 @@ use crate::machine::shell::quoted;
 const PROGRAM: &str = "rustic-hapi ";
 
 /// Stands for all arguments of the call.
-const AGAIN: &str = "… ";
+const AGAIN: &str = "…";
 
 /// The options that advice repeats, in order, and all arguments of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Call {
             rest = after;
             if let Some(more) = after.strip_prefix(AGAIN) {
                 if !self.again.is_empty() {
-                    out += &format!("{} ", self.again.join(" "));
+                    out += &self.again.join(" ");
                     rest = more;
                 }
                 continue;
@@ -124,6 +124,10 @@ mod tests {
             (
                 "`rustic-hapi … --adopt ID`",
                 "`rustic-hapi --profile=tw init --recipient age1 --adopt ID`",
+            ),
+            (
+                "`sudo -u op rustic-hapi …`",
+                "`sudo -u op rustic-hapi --profile=tw init --recipient age1`",
             ),
             ("`rustic-hapi --help`", "`rustic-hapi --help`"),
             ("rustic-hapi doctor", "rustic-hapi doctor"),
