@@ -343,9 +343,14 @@ impl Reason {
                 continue;
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
-                use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+                use io::ErrorKind::{
+                    PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+                };
                 let kind = error.kind();
-                let is_known = matches!(kind, PermissionDenied | ReadOnlyFilesystem | StorageFull);
+                let is_known = matches!(
+                    kind,
+                    PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+                );
                 // Who met it knows more than the system said.
                 if is_known && !matches!(cause, Some(Cause::Remedied(_))) {
                     cause = Some(Cause::System(kind));
@@ -396,9 +401,23 @@ impl fmt::Display for Remedied {
 
 impl StdError for Remedied {}
 
+/// Each cause once: a full disk fails many files in the same way.
 fn joined(reasons: &[Reason]) -> String {
-    let texts: Vec<_> = reasons.iter().map(|reason| reason.text.as_str()).collect();
-    texts.join("; ")
+    let mut told: Vec<(&Reason, u64)> = Vec::new();
+    for reason in reasons {
+        let same = |(known, _): &&mut (&Reason, u64)| {
+            known.text == reason.text || known.cause.is_some() && known.cause == reason.cause
+        };
+        match told.iter_mut().find(same) {
+            Some((_, more)) => *more += 1,
+            None => told.push((reason, 0)),
+        }
+    }
+    let texts = told.iter().map(|(reason, more)| match more {
+        0 => reason.text.clone(),
+        more => format!("{} (and {more} more in the same way)", reason.text),
+    });
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 fn first_of(files: &[PathBuf]) -> String {

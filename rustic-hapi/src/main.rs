@@ -275,7 +275,8 @@ fn run(
         }
         Command::Forget(args) => {
             let profile = Profile::load(lookup)?;
-            forget::run(&profile, &args.request(), context).map(|report| report.output(ui.colour))
+            forget::run(&profile, &args.request(&cli.global), context)
+                .map(|report| report.output(ui.colour))
         }
         Command::Env { with_credentials } => env::run(lookup, *with_credentials),
         Command::RecoveryKit(args) => {

@@ -6,9 +6,11 @@ use std::path::Path;
 
 use hapi_sources::{CaptureError, StagingError};
 
+use crate::destination::unfinished;
 use crate::error::{Cause, Error, ProfileError, Reason};
 use crate::machine::permission;
-use crate::words::by_restic;
+use crate::machine::shell::quoted;
+use crate::words::{by_restic, bytes};
 
 /// The disk does not give something back.
 const EIO: i32 = 5;
@@ -97,9 +99,7 @@ impl Error {
                 }
                 "run this as its owner, or give the user that runs this the permission; `lsattr` shows whether it is append-only or immutable".into()
             }
-            Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
-                "make room on that file system".into()
-            }
+            Self::State { path, error } if is_full(error.kind()) => return Some(make_room(path)),
             Self::State { error, .. } if error.kind() == io::ErrorKind::Unsupported => {
                 "choose a place on a file system that can (ext4, XFS, Btrfs)".into()
             }
@@ -202,18 +202,48 @@ pub(crate) const PERMISSION: &str = "run this as the user that the repository's 
 
 /// What helps against what was at the bottom of a failure at the destination.
 pub(crate) fn of_reason(reason: &Reason) -> Option<Cow<'static, str>> {
-    Some(match &reason.cause {
-        Some(Cause::Remedied(remedy)) => return Some(remedy.clone()),
-        Some(Cause::System(io::ErrorKind::StorageFull)) => {
-            "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"
+    Some(
+        match &reason.cause {
+            Some(Cause::Remedied(remedy)) => return Some(remedy.clone()),
+            Some(Cause::System(kind)) if is_full(*kind) => FULL,
+            Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
+                "mount the destination for writing"
+            }
+            Some(Cause::System(io::ErrorKind::PermissionDenied)) => PERMISSION,
+            _ => in_the_engines_words(&reason.text)?,
         }
-        Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
-            "mount the destination for writing"
-        }
-        Some(Cause::System(io::ErrorKind::PermissionDenied)) => PERMISSION,
-        _ => in_the_engines_words(&reason.text)?,
-    }
-    .into())
+        .into(),
+    )
+}
+
+/// What helps where a destination is full.
+pub(crate) const FULL: &str = "make room there: `rustic-hapi doctor` names what is unfinished, and `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs";
+
+/// Whether there is no room, on the file system or for this user.
+fn is_full(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded)
+}
+
+/// What makes room where this path is. A full disk has no room for a lock either: so what can go without one
+/// comes first.
+pub(crate) fn make_room(path: &Path) -> String {
+    let is_repository = |p: &&Path| p.join("config").is_file() && p.join("keys").exists();
+    let Some(repository) = path.ancestors().find(is_repository) else {
+        return "make room on that file system".into();
+    };
+    let unfinished = unfinished::packs(repository);
+    let first = match unfinished.iter().max_by_key(|(_, metadata)| metadata.len()) {
+        Some((path, metadata)) => format!(
+            "if no run is at work, `rm {}` frees {} (nothing refers to it: an upload was cut off)",
+            quoted(&path.to_string_lossy()),
+            bytes(metadata.len())
+        ),
+        None => "free 1 MiB there for a lock and an index".into(),
+    };
+    format!(
+        "{first}; then `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"
+    )
 }
 
 /// What helps where this user may not use a file of ours: all of its folder `rustic-hapi` is one user's, or all of

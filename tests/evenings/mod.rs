@@ -4,6 +4,7 @@
 
 mod append_only;
 mod choice;
+mod full_disk;
 mod root_once;
 mod same_call;
 mod small_hub;
@@ -104,7 +105,7 @@ impl Evening {
     }
 
     /// A line in a shell, as a user types it.
-    fn types(&self, user: u32, line: &str) -> Said {
+    pub fn types(&self, user: u32, line: &str) -> Said {
         let mut shell = match user {
             0 => Command::new("sh"),
             user => {

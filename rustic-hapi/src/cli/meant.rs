@@ -8,7 +8,6 @@ use crate::cli::{
     DrillArgs, ForgetArgs, Global, InitArgs, LockArgs, RecoveryKitArgs, RestoreArgs, ScheduleArgs,
     SnapshotArgs, StatusArgs,
 };
-use crate::commands::restore_in_place::Consent;
 use crate::commands::{
     drill, forget, init, recovery_kit, restore, restore_in_place, snapshot, status,
 };
@@ -28,8 +27,10 @@ pub enum Restoring {
 
 impl ForgetArgs {
     /// The library's request.
-    pub fn request(&self) -> forget::Request {
+    pub fn request(&self, global: &Global) -> forget::Request {
         forget::Request {
+            instant: self.instant,
+            consent: global.consent(self.yes),
             dry_run: self.dry_run,
             unattended: self.unattended,
             prune: self.prune,
@@ -113,11 +114,7 @@ impl RestoreArgs {
                 sources: self.source.clone(),
                 host: self.host.clone(),
                 dry_run: self.dry_run,
-                consent: match (self.yes, global.may_ask()) {
-                    (true, _) => Consent::Given,
-                    (_, true) => Consent::Terminal,
-                    _ => Consent::Nobody,
-                },
+                consent: global.consent(self.yes),
                 lock_wait: self.lock.wait(),
             }),
         })

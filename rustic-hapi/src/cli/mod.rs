@@ -20,7 +20,7 @@ use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup, is_a_path};
 use crate::state::{drills, owner};
 use crate::terminal::call::Call;
-use crate::terminal::prompt::somebody_is_there;
+use crate::terminal::prompt::{Consent, somebody_is_there};
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 use crate::words::{parse_hours, parse_seconds};
 
@@ -237,6 +237,12 @@ pub struct ForgetArgs {
     /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
     #[arg(long)]
     prune: bool,
+    /// With --prune: delete at once what no snapshot needs, without the 23 h; for a full disk
+    #[arg(long, requires = "prune", conflicts_with_all = ["dry_run", "unattended"])]
+    instant: bool,
+    /// Agree to --instant without being asked
+    #[arg(long, requires = "instant")]
+    yes: bool,
     /// For a timer: as a run does it, postponed while others use the repository or the clock looks wrong
     #[arg(long, conflicts_with = "dry_run")]
     unattended: bool,
@@ -472,9 +478,13 @@ impl Global {
         }
     }
 
-    /// Whether there is somebody to ask.
-    pub(crate) fn may_ask(&self) -> bool {
-        !self.json && somebody_is_there()
+    /// Who agrees to what takes something away: `yes`, or somebody who can be asked.
+    fn consent(&self, yes: bool) -> Consent {
+        match (yes, !self.json && somebody_is_there()) {
+            (true, _) => Consent::Given,
+            (_, true) => Consent::Terminal,
+            _ => Consent::Nobody,
+        }
     }
 
     /// Whether there is somebody to show a secret to, and nothing that keeps what is shown.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hapi_sources::Stop;
+
 use crate::commands::context::Context;
 use crate::commands::retention::{Applied, Asked, apply, apply_by_itself};
 use crate::error::Error;
@@ -9,7 +11,8 @@ use crate::policy::unmatched;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
-use crate::repository::prune::Pruned;
+use crate::repository::prune::{How, Pruned};
+use crate::terminal::prompt::{self, Consent};
 
 /// What is asked of `forget`.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +23,36 @@ pub struct Request {
     pub unattended: bool,
     /// Free the space, too.
     pub prune: bool,
+    /// At once, without the 23 h in which a pack is only marked.
+    pub instant: bool,
+    /// Who agreed to that.
+    pub consent: Consent,
     /// How long to wait for another run, and for other programs.
     pub lock_wait: Duration,
+}
+
+/// What it means for others that packs are deleted at once.
+const AT_ONCE: &str = "what no snapshot needs is deleted at once; restic and rustic-hapi are waited for, but a program that uses the repository without restic's locks (rustic) may be storing something that needs it";
+
+/// Asks whether packs may be deleted at once.
+fn agreed(profile: &Profile, consent: Consent, stop: &Stop) -> Result<(), Error> {
+    let location = &profile.reach.location;
+    match consent {
+        Consent::Given => Ok(()),
+        Consent::Nobody => Err(Error::usage(
+            format!("`--instant` is asked for without a terminal to ask on: {AT_ONCE}"),
+            "if nothing else uses the repository now: `rustic-hapi … --yes`",
+        )),
+        Consent::Terminal => {
+            match prompt::agrees(&format!("In {location}: {AT_ONCE}. Go on?"), stop)? {
+                true => Ok(()),
+                false => Err(Error::usage(
+                    "nothing was changed: the answer was not `y`",
+                    "`rustic-hapi forget --prune` marks packs, and deletes them a day later",
+                )),
+            }
+        }
+    }
 }
 
 /// What `forget` did.
@@ -59,6 +90,9 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
             "apply retention on the server's side (docs/append-only.md); `--dry-run` shows the plan",
         ));
     }
+    if request.instant {
+        agreed(profile, request.consent, stop)?;
+    }
     let _lock = crate::state::run_lock::lock(&profile.reach, request.lock_wait, stop)?;
     let repository = Repository::open(&profile.reach, stop, ui.clone())?;
     let wait = request.lock_wait.max(exclusive_wait());
@@ -82,7 +116,10 @@ pub fn run(profile: &Profile, request: &Request, context: &Context<'_>) -> Resul
                 Some(held) => held,
                 None => alone()?,
             };
-            Some(repository.prune()?)
+            Some(repository.prune(match request.instant {
+                true => How::AtOnce,
+                false => How::Marking,
+            })?)
         }
         false => None,
     };

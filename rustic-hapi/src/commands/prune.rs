@@ -14,7 +14,7 @@ use crate::machine::record;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
-use crate::repository::prune::Pruned;
+use crate::repository::prune::{How, Pruned};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
@@ -77,7 +77,7 @@ pub fn run(profile: &Profile, context: &Context<'_>) -> Result<Output, Error> {
         Err(error @ Error::RepositoryLocked { .. }) => return Ok(later(&error)),
         taken => taken?,
     };
-    let pruned = repository.prune()?;
+    let pruned = repository.prune(How::Marking)?;
     remember(profile, now)?;
     let line = line(&pruned);
     ui.step(&line);

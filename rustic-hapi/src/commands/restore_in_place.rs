@@ -19,7 +19,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Identities, IntegrityCheck, Kind, Stop};
 
 pub use self::item::Replaced;
-pub use self::request::{Consent, Request};
+pub use self::request::Request;
 use crate::commands::context::Context;
 use crate::commands::restore_in_place::item::{
     Arrival, Item, has_room, make_folder, owner_here, sweep,

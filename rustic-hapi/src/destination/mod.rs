@@ -14,6 +14,7 @@ pub(crate) mod rclone;
 pub(crate) mod rest;
 pub(crate) mod sftp;
 mod ssh;
+pub(crate) mod unfinished;
 pub(crate) mod variables;
 
 use std::fs;

@@ -14,6 +14,7 @@ use crate::policy::history::Snapshot;
 use crate::policy::unmatched;
 use crate::profile::Profile;
 use crate::recovery::key;
+use crate::remedy::make_room;
 use crate::repository::lock::{Held, Mode};
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
@@ -247,7 +248,7 @@ fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
                 folder.display(),
                 bytes(needed)
             ),
-            "make room there, or `rustic-hapi forget --prune` (what it marks is freed a day later)",
+            make_room(folder),
         ),
         Some(free) => Finding::ok(
             SUBJECT,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use rustic_core::{Credentials, PruneOptions};
 
+use crate::destination::unfinished;
 use crate::error::Error;
+use crate::machine::disk::free_at;
 use crate::repository::Repository;
 use crate::repository::open::engine;
 
@@ -18,9 +20,21 @@ impl Repository {
     ///
     /// # Errors
     /// Those of the engine.
-    pub(crate) fn prune(&self) -> Result<Pruned, Error> {
+    pub(crate) fn prune(&self, how: How) -> Result<Pruned, Error> {
         let mut options = PruneOptions::default();
-        options.max_repack = rustic_core::LimitOption::Size(ByteSize(256 << 20));
+        let mut repack = 256 << 20;
+        if how == How::AtOnce {
+            options.instant_delete = true;
+            // What is rewritten needs room before the old packs go.
+            repack = match self.location().local() {
+                Some(folder) => {
+                    remove_torn_packs(folder, Duration::ZERO).map_err(Error::at(folder))?;
+                    repack.min(free_at(folder).unwrap_or(0) / 2)
+                }
+                None => 0,
+            };
+        }
+        options.max_repack = rustic_core::LimitOption::Size(ByteSize(repack));
         // The engine reads them as they were translated, unless it has them in its cache.
         self.snapshots()?;
         let plain;
@@ -37,20 +51,45 @@ impl Repository {
             .prune_plan(&options)
             .map_err(Error::engine("planning the prune"))?;
         let stats = &plan.stats;
+        let unused = stats.packs.unused + stats.packs.repack + stats.packs_unref;
         let pruned = Pruned {
-            packs_marked: stats.packs.unused + stats.packs.repack + stats.packs_unref,
-            packs_deleted: stats.packs_to_delete.remove,
-            bytes_deleted: stats.size_to_delete.remove,
+            packs_marked: match how {
+                How::Marking => unused,
+                How::AtOnce => 0,
+            },
+            packs_deleted: stats.packs_to_delete.remove
+                + match how {
+                    How::Marking => 0,
+                    How::AtOnce => unused + stats.packs_to_delete.keep,
+                },
+            bytes_deleted: match how {
+                How::Marking => stats.size_to_delete.remove,
+                How::AtOnce => {
+                    stats.size_to_delete.remove
+                        + stats.size_to_delete.keep
+                        + stats.size_sum().remove
+                        + stats.size_unref
+                }
+            },
             bytes_repacked: stats.size_sum().repack,
         };
         inner
             .prune(&options, plan)
             .map_err(Error::engine("pruning"))?;
         if let Some(folder) = self.location().local() {
-            remove_torn_packs(&folder.join("data")).map_err(Error::at(folder))?;
+            remove_torn_packs(folder, A_DAY).map_err(Error::at(folder))?;
         }
         Ok(pruned)
     }
+}
+
+/// How packs that no snapshot needs go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// They are marked, and deleted by a prune 23 h or more later: whoever is storing something may use them yet.
+    Marking,
+    /// They are deleted at once, and nothing is rewritten: a full disk has room for no more.
+    AtOnce,
 }
 
 /// What a prune did.
@@ -66,17 +105,14 @@ pub struct Pruned {
     pub bytes_repacked: u64,
 }
 
-/// Removes what killed runs left of packs: files with the local backend's temporary name, a day old.
-fn remove_torn_packs(data: &Path) -> io::Result<()> {
-    const A_DAY: Duration = Duration::from_secs(24 * 3600);
-    for folder in fs::read_dir(data)?.flatten() {
-        for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
-            let torn = file.file_name().to_string_lossy().ends_with("-tmp-");
-            let modified = file.metadata().and_then(|m| m.modified());
-            let old = modified.is_ok_and(|m| m.elapsed().is_ok_and(|age| age > A_DAY));
-            if torn && old {
-                fs::remove_file(file.path())?;
-            }
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes what killed runs left of packs, if it is so old.
+fn remove_torn_packs(folder: &Path, age: Duration) -> io::Result<()> {
+    for (path, metadata) in unfinished::packs(folder) {
+        let modified = metadata.modified()?;
+        if modified.elapsed().is_ok_and(|elapsed| elapsed >= age) {
+            fs::remove_file(path)?;
         }
     }
     Ok(())

@@ -50,6 +50,18 @@ pub(crate) fn somebody_is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
+/// Who says yes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// Nobody: only an id will do.
+    #[default]
+    Nobody,
+    /// `--yes` did. It answers the question, and decides nothing else.
+    Given,
+    /// Somebody at a terminal, who is asked.
+    Terminal,
+}
+
 /// Reads a line; `None` where none came in time.
 fn line(
     terminal: &Stdin,

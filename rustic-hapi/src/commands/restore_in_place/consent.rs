@@ -10,7 +10,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{CaptureError, Kind, Stop, count_live};
 
 use crate::commands::restore_in_place::item::Item;
-use crate::commands::restore_in_place::request::{Consent, Request};
+use crate::commands::restore_in_place::request::Request;
 use crate::error::Error;
 use crate::machine::shell::quoted;
 use crate::policy::choice::{self, Choice};
@@ -20,7 +20,7 @@ use crate::policy::history::Snapshot;
 use crate::policy::manifest::EntryRecord;
 use crate::profile::reading::Reading;
 use crate::restore::library::Library;
-use crate::terminal::prompt;
+use crate::terminal::prompt::{self, Consent};
 use crate::words::{bytes, grouped, plural};
 
 /// Refuses what only an id may decide: the newest snapshot of a source lost something or is damaged, or is another

@@ -1,5 +1,6 @@
 //! What an in-place restore is asked to do, and the command that would say it.
 
+use crate::terminal::prompt::Consent;
 use std::time::Duration;
 
 use crate::machine::shell::quoted;
@@ -21,18 +22,6 @@ pub struct Request {
     pub consent: Consent,
     /// How long to wait for another run.
     pub lock_wait: Duration,
-}
-
-/// Who says yes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Consent {
-    /// Nobody: only an id will do.
-    #[default]
-    Nobody,
-    /// `--yes` did. It answers the question, and decides nothing else.
-    Given,
-    /// Somebody at a terminal, who is asked.
-    Terminal,
 }
 
 impl Request {

@@ -92,7 +92,7 @@ pub(crate) fn remedy(said: &str) -> Option<&'static str> {
         ("InternalError", "look at the store's own state; the next run tries again"),
         ("SlowDown", "the store asks for patience; the next run tries again"),
         ("ServiceUnavailable", "look at the store's own state; the next run tries again"),
-        ("no space left", "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"),
+        ("no space left", "make room at the destination; `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"),
     ]
     .into_iter()
     .find_map(|(fact, remedy)| said.to_lowercase().contains(&fact.to_lowercase()).then_some(remedy))

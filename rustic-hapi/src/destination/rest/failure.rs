@@ -140,7 +140,7 @@ impl Failure {
                     "the server takes no files of this size: raise the limit of the proxy before it"
                 }
                 507 => {
-                    "make room at the server: `rustic-hapi forget --prune` frees what retention removed"
+                    "make room at the server; `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"
                 }
                 500..=599 => {
                     "look at the server's own log; is its disk full, or its storage away? The next run tries again"
