@@ -7,6 +7,7 @@ mod choice;
 mod full_disk;
 mod root_once;
 mod same_call;
+mod secrets;
 mod small_hub;
 mod small_things;
 mod unreadable;

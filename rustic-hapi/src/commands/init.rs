@@ -15,7 +15,7 @@ use hapi_sources::{Kind, Stop};
 use toml_edit::Item;
 
 pub use self::hub::Hub;
-use self::new_profile::{add_identity, existing_profile, new_profile, put_profile};
+use self::new_profile::{add_identity, add_recipients, existing_profile, new_profile, put_profile};
 pub use self::request::Request;
 use crate::error::Error;
 use crate::machine::able::{keeps_private, sync_file};
@@ -101,6 +101,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         Some(path) => existing_profile(path, lookup)?,
         None => new_profile(lookup, request, &hub)?,
     };
+    let added = existing.is_some() && add_recipients(&mut document, &request.recipients)?;
     let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
     if existing.is_some() {
         hub.home.clone_from(&profile.hapi_home);
@@ -149,7 +150,8 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         false => Vec::new(),
     };
     let (host, hub_id) = request.which_hub(&profile, &hubs)?;
-    let complete = profile.reach.id.is_some()
+    let complete = !added
+        && profile.reach.id.is_some()
         && document.get("host").and_then(Item::as_str) == Some(host.as_str())
         && document.get("hub-id").and_then(Item::as_str) == Some(hub_id.as_str());
     let mut lines_to_add = None;
@@ -160,7 +162,14 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
             // One that is there serves without the lines; one that is not does not.
             Err(error) if existing.is_some() => {
                 lines_to_add = Some(format!(
-                    "{error}\nat its top:               host = \"{host}\"\n                          hub-id = \"{hub_id}\"\nbelow `[repository]`:     id = \"{id}\""
+                    "{error}\nat its top:               host = \"{host}\"\n                          hub-id = \"{hub_id}\"\nbelow `[repository]`:     id = \"{id}\"{}",
+                    match added {
+                        true => format!(
+                            "\nbelow `[secrets]`:        recipients = {:?}, without `skip`",
+                            request.recipients
+                        ),
+                        false => String::new(),
+                    }
                 ));
             }
             Err(error) => return Err(error),

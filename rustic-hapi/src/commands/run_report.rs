@@ -75,18 +75,7 @@ impl RunReport {
         dry_run: bool,
     ) -> Self {
         let (mut warnings, mut remarks) = (Vec::new(), Vec::new());
-        if !profile.skipped_secrets.is_empty() {
-            warnings.push(format!(
-                "the secrets {} are in no snapshot: `[secrets] skip` is true in `{}`",
-                profile
-                    .skipped_secrets
-                    .iter()
-                    .map(|s| s.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                profile.file.display()
-            ));
-        }
+        warnings.extend(profile.about_secrets());
         warnings.extend(from_the_future(history, &now));
         remarks.extend(dies_with_this_machine(profile).map(|fact| format!("warning: {fact}")));
         Self {

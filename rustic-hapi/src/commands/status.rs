@@ -162,6 +162,9 @@ pub fn of(
         warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
     if let Some(profile) = from.profile {
+        // A storage host's copy of the profile captures nothing.
+        let takes = known.filter(|_| run.is_some());
+        warnings.extend(takes.and_then(Profile::about_secrets));
         warnings.extend(crate::policy::survival::dies_with_this_machine(profile));
     }
     let host = files

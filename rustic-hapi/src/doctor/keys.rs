@@ -16,15 +16,16 @@ use crate::state::drills::{self, DrillOutcome};
 /// One lost key must not be all keys.
 pub(super) fn recipients(profile: &Profile) -> Finding {
     const SUBJECT: &str = "recipients";
-    if let Some(first) = profile.skipped_secrets.first() {
-        let n = profile.skipped_secrets.len();
+    if let Some(fact) = profile.about_secrets() {
         return Finding::warn(
             SUBJECT,
-            format!(
-                "{n} secrets are in no snapshot (`{}` …): `skip` in `[secrets]`",
-                first.name
-            ),
-            "put two age keys into `recipients` of `[secrets]`, and take `skip` away",
+            fact,
+            match profile.skip_is_overruled {
+                true => "take `skip` out of `[secrets]`",
+                false => {
+                    "make two identities with `age-keygen` on other machines, then `rustic-hapi init --recipient KEY --recipient KEY` with their public keys"
+                }
+            },
         );
     }
     match profile.recipients.as_ref().map_or(0, |r| r.names().len()) {

@@ -60,6 +60,8 @@ pub struct Profile {
     pub recipients: Option<Recipients>,
     /// Secrets that `[secrets] skip` leaves out. No other source may carry them either.
     pub skipped_secrets: Vec<Source>,
+    /// `[secrets] skip` is true, and there are recipients: they win.
+    pub skip_is_overruled: bool,
     /// Local times at which runs are expected, in order.
     pub at: Vec<NaiveTime>,
     /// What is kept.
@@ -116,6 +118,28 @@ impl Default for Alarms {
 }
 
 impl Profile {
+    /// Which secrets no snapshot has, or that `skip` does not count.
+    pub(crate) fn about_secrets(&self) -> Option<String> {
+        if self.skip_is_overruled {
+            return Some(format!(
+                "`[secrets] skip` is true in `{}`, and does not count: there are `recipients`, so secrets are captured",
+                self.file.display()
+            ));
+        }
+        let names: Vec<_> = self
+            .skipped_secrets
+            .iter()
+            .map(|s| s.name.as_str())
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "the secrets {} are in no snapshot: `[secrets] skip` is true in `{}`",
+                names.join(", "),
+                self.file.display()
+            )
+        })
+    }
+
     /// The databases that are one file.
     pub(crate) fn databases(&self) -> impl Iterator<Item = &Path> {
         let sources = self.sources.iter().map(|s| &s.source);

@@ -109,11 +109,14 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         |stem| stem.to_string_lossy().into_owned(),
     );
     let series = resolve_series(&at, &raw.series)?;
+    // Whoever has somebody to encrypt to forgot `skip`.
+    let has_recipients = !raw.secrets.recipients.is_empty();
+    let skip_is_overruled = raw.secrets.skip && has_recipients;
     let (sources, skipped_secrets) = resolve_sources(
         &at,
         raw.source,
         &series,
-        raw.secrets.skip,
+        raw.secrets.skip && !has_recipients,
         &home,
         &hapi_home,
     )?;
@@ -258,6 +261,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         other_hosts: raw.repository.other_hosts,
         recipients,
         skipped_secrets,
+        skip_is_overruled,
         series,
         sources,
         staging,

@@ -98,11 +98,7 @@ impl Report {
         if self.has_recipients {
             text += "  - the age or SSH identities that belong to the recipients in the profile\n";
         } else {
-            text += "\nSecrets are NOT kept yet. On another machine:\n    age-keygen -o hapi-identity.txt\n";
-            text += &format!(
-                "then put the public key it prints into `recipients` of {}, and remove `skip`.\n",
-                self.profile.display()
-            );
+            text += "\nSecrets are NOT kept yet. On another machine:\n    age-keygen -o hapi-identity.txt\nthen here, with the public key it prints: `rustic-hapi init --recipient KEY`\n";
         }
         if missing {
             text += &self.recovery.text();

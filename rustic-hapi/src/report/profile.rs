@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::exit::Exit;
 use crate::profile::Profile;
 use crate::terminal::output::{JSON_VERSION, Output};
 
@@ -28,7 +29,10 @@ pub fn checked(profile: &Profile) -> Output {
             "series": s.series, "required": s.source.required,
         })).collect::<Vec<_>>(),
     });
-    Output::done(text, json)
+    let warning = profile
+        .about_secrets()
+        .map(|fact| format!("warning: {fact}"));
+    Output::done(text, json).ending(Exit::Complete, warning.into_iter().collect())
 }
 
 /// A merged profile.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use crate::commands::init::hub::Hub;
 use crate::commands::init::request::Request;
@@ -136,6 +136,38 @@ pub(super) fn add_identity(document: &mut DocumentMut, id: &str, host: &str, hub
         .entry("repository")
         .or_insert(Item::Table(Table::new()));
     repository["id"] = value(id);
+}
+
+/// Adds those to whom secrets are to be encrypted, too, and takes `skip` away; whether anything was added.
+pub(super) fn add_recipients(
+    document: &mut DocumentMut,
+    recipients: &[String],
+) -> Result<bool, Error> {
+    let text = document.to_string();
+    let new: Vec<_> = recipients
+        .iter()
+        .filter(|r| !text.contains(r.as_str()))
+        .collect();
+    if new.is_empty() {
+        return Ok(false);
+    }
+    let secrets = document
+        .entry("secrets")
+        .or_insert(Item::Table(Table::new()));
+    let odd = || {
+        Error::usage(
+            "`[secrets]` of the profile is written in a way that `--recipient` cannot add to",
+            "add the key to `recipients` in `[secrets]`, and remove `skip`",
+        )
+    };
+    let secrets = secrets.as_table_like_mut().ok_or_else(odd)?;
+    let keys = secrets.entry("recipients").or_insert(value(Array::new()));
+    let keys = keys.as_array_mut().ok_or_else(odd)?;
+    for key in new {
+        keys.push(key.as_str());
+    }
+    secrets.remove("skip");
+    Ok(true)
 }
 
 pub(super) fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {

@@ -128,13 +128,7 @@ impl Request {
         document: &DocumentMut,
         profile: &Profile,
     ) -> Result<(), Error> {
-        let text = document.to_string();
-        let differs = if self.recipients.iter().any(|r| !text.contains(r.as_str())) {
-            Some((
-                "--recipient",
-                "add the key to `recipients` in `[secrets]`, and remove `skip`",
-            ))
-        } else if self.allow_same_disk && !profile.allow_same_disk {
+        let differs = if self.allow_same_disk && !profile.allow_same_disk {
             Some((
                 "--allow-same-disk",
                 "say `allow-same-disk = true` in `[repository]`",
