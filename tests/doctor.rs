@@ -82,7 +82,7 @@ fn a_healthy_home_has_nothing_to_say() {
     let recipients = ["--recipient", &home.recipient, "--recipient", &second];
     let init = ["init", "--repository", repository, "--recovery-key", key];
     doctor(&home, &[&init[..], &recipients[..]].concat()).exits(0);
-    doctor(&home, &["schedule", "--install", "--cron"]).exits(0);
+    doctor(&home, &["schedule", "--install", "--cron"]).written();
     doctor(&home, &["snapshot"]).exits(0);
     doctor(&home, &["drill"]).exits(0);
     let confirm = ["recovery-kit", "--confirm", "--key-file", key];
@@ -425,7 +425,9 @@ fn old_programs_and_none_are_told() {
 #[test]
 fn a_timer_that_will_not_run_is_told() {
     let home = Home::initialised();
-    doctor(&home, &["schedule", "--install"]).exits(0);
+    let said = doctor(&home, &["schedule", "--install"]).exits(3);
+    assert!(said.stderr.contains("nothing calls it"), "{said:?}");
+    assert!(!said.stdout.contains("runs at"), "{said:?}");
     let units = home.path().join(".config/systemd/user");
     let wanted = units.join("timers.target.wants");
     says(
@@ -450,7 +452,7 @@ fn a_timer_that_will_not_run_is_told() {
         "logged in",
         "enable-linger",
     );
-    doctor(&home, &["schedule", "--install", "--cron"]).exits(0);
+    doctor(&home, &["schedule", "--install", "--cron"]).written();
     says(
         &look(&home),
         "schedule",

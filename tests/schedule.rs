@@ -242,7 +242,7 @@ fn timers_of_the_user_come_and_go() {
     let home = Home::initialised();
     let folder = home.path().join(".config/systemd/user");
     let install = || home.hapi_command(&["schedule", "--install", "--json"]);
-    let first = install().exits(0).json();
+    let first = install().exits(3).json();
     assert_eq!(first["changed"], true);
     assert!(
         first["to-type"]
@@ -251,14 +251,14 @@ fn timers_of_the_user_come_and_go() {
     );
     let service = folder.join("rustic-hapi-hapi.service");
     let written = fs::metadata(&service).unwrap();
-    assert_eq!(install().exits(0).json()["changed"], false);
+    assert_eq!(install().exits(3).json()["changed"], false);
     let again = fs::metadata(&service).unwrap();
     assert_eq!(written.modified().unwrap(), again.modified().unwrap());
     for (name, text) in printed(&print(&home, &[])) {
         assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), text);
     }
     slots(&home, r#"["03:00"]"#);
-    assert_eq!(install().exits(0).json()["changed"], true);
+    assert_eq!(install().exits(3).json()["changed"], true);
 
     let others = folder.join("other.service");
     fs::write(&others, "[Unit]\n").unwrap();
@@ -410,7 +410,7 @@ fn the_crontabs_other_lines_stay_byte_for_byte() {
     let install = || home.hapi_command(&["schedule", "--install", "--cron", "--json"]);
     let remove = || home.hapi_command(&["schedule", "--remove", "--cron", "--json"]);
     // Into none, and back to none.
-    assert_eq!(install().exits(0).json()["changed"], true);
+    assert_eq!(install().written().json()["changed"], true);
     let block = Crontab::read().unwrap();
     assert_eq!(
         String::from_utf8(block.clone()).unwrap(),
@@ -423,16 +423,16 @@ fn the_crontabs_other_lines_stay_byte_for_byte() {
     let before = b"MAILTO=\"\"\n# of \xff others\n\n5 4 * * 1\ttrue  \n";
     let after = b"# rustic-hapi other: begin\n# rustic-hapi other: end\n1 1 1 1 * false\n";
     Crontab::write(&[&before[..], after].concat());
-    let said = install().exits(0);
+    let said = install().written();
     assert!(said.stderr.contains("`MAILTO` is empty"), "{said:?}");
     let all = Crontab::read().unwrap();
     assert_eq!(all, [&before[..], after, &block].concat());
-    assert_eq!(install().exits(0).json()["changed"], false);
+    assert_eq!(install().written().json()["changed"], false);
     assert_eq!(Crontab::read().unwrap(), all);
     // A changed one stays where it is.
     Crontab::write(&[&before[..], &block, after].concat());
     slots(&home, r#"["03:00"]"#);
-    assert_eq!(install().exits(0).json()["changed"], true);
+    assert_eq!(install().written().json()["changed"], true);
     let text = Crontab::read().unwrap();
     assert!(text.starts_with(before) && text.ends_with(after));
     assert_ne!(text, all);
@@ -549,7 +549,7 @@ fn debians_cron_runs_it() {
         "--install",
         "--cron",
     ];
-    home.hapi_command(&args).exits(0);
+    home.hapi_command(&args).written();
     // Where one runs already, as on a real machine, a second one ends at once.
     let _cron = Cron::start();
     let end = Instant::now() + Duration::from_secs(100);

@@ -168,24 +168,14 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
             format!("`{INSTALL}{flag}` writes it anew"),
         );
     }
-    if kind == Kind::Cron && !cron_runs() {
+    if kind == Kind::Cron && schedule::cron_runs() == Some(false) {
         return Finding::warn(
             SUBJECT,
-            "the crontab has it, and no cron is running, as far as this user can see",
+            "the crontab has it, and no cron is running",
             "start it (`systemctl enable --now cron`), or use a timer: `rustic-hapi schedule --install`",
         );
     }
     Finding::ok(SUBJECT, format!("{noun} calls `snapshot`"))
-}
-
-fn cron_runs() -> bool {
-    let crons = ["cron", "crond", "fcron", "systemd-cron", "busybox"];
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|process| fs::read_to_string(process.path().join("comm")).ok())
-        .any(|name| crons.contains(&name.trim()))
 }
 
 /// Slots, retention and freshness all go by it.

@@ -29,6 +29,7 @@ use std::path::Path;
 
 pub(crate) use self::account::Account;
 use self::crontab::Crontab;
+pub(crate) use self::crontab::cron_runs;
 use self::installed::warn_of_others;
 pub use self::installed::{Installed, State, installed};
 pub use self::machine::Machine;
@@ -88,9 +89,35 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
         }
     }
     if action == Action::Install {
+        report.inactive = inactive(&report, machine);
         warn_of_others(&mut report, &plan.profile.name, lookup, machine);
     }
     Ok(report)
+}
+
+/// Why what is written does not run by itself, and what does on this machine.
+fn inactive(report: &Report, machine: &Machine) -> Option<(&'static str, String)> {
+    let cron = cron_runs();
+    let kind = report.request.kind;
+    let works = || {
+        if kind != Kind::UserTimer && machine.has_manager(Kind::UserTimer) {
+            return "`rustic-hapi schedule --install` works here".into();
+        }
+        if kind != Kind::SystemTimer && machine.has_manager(Kind::SystemTimer) {
+            return "`sudo rustic-hapi schedule --system --install` works here".into();
+        }
+        if kind != Kind::Cron && cron == Some(true) {
+            return "`rustic-hapi schedule --cron --install` works here".into();
+        }
+        format!(
+            "neither systemd nor cron runs here: start one of them, or have whatever starts programs on this machine call `rustic-hapi -q snapshot --drill` at {}",
+            report.slots.join(" and ")
+        )
+    };
+    if !report.to_type.is_empty() {
+        return Some(("no systemd answers here", works()));
+    }
+    (kind == Kind::Cron && cron == Some(false)).then(|| ("no cron is running", works()))
 }
 
 fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report, Error> {

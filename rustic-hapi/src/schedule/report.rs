@@ -19,6 +19,8 @@ pub struct Report {
     pub(crate) lines: Option<String>,
     pub(crate) changed: bool,
     pub(crate) to_type: Vec<String>,
+    /// Why what was installed does not run by itself, and what helps.
+    pub(crate) inactive: Option<(&'static str, String)>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -33,20 +35,27 @@ impl Report {
             lines: None,
             changed: false,
             to_type: Vec::new(),
+            inactive: None,
             warnings: Vec::new(),
         }
     }
 
     /// For the terminal, and for programs.
     pub fn output(self) -> Output {
-        let warnings = self.warnings.clone();
+        let mut warnings = self.warnings.clone();
+        let mut exit = Exit::Complete;
+        if let Some((fact, hint)) = &self.inactive {
+            exit = Exit::Incomplete;
+            warnings.push(format!("error: written, but nothing calls it: {fact}"));
+            warnings.push(format!("hint: {hint}"));
+        }
         let text = self.text();
         let json = self.json();
         match self.request.action {
             Action::Print => Output::verbatim(text, json),
             Action::Install | Action::Remove => Output::done(text, json),
         }
-        .ending(Exit::Complete, warnings)
+        .ending(exit, warnings)
     }
 
     fn text(&self) -> String {
@@ -56,7 +65,7 @@ impl Report {
             Action::Remove => self.removed_text(),
         };
         if !self.to_type.is_empty() {
-            text += "no systemd answers here; where it does, type:\n";
+            text += "where a systemd answers, type:\n";
             for command in &self.to_type {
                 text += &format!("    {command}\n");
             }
@@ -95,7 +104,10 @@ impl Report {
         if let Some(user) = &self.user {
             text += &format!("runs as `{user}`, the hub's user\n");
         }
-        text + &format!("runs at {}, local time\n", self.slots.join(", "))
+        match self.inactive {
+            None => text + &format!("runs at {}, local time\n", self.slots.join(", ")),
+            Some(_) => text,
+        }
     }
 
     fn removed_text(&self) -> String {
@@ -135,6 +147,7 @@ impl Report {
             "crontab": self.lines,
             "changed": self.changed,
             "to-type": self.to_type,
+            "active": self.inactive.is_none(),
             "warnings": self.warnings,
         })
     }
