@@ -193,7 +193,7 @@ fn what_another_user_may_not_read_is_told() {
         .unwrap()
         .into();
     let json = said.json();
-    says(&json, "source hub.env", "fail", "hub.env", "namei");
+    says(&json, "source hub.env", "fail", "hub.env", "belongs to");
     says(&json, "source hapi.db", "ok", "hapi.db", "");
 }
 

@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::permission::Barrier;
+
 /// A source is described in a way that makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -158,6 +160,14 @@ pub enum CaptureError {
     /// Encrypted, or something else.
     #[error("`{}` is not a SQLite database, or is encrypted", path.display())]
     NotADatabase { path: PathBuf },
+    /// This user may not use a file that SQLite needs.
+    #[error("SQLite cannot open `{}`: this user may not {to} `{}`", path.display(), barrier.path.display())]
+    Barred {
+        path: PathBuf,
+        /// Read, write, or enter.
+        to: &'static str,
+        barrier: Barrier,
+    },
     /// SQLite cannot open it read-only as things are (see the hint).
     #[error("SQLite cannot open `{}`: {reason}", path.display())]
     CannotOpen { path: PathBuf, reason: String },
@@ -211,6 +221,7 @@ impl CaptureError {
             Self::CannotOpen { .. } => {
                 "run as the hub's user; if the hub crashed and its `-shm` file is gone, start the hub once".into()
             }
+            Self::Barred { barrier, .. } => barrier.hint(),
             Self::HotJournal { .. } => "start the hub once: it rolls the journal back".into(),
             Self::DatabaseLost { side, missing, pid, .. } => {
                 let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
@@ -245,15 +256,22 @@ impl CaptureError {
                 "name the path that the hub uses as the source's path; link or mount the folder, never the database alone".into()
             }
             Self::WouldLockOut { owner, made: Some(made), .. } => {
-                format!("`sudo chown '{owner}' '{}'`; then run as the hub's user: `sudo -u '{owner}' …`", made.display())
+                // `chown` takes a number as it is.
+                let user = owner.trim_start_matches('#');
+                format!("`sudo chown '{user}' '{}'`; then run as the hub's user: `sudo -u '{owner}' …`", made.display())
             }
             Self::WouldLockOut { owner, .. } => {
                 format!("run as the hub's user: `sudo -u '{owner}' …`")
             }
-            Self::Read { path, error } if error.kind() == io::ErrorKind::PermissionDenied => format!(
-                "`namei -l '{}'` shows whose each part of the path is: let the user of the run read it, or run as its owner",
-                path.display()
-            ),
+            Self::Read { path, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+                match Barrier::to_reading(path) {
+                    Some(barrier) => barrier.hint(),
+                    None => format!(
+                        "`namei -l '{}'` shows whose each part of the path is: let the user of the run read it, or run as its owner",
+                        path.display()
+                    ),
+                }
+            }
             _ => return None,
         })
     }

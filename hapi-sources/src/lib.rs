@@ -43,6 +43,8 @@ mod source;
 
 mod error;
 
+mod permission;
+
 /// A passphrase, from [`age::secrecy`]: zeroed when it is dropped, and never printed.
 pub use age::secrecy::SecretString;
 pub use capture::{Capture, Content, Entry, Failure, Note};
@@ -54,6 +56,7 @@ pub use error::{
 };
 pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
 pub use observer::Observer;
+pub use permission::{Barrier, user_for_chown, user_name};
 pub use probe::{Probe, probe};
 pub use secret::cache::SecretCache;
 pub use secret::identity::{Identities, Passphrase, Plaintext};

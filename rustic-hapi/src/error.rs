@@ -6,6 +6,7 @@
     reason = "a variant's fields are named by the message above it"
 )]
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -322,12 +323,12 @@ pub struct Reason {
 }
 
 /// What was at the bottom of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// This call of the operating system.
     System(io::ErrorKind),
     /// Something that who met it knows a remedy for.
-    Remedied(&'static str),
+    Remedied(Cow<'static, str>),
 }
 
 impl Reason {
@@ -337,14 +338,16 @@ impl Reason {
         let mut next: Option<&(dyn StdError + 'static)> = Some(error);
         while let Some(error) = next {
             if let Some(remedied) = error.downcast_ref::<Remedied>() {
-                cause = Some(Cause::Remedied(remedied.remedy));
+                cause = Some(Cause::Remedied(remedied.remedy.clone()));
                 next = remedied.error.as_ref().map(|error| error as &dyn StdError);
                 continue;
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
                 use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
                 let kind = error.kind();
-                if matches!(kind, PermissionDenied | ReadOnlyFilesystem | StorageFull) {
+                let is_known = matches!(kind, PermissionDenied | ReadOnlyFilesystem | StorageFull);
+                // Who met it knows more than the system said.
+                if is_known && !matches!(cause, Some(Cause::Remedied(_))) {
                     cause = Some(Cause::System(kind));
                 }
             }
@@ -360,7 +363,7 @@ impl Reason {
     pub(crate) fn remedied(text: String, remedy: Option<&'static str>) -> Self {
         Self {
             text,
-            cause: remedy.map(Cause::Remedied),
+            cause: remedy.map(|remedy| Cause::Remedied(remedy.into())),
         }
     }
 }
@@ -380,7 +383,7 @@ impl fmt::Display for Reason {
 /// A remedy on its way through the engine's errors, which keep their sources: it is found again in their chain.
 #[derive(Debug)]
 pub(crate) struct Remedied {
-    pub(crate) remedy: &'static str,
+    pub(crate) remedy: Cow<'static, str>,
     /// What it is the remedy for, where the engine's error does not say so already.
     pub(crate) error: Option<io::Error>,
 }

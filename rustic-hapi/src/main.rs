@@ -32,6 +32,15 @@ fn main() -> ExitCode {
     let ended = || signals.error().or_else(|| overrun.error());
     let work = || run(&cli, &lookup, &signals, &ended, &ui);
     let now = rustic_hapi::process::now();
+    match cli.leaves_nothing_behind(&lookup) {
+        Ok(told) => told.iter().for_each(|told| ui.warn(told)),
+        // Before anything is on record.
+        Err(error) => {
+            let mut output = error_output(&error);
+            say(&cli, &mut output, &ui);
+            return ExitCode::from(output.exit as u8);
+        }
+    }
     let output = match cli.supervised(&lookup, now) {
         Some((command, quietly)) => {
             let task = Task {

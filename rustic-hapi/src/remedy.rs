@@ -1,10 +1,13 @@
 //! A remedy is what the operator can do about an error: a sentence, with the exact command where there is one.
 
+use std::borrow::Cow;
 use std::io;
+use std::path::Path;
 
 use hapi_sources::{CaptureError, StagingError};
 
 use crate::error::{Cause, Error, ProfileError, Reason};
+use crate::machine::permission;
 
 /// The disk does not give something back.
 const EIO: i32 = 5;
@@ -15,6 +18,11 @@ impl Error {
         Some(match self {
             Self::Profile(ProfileError::Missing { .. }) => {
                 "`rustic-hapi init --repository LOCATION` writes one; to get data back without one, give `--repository LOCATION --password-file FILE`".into()
+            }
+            Self::Profile(ProfileError::Read { path, error })
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return permission::remedy(path, path, path);
             }
             Self::Profile(ProfileError::NoHome) => {
                 "set HOME (cron and systemd may not), or give `--home DIR`".into()
@@ -70,15 +78,18 @@ impl Error {
             Self::Refused { failures } => failures
                 .iter()
                 .find_map(of_reason)
-                .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again")
-                .to_owned(),
+                .unwrap_or("the repository is as it was; run `rustic-hapi snapshot` again".into())
+                .into_owned(),
             Self::Unproven { id, .. } => {
                 format!("look at the destination (`restic check`), then `restic forget {id}`")
             }
             Self::Locked { holder, .. } => {
                 format!("{holder}; wait for it, or give `--lock-wait 10m`")
             }
-            Self::State { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+            Self::State { path, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+                if let Some(remedy) = of_our_files(path) {
+                    return Some(remedy);
+                }
                 "run this as its owner, or give the user that runs this the permission; `lsattr` shows whether it is append-only or immutable".into()
             }
             Self::State { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
@@ -102,13 +113,13 @@ impl Error {
                 let index = doing.starts_with("reading the index").then_some(
                     "`rustic-hapi check` tells which file it is; `restic rebuild-index` (from 0.16 on `restic repair index`) makes the index anew from the packs",
                 );
-                return of_reason(reason).or(index).map(str::to_owned);
+                return of_reason(reason).or(index.map(Cow::Borrowed)).map(Cow::into_owned);
             }
             Self::NotProven { reason } => {
-                return of_reason(reason).map(str::to_owned);
+                return of_reason(reason).map(Cow::into_owned);
             }
             Self::UnreadableSnapshots { torn: false, files, .. } => {
-                files.iter().find_map(of_reason).unwrap_or(LOOK).to_owned()
+                files.iter().find_map(of_reason).unwrap_or(LOOK.into()).into_owned()
             }
             Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
             Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
@@ -181,18 +192,33 @@ pub(crate) const LOOK: &str = "look at the disk, the server or the network; noth
 pub(crate) const PERMISSION: &str = "run this as the user that the repository's files belong to (a run as root leaves files of root's); `lsattr` shows whether they are append-only or immutable";
 
 /// What helps against what was at the bottom of a failure at the destination.
-pub(crate) fn of_reason(reason: &Reason) -> Option<&'static str> {
-    match reason.cause {
-        Some(Cause::Remedied(remedy)) => Some(remedy),
-        Some(Cause::System(io::ErrorKind::StorageFull)) => Some(
-            "make room at the destination: `rustic-hapi forget --prune` frees what retention removed",
-        ),
-        Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
-            Some("mount the destination for writing")
+pub(crate) fn of_reason(reason: &Reason) -> Option<Cow<'static, str>> {
+    Some(match &reason.cause {
+        Some(Cause::Remedied(remedy)) => return Some(remedy.clone()),
+        Some(Cause::System(io::ErrorKind::StorageFull)) => {
+            "make room at the destination: `rustic-hapi forget --prune` frees what retention removed"
         }
-        Some(Cause::System(io::ErrorKind::PermissionDenied)) => Some(PERMISSION),
-        _ => in_the_engines_words(&reason.text),
+        Some(Cause::System(io::ErrorKind::ReadOnlyFilesystem)) => {
+            "mount the destination for writing"
+        }
+        Some(Cause::System(io::ErrorKind::PermissionDenied)) => PERMISSION,
+        _ => in_the_engines_words(&reason.text)?,
     }
+    .into())
+}
+
+/// What helps where this user may not use a file of ours: all of its folder `rustic-hapi` is one user's, or all of
+/// its repository.
+fn of_our_files(path: &Path) -> Option<String> {
+    let repository = path
+        .ancestors()
+        .find(|p| p.join("config").is_file() && p.join("keys").exists());
+    if let Some(repository) = repository {
+        return permission::remedy(path, repository, &repository.join("config"));
+    }
+    let ours = path.ancestors().find(|p| p.ends_with("rustic-hapi"));
+    let whole = ours.unwrap_or(path);
+    permission::remedy(path, whole, whole.parent().unwrap_or(whole))
 }
 
 /// The engine has no type for a damaged file, only these words.

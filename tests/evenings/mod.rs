@@ -3,6 +3,7 @@
 //! the state must be good afterwards.
 
 mod choice;
+mod root_once;
 mod small_hub;
 
 use std::fs;

@@ -17,6 +17,7 @@ use super::header::is_wal;
 use super::live::Live;
 use super::names::with_suffix;
 use crate::error::CaptureError;
+use crate::permission::user_name;
 
 /// Decides before SQLite opens the database, and looks once more after its first read: the hub may have
 /// stopped, and removed its side files, in between.
@@ -98,15 +99,4 @@ fn groups_of(user: u32) -> Option<Vec<u32>> {
     let text = String::from_utf8(asked.stdout).ok()?;
     let groups: Result<Vec<u32>, _> = text.split_whitespace().map(str::parse).collect();
     groups.ok().filter(|_| asked.status.success())
-}
-
-/// A user as `sudo -u` takes it: by name, or as `#1000`.
-fn user_name(user: u32) -> String {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == user.to_string()).then(|| name.to_owned())
-    });
-    name.unwrap_or_else(|| format!("#{user}"))
 }

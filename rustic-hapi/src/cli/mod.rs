@@ -12,9 +12,12 @@ use std::time::Duration;
 use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
+use crate::destination::location::Location;
+use crate::error::Error;
 use crate::exit::Exit;
+use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup};
-use crate::state::drills;
+use crate::state::{drills, owner};
 use crate::terminal::prompt::somebody_is_there;
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 use crate::words::{parse_hours, parse_seconds};
@@ -362,6 +365,43 @@ impl Cli {
             Command::Snapshot(args) => !args.dry_run && !args.no_forget && args.only.is_empty(),
             _ => false,
         }
+    }
+
+    /// Makes sure that a call that writes leaves nothing of root's with another user; what the operator should
+    /// know where it does all the same. Restoring gives what it writes to whose it was, and the rest only looks.
+    ///
+    /// # Errors
+    /// A usage error with the call that does.
+    pub fn leaves_nothing_behind(&self, lookup: &Lookup) -> Result<Option<String>, Error> {
+        let writes = match &self.command {
+            Command::Init(_)
+            | Command::Snapshot(_)
+            | Command::Forget(_)
+            | Command::Check { .. }
+            | Command::Drill(_) => true,
+            Command::RecoveryKit(args) => args.new_key || args.confirm,
+            _ => false,
+        };
+        if !writes {
+            return Ok(None);
+        }
+        let found = Profile::load_or_reach(lookup);
+        let foreign = match &found {
+            Ok(found) => {
+                let reach = found.reading().reach;
+                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)?
+            }
+            // `init` has none yet; what is wrong with another is told by whoever needs it.
+            Err(_) => {
+                let (Ok(home), Ok(state)) = (lookup.home(), lookup.state()) else {
+                    return Ok(None);
+                };
+                let location = lookup.repository.as_deref();
+                let location = location.and_then(|text| Location::parse(text, &home).ok());
+                owner::leaves_nothing_behind(location.as_ref(), &state)?
+            }
+        };
+        Ok(foreign.map(|foreign| format!("{}: run it as that user", foreign.in_words())))
     }
 
     /// Whether it would only be tried.

@@ -9,6 +9,7 @@
 //! check reading everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, FixedOffset, Local, NaiveDate};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::machine::record;
+use crate::machine::{permission, record};
 use crate::policy::history::{self, Snapshot};
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
@@ -55,6 +56,8 @@ pub struct Report {
     pub snapshots: usize,
     /// From the opening of the repository to the end.
     pub took: Duration,
+    /// The repository's folder, where it is one of this machine.
+    folder: Option<PathBuf>,
 }
 
 /// How much of the data was read.
@@ -74,7 +77,7 @@ pub struct Finding {
     /// The fact.
     pub fact: String,
     /// The remedy.
-    pub remedy: &'static str,
+    pub remedy: String,
 }
 
 const REPAIR: &str = "`restic rebuild-index` (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: what is missing and still exists here is stored anew; then check again with `--read-data`";
@@ -116,25 +119,36 @@ impl Report {
         }
     }
 
-    fn found(&mut self, fact: String, remedy: &'static str) {
+    fn found(&mut self, fact: String, remedy: &str) {
         // What this user may not read is not damaged; that comes from the engine as text, in the system's words.
-        let remedy = match fact.contains("Permission denied") {
-            true => PERMISSION,
-            false => remedy,
+        let is_denied = fact.contains("Permission denied");
+        let barred = match is_denied || fact.contains("Failed to open the file") {
+            true => self.barred(),
+            false => None,
         };
+        let remedy = barred.unwrap_or_else(|| match is_denied {
+            true => PERMISSION.to_owned(),
+            false => remedy.to_owned(),
+        });
         let finding = Finding { fact, remedy };
         if !self.findings.contains(&finding) {
             self.findings.push(finding);
         }
     }
 
+    /// What helps where this user may not read a file, by the first such file there is.
+    fn barred(&self) -> Option<String> {
+        let folder = self.folder.as_deref()?;
+        permission::remedy_below(folder, &folder.join("config"))
+    }
+
     /// A file; `remedy` helps where it is damaged.
     fn flawed(&mut self, file: &Flawed, remedy: &'static str) {
         let remedy = match file.is_damaged {
-            true => remedy,
-            false => of_reason(&file.reason).unwrap_or(LOOK),
+            true => remedy.into(),
+            false => of_reason(&file.reason).unwrap_or(LOOK.into()),
         };
-        self.found(file.to_string(), remedy);
+        self.found(file.to_string(), &remedy);
     }
 }
 
@@ -163,6 +177,7 @@ pub fn run(
         notes: Vec::new(),
         snapshots: 0,
         took: Duration::ZERO,
+        folder: from.reach.location.local().map(Path::to_path_buf),
     };
     let (files, unreadable) = repository.readable_snapshots()?;
     for file in unreadable {

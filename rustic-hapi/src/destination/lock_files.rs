@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::destination::rest::Rest;
 use crate::error::Error;
 use crate::machine::able::{if_able, sync_file, sync_folder};
-use crate::machine::private_files::{UNFINISHED, sweep_unfinished};
+use crate::machine::private_files::{UNFINISHED, give_to_owner_of, sweep_unfinished};
 
 /// A place for lock files. They are called by the SHA-256 of their content.
 pub(crate) trait LockStore: Send + Sync {
@@ -45,6 +45,7 @@ impl LockFolder {
         let mut file = tempfile::tempfile_in(&self.0)?;
         if_able(file.set_permissions(Permissions::from_mode(0o600)))?;
         file.write_all(content)?;
+        give_to_owner_of(&self.0, &file)?;
         sync_file(&file)?;
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         match linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW) {
@@ -60,6 +61,7 @@ impl LockFolder {
             .prefix(UNFINISHED)
             .tempfile_in(&self.0)?;
         file.write_all(content)?;
+        give_to_owner_of(&self.0, file.as_file())?;
         sync_file(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())

@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 pub(crate) mod credentials;
+pub(crate) mod folder;
 pub(crate) mod location;
 pub(crate) mod lock_files;
 pub(crate) mod object_store;
@@ -24,6 +25,7 @@ use rustic_backend::BackendOptions;
 use rustic_core::WriteBackend;
 
 use crate::destination::access::Access;
+use crate::destination::folder::Folder;
 use crate::destination::location::Location;
 use crate::destination::lock_files::{LockFolder, LockStore};
 use crate::destination::object_store::ObjectStore;
@@ -62,8 +64,16 @@ impl Destination {
                 .repository(location.with_credentials())
                 .to_backends()
                 .map_err(Error::engine("reaching the repository"))?;
+            let inner = backends.repository();
+            let backend: Arc<dyn WriteBackend> = match location.local() {
+                Some(path) => Arc::new(Folder {
+                    inner,
+                    path: path.to_owned(),
+                }),
+                None => inner,
+            };
             return Ok(Self {
-                backend: backends.repository(),
+                backend,
                 location,
                 server: None,
             });

@@ -16,7 +16,7 @@ use crate::recovery::key;
 use crate::repository::lock::{Held, Mode};
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin;
-use crate::state::ledger;
+use crate::state::{ledger, owner};
 use crate::terminal::ui::Ui;
 use crate::words::bytes;
 use rustic_core::repofile::SnapshotFile;
@@ -57,6 +57,7 @@ pub(super) fn look(
         ],
     };
     findings.push(other_disk(profile));
+    findings.extend(left_to_its_owner(profile));
     findings.extend(only_in_this_shell(profile));
     let Ok(repository) = opened else {
         let rest = [
@@ -144,6 +145,12 @@ fn pinned(profile: &Profile, repository: &Repository) -> Finding {
             format!("write `id = \"{id}\"` into `[repository]` of the profile"),
         ),
     }
+}
+
+/// What a run as root would put into another user's folder.
+fn left_to_its_owner(profile: &Profile) -> Option<Finding> {
+    let foreign = owner::foreign(Some(&profile.reach.location), &profile.reach.state)?;
+    Some(Finding::fail("owner", foreign.in_words(), foreign.hint()))
 }
 
 fn only_in_this_shell(profile: &Profile) -> Option<Finding> {

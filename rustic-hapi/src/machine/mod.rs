@@ -7,6 +7,7 @@ pub(crate) mod boot;
 pub(crate) mod child;
 pub(crate) mod disk;
 pub mod holders;
+pub(crate) mod permission;
 pub(crate) mod private_files;
 pub mod process;
 pub(crate) mod record;

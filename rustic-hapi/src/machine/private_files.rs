@@ -9,7 +9,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::machine::able::{keeps_private, sync_file, sync_folder};
+use crate::machine::able::{if_able, keeps_private, sync_file, sync_folder};
+use crate::machine::permission;
 
 /// Makes a folder of ours, 0700, with whatever is missing above it.
 ///
@@ -40,8 +41,17 @@ pub(crate) fn read_private(path: &Path, missing: &str) -> Result<Zeroizing<Strin
         fact,
         hint: hint.to_owned(),
     };
-    let metadata =
-        fs::metadata(path).map_err(|error| unfit(format!("cannot be read: {error}"), missing))?;
+    let denied = |otherwise: &str| {
+        let remedy = permission::remedy(path, path, path);
+        remedy.unwrap_or_else(|| otherwise.to_owned())
+    };
+    let metadata = fs::metadata(path).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => denied(missing),
+            _ => missing.to_owned(),
+        };
+        unfit(format!("cannot be read: {error}"), &hint)
+    })?;
     if metadata.file_type().is_fifo() {
         return Err(unfit(
             "is a pipe, which can be read once".into(),
@@ -58,9 +68,12 @@ pub(crate) fn read_private(path: &Path, missing: &str) -> Result<Zeroizing<Strin
             &format!("`chmod 600 '{}'`", path.display()),
         ));
     }
-    let bytes = fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|error| unfit(format!("cannot be read: {error}"), "run this as its owner"))?;
+    let bytes = fs::read(path).map(Zeroizing::new).map_err(|error| {
+        unfit(
+            format!("cannot be read: {error}"),
+            &denied("run this as its owner"),
+        )
+    })?;
     decoded(&bytes).ok_or_else(|| {
         unfit(
             "is not a text file in UTF-8 or UTF-16".into(),
@@ -127,11 +140,25 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
             .prefix(UNFINISHED)
             .tempfile_in(folder)?;
         file.write_all(content)?;
+        give_to_owner_of(folder, file.as_file())?;
         sync_file(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
         sync_folder(folder)
     };
     put().map_err(Error::at(path))
+}
+
+/// Gives what root makes in another user's folder to that user, who could not use it otherwise.
+pub(crate) fn give_to_owner_of(folder: &Path, file: &fs::File) -> io::Result<()> {
+    let stat = fs::metadata(folder)?;
+    match rustix::process::geteuid().is_root() && stat.uid() != 0 {
+        true => if_able(std::os::unix::fs::fchown(
+            file,
+            Some(stat.uid()),
+            Some(stat.gid()),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Whether reading failed only because nothing is there.

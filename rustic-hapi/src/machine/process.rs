@@ -41,6 +41,19 @@ pub(crate) fn end_children() {
     }
 }
 
+/// This very call by another user. A location with a password in it is left out.
+pub(crate) fn call_as(user: u32) -> String {
+    let words: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| crate::machine::shell::quoted(&word.to_string_lossy()))
+        .collect();
+    let user = crate::machine::shell::quoted(&hapi_sources::user_name(user));
+    match words.iter().any(|word| word.contains("://")) {
+        true => format!("sudo -u {user} rustic-hapi …"),
+        false => format!("sudo -u {user} rustic-hapi {}", words.join(" ")),
+    }
+}
+
 /// A program, looked for where the shell would.
 pub(crate) fn on_path(name: &str) -> Option<std::path::PathBuf> {
     use rustix::fs::{Access, access};

@@ -52,8 +52,8 @@ impl Report {
         let mut remedies: Vec<&str> = Vec::new();
         for finding in self.findings.iter().take(SHOWN) {
             complaints.push(format!("error: {}", finding.fact));
-            if !remedies.contains(&finding.remedy) {
-                remedies.push(finding.remedy);
+            if !remedies.contains(&finding.remedy.as_str()) {
+                remedies.push(finding.remedy.as_str());
             }
         }
         if self.findings.len() > SHOWN {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::destination::folder::{path_in, remedy};
 use crate::error::{Reason, Remedied};
 use crate::machine::able::sync_folder;
 use bytes::Bytes;
@@ -238,6 +239,8 @@ impl GatedBackend {
     }
 }
 
+const GONE: &str = "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed";
+
 fn refused(reason: &str) -> Box<RusticError> {
     RusticError::new(
         ErrorKind::Verification,
@@ -264,8 +267,14 @@ impl ReadBackend for GatedBackend {
             Some(folder) if tpe != FileType::Config => {
                 let mut files = Vec::new();
                 list_strictly(&folder.join(tpe.dirname()), &mut files).map_err(|error| {
+                    let barred = match error.kind() {
+                        io::ErrorKind::PermissionDenied => {
+                            remedy(folder, &folder.join(tpe.dirname()))
+                        }
+                        _ => None,
+                    };
                     let error = Remedied {
-                        remedy: "a part of the repository is gone or cannot be read: put it back from another copy, or look at the disk; nothing was changed",
+                        remedy: barred.map_or(GONE.into(), Into::into),
                         error: Some(error),
                     };
                     RusticError::with_source(ErrorKind::Backend, "cannot list `{path}`", error)
@@ -393,16 +402,6 @@ fn list_strictly(folder: &Path, files: &mut Vec<(Id, u32)>) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Where a local repository has a file.
-fn path_in(folder: &Path, tpe: FileType, id: &Id) -> PathBuf {
-    let name = id.to_hex();
-    match tpe {
-        FileType::Config => folder.join("config"),
-        FileType::Pack => folder.join("data").join(&name[..2]).join(name.as_str()),
-        _ => folder.join(tpe.dirname()).join(name.as_str()),
-    }
 }
 
 /// The local backend syncs a file before its rename, but not the folder that holds the new name.

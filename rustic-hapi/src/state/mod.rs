@@ -6,5 +6,6 @@ pub(crate) mod begun;
 pub(crate) mod drills;
 pub(crate) mod last_run;
 pub(crate) mod ledger;
+pub(crate) mod owner;
 pub(crate) mod run_lock;
 pub(crate) mod runs;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::destination::location::Location;
 use crate::error::Error;
-use crate::machine::private_files::private_folder;
+use crate::machine::private_files::{give_to_owner_of, private_folder};
 use crate::profile::reach::Reach;
 
 /// Held for as long as it lives.
@@ -56,6 +56,7 @@ impl RunLock {
             .mode(0o600)
             .open(&path)
             .map_err(state)?;
+        give_to_owner_of(folder, &file).map_err(state)?;
         let started = Instant::now();
         loop {
             match file.try_lock() {

@@ -1,0 +1,100 @@
+//! Whose a repository and a state folder are. What root puts into those of another user locks that user out, so as
+//! root they are left to their owner.
+//!
+//! Where root has been writing all along, a cron job of root's say, it goes on: the newest file there is root's.
+//! And nothing is asked of a file system that gives every file to one user, whoever makes it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use hapi_sources::user_name;
+use rustix::process::geteuid;
+
+use crate::destination::location::Location;
+use crate::error::Error;
+use crate::machine::process::call_as;
+
+/// What a run as root would leave behind for another user to stumble over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    /// The folder.
+    pub(crate) path: PathBuf,
+    /// Whose it is.
+    pub(crate) owner: u32,
+    /// Whether root writes there as a rule.
+    pub(crate) is_routine: bool,
+}
+
+impl Foreign {
+    /// The fact, for a sentence.
+    pub(crate) fn in_words(&self) -> String {
+        let (path, owner) = (self.path.display(), user_name(self.owner));
+        format!("`{path}` belongs to {owner}, who cannot read the files that root puts there")
+    }
+
+    /// The call that leaves nothing of root's behind.
+    pub(crate) fn hint(&self) -> String {
+        format!("`{}`", call_as(self.owner))
+    }
+}
+
+/// What of another user's a call that writes would write to: only root can.
+pub(crate) fn foreign(location: Option<&Location>, state: &Path) -> Option<Foreign> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let repository = location.and_then(Location::local).and_then(|folder| {
+        let newest = newest_in(&folder.join("snapshots"));
+        of(folder, &folder.join("config"), newest.as_deref())
+    });
+    repository.or_else(|| of(state, state, newest_in(state).as_deref()))
+}
+
+/// Makes sure that a call leaves nothing of root's with another user.
+///
+/// # Errors
+/// A usage error with the call that does.
+pub(crate) fn leaves_nothing_behind(
+    location: Option<&Location>,
+    state: &Path,
+) -> Result<Option<Foreign>, Error> {
+    match foreign(location, state) {
+        Some(foreign) if !foreign.is_routine => Err(Error::usage(
+            format!("refusing to write as root: {}", foreign.in_words()),
+            foreign.hint(),
+        )),
+        other => Ok(other),
+    }
+}
+
+fn of(folder: &Path, marker: &Path, newest: Option<&Path>) -> Option<Foreign> {
+    let uid = |path: &Path| fs::metadata(path).ok().map(|m| m.uid());
+    let owner = uid(marker).filter(|owner| *owner != 0)?;
+    // In a user namespace files of whoever is not in it are nobody's.
+    let overflow = fs::read_to_string("/proc/sys/fs/overflowuid").unwrap_or_default();
+    if overflow.trim() == owner.to_string() && !sees_all_users() {
+        return None;
+    }
+    let made = tempfile::tempfile_in(folder).ok()?.metadata().ok()?.uid();
+    (made == 0).then(|| Foreign {
+        path: folder.to_owned(),
+        owner,
+        is_routine: newest.and_then(uid) == Some(0),
+    })
+}
+
+/// Whether user numbers here are those of the machine (user_namespaces(7)).
+fn sees_all_users() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+fn newest_in(folder: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(folder).ok()?.flatten();
+    let files = files.filter_map(|entry| {
+        let stat = entry.metadata().ok().filter(|stat| stat.is_file())?;
+        Some((stat.modified().ok()?, entry.path()))
+    });
+    files.max().map(|(_, path)| path)
+}

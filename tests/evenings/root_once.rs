@@ -1,0 +1,176 @@
+//! Root once, the user next: what root left must not read as damage, and root leaves nothing any more.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use crate::common::{files_below, run, sqlite3};
+use crate::evenings::{Evening, OPERATOR, suggested};
+
+/// What of root's is in these folders.
+fn of_root(folders: &[&Path]) -> Vec<PathBuf> {
+    let all = folders.iter().flat_map(|folder| files_below(folder));
+    all.map(|(path, _)| path)
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(|m| m.uid() == 0))
+        .collect()
+}
+
+#[test]
+fn root_is_sent_to_the_owner_and_leaves_nothing_behind() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    let nothing = || {
+        let (state, repository) = (home.state(), home.repository());
+        let locks = state.parent().unwrap().to_path_buf();
+        assert_eq!(of_root(&[&locks, &repository]), Vec::<PathBuf>::new());
+    };
+    evening.says(&["snapshot"]).exits(0);
+    let home_path = home.path();
+    let op = ["--home", home_path.to_str().unwrap()];
+    for call in [
+        &["snapshot"][..],
+        &["snapshot", "--dry-run"],
+        &["forget", "--prune"],
+        &["check"],
+        &["drill"],
+        &["recovery-kit", "--new-key", "--key-file", "/tmp/never"],
+        &["init", "--repository", home.repository().to_str().unwrap()],
+    ] {
+        home.change();
+        let said = evening.says_to_root(&[&op, call].concat()).exits(2);
+        assert!(
+            said.stderr.contains("refusing to write as root"),
+            "{said:?}"
+        );
+        nothing();
+        if call == ["snapshot"] {
+            evening.followed(&said, &[]).pop().unwrap().exits(0);
+        }
+    }
+    // Who looks, and who brings back, is let in: and leaves nothing either.
+    let doctor = evening.says_to_root(&["doctor"]).exits(1);
+    assert!(
+        doctor
+            .stdout
+            .contains("who cannot read the files that root"),
+        "{doctor:?}"
+    );
+    nothing();
+    let id = home.ids("hapi").pop().unwrap();
+    fs::remove_file(home.database()).unwrap();
+    for call in [
+        &["status"][..],
+        &["snapshots"],
+        &["schedule", "--cron"],
+        &["restore", &id, "--in-place"],
+        &[
+            "restore",
+            "--target",
+            home.dir.path().join("out").to_str().unwrap(),
+        ],
+    ] {
+        evening.says_to_root(call).exits(0);
+        nothing();
+    }
+    assert_eq!(fs::metadata(home.database()).unwrap().uid(), OPERATOR);
+    evening.says(&["snapshot"]).exits(0);
+    evening.says(&["check", "--read-data"]).exits(0);
+    evening.says(&["drill"]).exits(0);
+}
+
+#[test]
+fn roots_own_cron_over_a_service_accounts_home_goes_on() {
+    // Home and hub are another user's, repository and state root's: so it was with 0.1.0.
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    fs::set_permissions(home.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    home.snapshot().exits(0);
+    for path in [home.path(), home.hapi(""), home.database()] {
+        chown(&path, Some(OPERATOR), Some(OPERATOR)).unwrap();
+    }
+    home.change();
+    let said = evening.says(&["snapshot"]).exits(0);
+    assert!(!said.stderr.contains("root"), "{said:?}");
+
+    // A repository of the user's into which root has been writing: it goes on, and says what is wrong with it.
+    for path in [home.repository(), home.repository().join("config")] {
+        chown(&path, Some(OPERATOR), Some(OPERATOR)).unwrap();
+    }
+    home.change();
+    let said = evening.says(&["snapshot"]).exits(0);
+    assert!(said.stderr.contains("run it as that user"), "{said:?}");
+    evening.says(&["doctor"]).exits(1);
+}
+
+#[test]
+fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    let packs = files_below(&home.repository().join("data"));
+    let largest = packs.iter().max_by_key(|(_, size)| *size).unwrap();
+    let newest = |folder: &str| {
+        files_below(&home.repository().join(folder))
+            .pop()
+            .unwrap()
+            .0
+    };
+    let run_lock = files_below(&home.state().parent().unwrap().join("locks"))
+        .pop()
+        .unwrap()
+        .0;
+    let cases = [
+        (newest("snapshots"), &["snapshot"][..]),
+        (newest("snapshots"), &["forget"]),
+        (newest("index"), &["snapshot"]),
+        (newest("index"), &["check"]),
+        (newest("keys"), &["snapshots"]),
+        (home.repository().join("config"), &["snapshot"]),
+        (home.repository().join("snapshots"), &["snapshot"]),
+        (largest.0.clone(), &["check", "--read-data"]),
+        (run_lock, &["snapshot"]),
+    ];
+    for (path, call) in cases {
+        let were = fs::metadata(&path).unwrap().permissions();
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        chown(&path, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        home.change();
+        let said = evening.says(call);
+        let case = format!("{} {call:?}: {said:?}", path.display());
+        assert_ne!(said.code, 0, "{case}");
+        let facts = [
+            format!("`{}` belongs to root (mode {mode:04o})", path.display()),
+            format!("this runs as #{OPERATOR}"),
+        ];
+        for fact in facts {
+            assert!(
+                format!("{}{}", said.stderr, said.stdout).contains(&fact),
+                "{fact}: {case}"
+            );
+        }
+        for lie in ["damaged", "broke off", "rebuild-index", "remove it"] {
+            assert!(!said.stderr.contains(lie), "{lie}: {case}");
+        }
+        let commands = suggested(&said);
+        let chown: Vec<_> = commands.iter().filter(|c| c.contains("chown")).collect();
+        assert_eq!(chown.len(), 1, "{case}");
+        evening.follows(chown[0], &[]).exits(0);
+        fs::set_permissions(&path, were).unwrap();
+        evening.says(call).exits(0);
+    }
+
+    // The owner's own mode: another command.
+    let config = home.repository().join("config");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o0)).unwrap();
+    let said = evening.says(&["snapshot"]);
+    assert_ne!(said.code, 0);
+    evening.followed(&said, &[]).pop().unwrap().exits(0);
+    evening.says(&["snapshot"]).exits(0);
+    let whole = run(
+        "find",
+        &[home.repository().as_os_str(), "-uid".as_ref(), "0".as_ref()],
+    );
+    assert_eq!(whole.stdout, "");
+    assert_eq!(sqlite3(&home.database(), "PRAGMA integrity_check"), "ok");
+}
