@@ -5,6 +5,7 @@
 mod choice;
 mod root_once;
 mod small_hub;
+mod unreadable;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

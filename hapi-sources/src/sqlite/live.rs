@@ -14,6 +14,7 @@ use super::names::{real, with_suffix};
 use crate::error::CaptureError;
 use crate::facts::Metadata;
 use crate::file::pinned::{Links, Pinned};
+use crate::permission::Barrier;
 use crate::stop::Stop;
 
 /// Between two tries for a lock, and two steps of a copy that had none.
@@ -131,6 +132,23 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// The first file that SQLite needs and this user may not use: SQLite itself names none. In WAL mode it
+    /// reads the `-wal`, writes to the `-shm` while it reads, and makes what is missing of them.
+    fn barrier(&self) -> Option<(&'static str, Barrier)> {
+        let side = |suffix| with_suffix(&self.real, suffix);
+        let reading = |path: &Path| Barrier::to_reading(path).map(|b| ("read", b));
+        let found = reading(&self.real)
+            .or_else(|| reading(&side("-wal")))
+            .or_else(|| reading(&side("-shm")))
+            .or_else(|| reading(&side("-journal")));
+        let missing = || ["-wal", "-shm"].iter().any(|s| !side(s).exists());
+        let folder = self.real.parent().unwrap_or(Path::new("/"));
+        let making = || Barrier::to_writing_in(folder).filter(|_| missing());
+        found
+            .or_else(|| making().map(|b| ("put the `-wal` and `-shm` files into", b)))
+            .or_else(|| Barrier::to_writing(&side("-shm")).map(|b| ("write to", b)))
+    }
+
     fn cannot_open(&self, e: &rusqlite::Error) -> CaptureError {
         let side = |suffix| {
             with_suffix(&self.real, suffix)
@@ -138,6 +156,9 @@ impl<'a> Live<'a> {
                 .map_or(0, |m| m.len())
         };
         let path = self.path.to_owned();
+        if let Some((to, barrier)) = self.barrier() {
+            return CaptureError::Barred { path, to, barrier };
+        }
         if side("-journal") > 0 {
             return CaptureError::HotJournal {
                 path,
