@@ -6,6 +6,7 @@ mod choice;
 mod root_once;
 mod small_hub;
 mod unreadable;
+mod wrong_key;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
