@@ -5,6 +5,7 @@
 mod choice;
 mod root_once;
 mod small_hub;
+mod targets;
 mod unreadable;
 mod wrong_key;
 
