@@ -3,6 +3,7 @@
 //! the state must be good afterwards.
 
 mod choice;
+mod places;
 mod root_once;
 mod small_hub;
 mod targets;
