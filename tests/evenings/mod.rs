@@ -7,6 +7,7 @@ mod places;
 mod root_once;
 mod small_hub;
 mod targets;
+mod undo;
 mod unreadable;
 mod wrong_key;
 
