@@ -13,6 +13,7 @@ use hapi_sources::{Identities, Kind};
 
 use crate::commands::context::Context;
 use crate::error::Error;
+use crate::machine::holders;
 use crate::machine::target::Target;
 use crate::policy::choice::{Choice, Which};
 use crate::profile::reading::Reading;
@@ -141,6 +142,7 @@ fn away_from_the_sources(
     library: &Library,
 ) -> Result<(), Error> {
     let mut folders: Vec<PathBuf> = vec![from.hapi_home()];
+    folders.extend(holders::running_hubs());
     folders.extend(
         from.sources()
             .iter()

@@ -148,8 +148,16 @@ impl Report {
             DrillOutcome::Difference => "DIFFERENT",
         };
         let bytes_in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
+        let sealed = match self.files().1 {
+            0 => String::new(),
+            n => format!(
+                ", {} {} not decrypted",
+                grouped(n),
+                plural(n, "file", "files")
+            ),
+        };
         let line = format!(
-            "drill {verdict}: {} sources, {} restored in {:.1} s",
+            "drill {verdict}: {} sources{sealed}, {} restored in {:.1} s",
             self.sources.len(),
             bytes(bytes_in_all),
             self.restored_after.as_secs_f64()
