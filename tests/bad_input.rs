@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::common::{Home, Said, Tmpfs, run, sqlite3};
+use crate::common::{BindFs, Home, Said, Tmpfs, run, sqlite3};
 
 /// The run must end like this, say these things, and leave no new snapshot.
 #[track_caller]
@@ -468,7 +468,7 @@ fn an_init_that_was_cut_off_leaves_no_second_key() {
 #[test]
 fn an_unmounted_disk_is_told_as_such_and_not_as_the_same_disk() {
     let home = Home::new();
-    let disk = Tmpfs::mount(home.repository(), "size=64m,mode=700");
+    let disk = BindFs::mount(&home.dir.path().join("disk"), home.repository(), &[]);
     let repository = home.repository();
     let recipient = home.recipient.clone();
     let args = [

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{BusyHub, CANARIES, Home, Said, Tmpfs, run};
+use crate::common::{BindFs, BusyHub, CANARIES, Home, Said, Tmpfs, run};
 use serde_json::Value;
 
 /// A crontab program of the test's own: the real one is the machine's, and others use it.
@@ -74,7 +74,8 @@ fn second_recipient(home: &Home) -> String {
 #[test]
 fn a_healthy_home_has_nothing_to_say() {
     let home = Home::new();
-    let _disk = Tmpfs::mount(home.dir.path().join("disk"), "size=512m,mode=0755");
+    let behind = home.dir.path().join("behind");
+    let _disk = BindFs::mount(&behind, home.dir.path().join("disk"), &[]);
     let repository = home.dir.path().join("disk/repository");
     let second = second_recipient(&home);
     let key = home.dir.path().join("recovery.txt");

@@ -63,7 +63,7 @@ IFS=$'\t' read -r id time home < <(ask "
     FROM json_each(coalesce(nullif(trim(readfile('snapshots.json'), char(10)), 'null'), '[]')) AS s
     WHERE CASE '$snapshot' WHEN '' THEN NOT EXISTS (
               SELECT 1 FROM json_each(s.value, '\$.tags') AS t
-              WHERE t.value IN ('partial', 'damaged', 'only'))
+              WHERE t.value IN ('partial', 'damaged', 'shrunk', 'only'))
           ELSE s.value->>'id' LIKE '$snapshot%' END
     ORDER BY julianday(s.value->>'time') DESC LIMIT 1") || true
 [ -n "${id:-}" ] || stop 1 "no whole snapshot with the tag \`$tag\`${host:+ of the host \`$host\`}${snapshot:+ named \`$snapshot\`} is there"

@@ -2,31 +2,10 @@
 //! is lost by it, a run is as good as on any other; where others could read what is private, there is none.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::common::{Home, Said, files_below, files_with, run};
-
-/// A folder seen through `bindfs`, which can refuse what a file system may not have.
-struct BindFs(PathBuf);
-
-impl BindFs {
-    fn mount(from: &Path, to: PathBuf, options: &[&str]) -> Self {
-        fs::create_dir_all(from).unwrap();
-        fs::create_dir_all(&to).unwrap();
-        let mut arguments: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
-        arguments.extend([from.as_os_str(), to.as_os_str()]);
-        run("bindfs", &arguments);
-        Self(to)
-    }
-}
-
-impl Drop for BindFs {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use crate::common::{BindFs, Home, Said, files_below, files_with, run};
 
 #[test]
 fn a_repository_where_modes_cannot_be_changed_is_as_good() {

@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::{CANARIES, Home, Said, run, sqlite3};
+use crate::common::{BindFs, CANARIES, Home, Said, sqlite3};
 
 const MONDAY: &str = "2026-11-16T06:00:00Z";
 const TUESDAY: &str = "2026-11-17T06:00:00Z";
@@ -87,6 +87,8 @@ fn is_like(line: &str, pattern: &str) -> bool {
 
 /// A machine with a hub, a repository on a disk of its own, and a recovery key in a drawer.
 struct Machine {
+    /// Unmounted before the home goes.
+    _disk: BindFs,
     home: Home,
     drawer: PathBuf,
     storage: PathBuf,
@@ -146,19 +148,11 @@ impl Machine {
         };
         let machine = Self {
             drawer: at("drawer"),
-            storage: at("storage"),
+            _disk: BindFs::mount(&at("disk"), home.dir.path().join("storage"), &[]),
+            storage: home.dir.path().join("storage"),
             bin: at("bin"),
             home,
         };
-        run(
-            "mount",
-            &[
-                "-t".as_ref(),
-                "tmpfs".as_ref(),
-                "none".as_ref(),
-                machine.storage.as_os_str(),
-            ],
-        );
         for (name, text) in [
             ("systemctl", SYSTEMCTL),
             ("sudo", "#!/bin/sh\nexec \"$@\"\n"),
@@ -349,7 +343,6 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         _ = self.bash("systemctl stop hapi.service");
-        _ = Command::new("umount").arg(&self.storage).status();
     }
 }
 
@@ -445,15 +438,13 @@ fn a_migration_emptied_the_database() {
     assert!(!said[5].contains("before shrunk"), "{}", said[5]);
 
     // What the restore printed brings the emptied database back.
-    let undo: Vec<_> = said[2]
-        .lines()
-        .skip_while(|line| *line != "to undo this, with the hub stopped:")
-        .skip(1)
-        .take_while(|line| line.starts_with("  "))
-        .collect();
-    assert!(!undo.is_empty(), "{}", said[2]);
+    let undo = said[2]
+        .split("to undo this, with the hub stopped: `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next())
+        .unwrap_or_else(|| panic!("{}", said[2]));
     machine
-        .bash(&format!("systemctl stop hapi.service\n{}", undo.join("\n")))
+        .bash(&format!("systemctl stop hapi.service\n{undo}"))
         .exits(0);
     assert_eq!(machine.sessions(), 0);
 }

@@ -3,11 +3,11 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// What keeps this user from a path.
@@ -55,9 +55,10 @@ impl Barrier {
             if path.as_os_str().is_empty() {
                 continue;
             }
-            match access(path, wanted).map_err(io::Error::from) {
+            match access(path, wanted) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // What is immutable answers EPERM, and no mode changes that.
+                Err(Errno::ACCESS) => {
                     let stat = fs::metadata(path).ok()?;
                     return Some(Self {
                         path: path.to_owned(),

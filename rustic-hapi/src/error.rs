@@ -121,12 +121,18 @@ pub enum Error {
         wanted: String,
     },
     /// The destination shares its disk with the sources.
-    #[error("the repository `{location}` is on the same disk as `{}`: {reason}", source_path.display())]
+    #[error("{}the repository `{location}` is on the same disk as `{}`: {reason}", unmounted.as_ref().map_or_else(String::new, |fact| format!("{fact}: ")), source_path.display())]
     SameDisk {
         location: String,
         source_path: PathBuf,
         reason: String,
+        /// That nothing is mounted there, and what helps.
+        unmounted: Option<String>,
+        remedy: Option<String>,
     },
+    /// It is gone at the next start.
+    #[error("the repository `{location}` is in memory ({kind}), and gone at the next start")]
+    InMemory { location: String, kind: String },
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
     Engine { doing: &'static str, reason: Reason },

@@ -16,7 +16,7 @@ use rustic_hapi::schedule::{self, Machine};
 use rustic_hapi::signals::Signals;
 use rustic_hapi::supervise::watch::Overrun;
 use rustic_hapi::supervise::{Task, supervise, take_snapshot};
-use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, doctor};
+use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, Verbosity, doctor};
 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();
@@ -254,7 +254,7 @@ fn run(
                 }
                 Restoring::InPlace(request) => {
                     restore_in_place::run(found.reading(), &request, identities, context)
-                        .map(|report| report.output())
+                        .map(|report| report.output(ui.verbosity == Verbosity::Quiet))
                 }
             }
         }

@@ -75,8 +75,12 @@ impl Error {
                     false => "is it the right server, and the right path?",
                 }
             ),
-            Self::SameDisk { .. } => {
-                "choose a place on another machine or disk; `allow-same-disk = true` in `[repository]` of the profile (`--allow-same-disk` of `init`) accepts this one".into()
+            Self::SameDisk { remedy, .. } => format!(
+                "{}choose a place on another machine or disk; {OVERRIDE}",
+                remedy.as_ref().map_or_else(String::new, |remedy| format!("{remedy}; or "))
+            ),
+            Self::InMemory { .. } => {
+                format!("choose a folder on a disk, or another machine; {OVERRIDE}")
             }
             Self::Refused { failures } => failures
                 .iter()
@@ -163,6 +167,9 @@ impl Error {
         })
     }
 }
+
+/// What accepts a repository that dies with the sources.
+const OVERRIDE: &str = "`--allow-same-disk` of `init`, or `allow-same-disk = true` in `[repository]`, accepts this one";
 
 const STAGING: &str = "make room, or choose another place with `staging` in the profile";
 

@@ -492,6 +492,26 @@ impl Drop for Tmpfs {
     }
 }
 
+/// A folder seen through `bindfs`, which can refuse what a file system may not have; to the program another disk.
+pub struct BindFs(PathBuf);
+
+impl BindFs {
+    pub fn mount(from: &Path, to: PathBuf, options: &[&str]) -> Self {
+        fs::create_dir_all(from).unwrap();
+        fs::create_dir_all(&to).unwrap();
+        let mut arguments: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+        arguments.extend([from.as_os_str(), to.as_os_str()]);
+        run("bindfs", &arguments);
+        Self(to)
+    }
+}
+
+impl Drop for BindFs {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// A hub that commits one message after the other, in a process of its own: `python3` with
 /// SQLite, so that neither our SQLite nor our locks are its.
 pub struct BusyHub(Child);

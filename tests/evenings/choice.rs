@@ -87,6 +87,35 @@ fn what_is_restored_or_drilled_is_the_last_sound_one_and_that_is_said() {
 }
 
 #[test]
+fn the_printed_page_finds_the_last_sound_one_with_restic_alone() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    let (were, _, shrunk) = emptied(&evening);
+    assert_eq!(home.ids("shrunk").len(), 1);
+    let page = evening.says(&["recovery-kit"]).exits(0).stdout;
+    let begin = page.find("export RESTIC_REPOSITORY").unwrap();
+    let end = page.find("Is the database whole?").unwrap();
+    let lines = page[begin..end].lines().scan(true, |within, line| {
+        match line {
+            "```sh" => *within = true,
+            "```" => *within = false,
+            line if *within => return Some(Some(line)),
+            _ => {}
+        }
+        Some(None)
+    });
+    let script: Vec<&str> = lines.flatten().collect();
+    let script = format!("{}\necho \"restored into $scratch\"\n", script.join("\n"));
+    let said = crate::common::feed("bash", &["-eu".as_ref()], script.as_bytes());
+    let said = Said::from(said).exits(0);
+    let scratch = said.stdout.split("restored into ").nth(1).unwrap().trim();
+    let database = format!("{scratch}/hapi{}", home.database().display());
+    let count = sqlite3(database.as_ref(), "SELECT count(*) FROM sessions");
+    std::fs::remove_dir_all(scratch).unwrap();
+    assert_eq!(count, were.to_string(), "{shrunk}");
+}
+
+#[test]
 fn without_a_terminal_an_id_or_a_yes_is_needed() {
     let evening = Evening::of_root();
     let home = &evening.home;

@@ -5,12 +5,16 @@
 mod append_only;
 mod choice;
 mod full_disk;
+mod places;
 mod root_once;
 mod same_call;
 mod secrets;
 mod small_hub;
 mod small_things;
+mod targets;
+mod undo;
 mod unreadable;
+mod wrong_key;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

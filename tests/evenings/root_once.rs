@@ -162,7 +162,7 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
 
     // The owner's own mode: another command.
     let config = home.repository().join("config");
-    fs::set_permissions(&config, fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o0)).unwrap();
     let said = evening.says(&["snapshot"]);
     assert_ne!(said.code, 0);
     evening.followed(&said, &[]).pop().unwrap().exits(0);

@@ -24,6 +24,7 @@ use crate::policy::choice::Which;
 use crate::policy::manifest::SourceRecord;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
+use crate::restore::difference::Difference;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::proof::{databases_differ, secrets_differ};
 use crate::restore::restorer::Restorer;
@@ -95,10 +96,29 @@ impl Report {
                 .sources
                 .iter()
                 .any(|s| matches!(s.verdict, Verdict::Different | Verdict::Missing));
-        match different {
-            true => DrillOutcome::Difference,
-            false => DrillOutcome::Proven,
+        match (different, self.has_wrong_identity()) {
+            (true, _) => DrillOutcome::Difference,
+            (false, true) => DrillOutcome::Failed,
+            (false, false) => DrillOutcome::Proven,
         }
+    }
+
+    /// Whether secrets were not decrypted although an identity was given.
+    pub fn has_wrong_identity(&self) -> bool {
+        let findings = self.sources.iter().flat_map(|s| &s.findings);
+        findings.into_iter().any(Difference::is_sealed)
+    }
+
+    /// Files whose content was proven, and files that were not decrypted.
+    pub fn files(&self) -> (u64, u64) {
+        let of = |unopened: bool| {
+            let sources = self.sources.iter();
+            sources
+                .filter(|s| (s.verdict == Verdict::Unopened) == unopened)
+                .map(|s| s.files)
+                .sum()
+        };
+        (of(false), of(true))
     }
 
     /// The exit code.
@@ -147,7 +167,7 @@ impl Report {
                         .choice
                         .as_ref()
                         .map_or_else(String::new, |c| c.snapshot.id.to_hex().to_string()),
-                    verdict: s.verdict.in_words().to_lowercase(),
+                    verdict: s.verdict.in_json().to_owned(),
                 })
                 .collect(),
             findings: self.all_findings(),

@@ -19,9 +19,9 @@ use self::new_profile::{add_identity, add_recipients, existing_profile, new_prof
 pub use self::request::Request;
 use crate::error::Error;
 use crate::machine::able::{keeps_private, sync_file};
-use crate::machine::disk::Relation;
+use crate::machine::disk::{Relation, not_a_mount};
 use crate::machine::private_files::private_folder;
-use crate::policy::survival::off_the_disk;
+use crate::policy::survival::{lasts, off_the_disk};
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::profile::reach::Password;
@@ -113,10 +113,22 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         return Err(Error::NoRepository {
             location: profile.reach.location.to_string(),
             fact: format!("the profile names the repository {id}, which is not there"),
-            hint: "is the disk mounted? To begin anew, remove `id` from the profile".into(),
+            hint: format!(
+                "is the disk mounted? {}To begin anew, remove `id` from the profile",
+                profile
+                    .reach
+                    .location
+                    .local()
+                    .and_then(not_a_mount)
+                    .map_or_else(String::new, |place| format!(
+                        "{place}: {}. ",
+                        place.remedy()
+                    ))
+            ),
         });
     }
     off_the_disk(&profile)?;
+    lasts(&profile)?;
     if let (false, Some(KeyGoesTo::File(file))) = (there, &request.recovery_key) {
         key::must_be_new(file)?;
     }

@@ -9,12 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hapi_sources::Identities;
+use hapi_sources::{Identities, Kind};
 
 use crate::commands::context::Context;
 use crate::error::Error;
+use crate::machine::holders;
 use crate::machine::target::Target;
-use crate::policy::choice::Which;
+use crate::policy::choice::{Choice, Which};
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::library::{Library, warnings_of};
@@ -86,6 +87,7 @@ pub fn run(
         contents.is_trustworthy(&choice.snapshot)?;
         plan.push(choice);
     }
+    away_from_the_sources(from, &request.target, &plan, &library)?;
     let mut report = Report {
         target: request.target.clone(),
         dry_run: request.dry_run,
@@ -129,4 +131,75 @@ pub fn run(
     target.sync()?;
     report.took = started.elapsed();
     Ok(report)
+}
+
+/// Refuses a target in a folder that a source lives in, or above one: what is restored would be taken for what is
+/// live, by people and by the next run.
+fn away_from_the_sources(
+    from: Reading<'_>,
+    target: &Path,
+    plan: &[Choice],
+    library: &Library,
+) -> Result<(), Error> {
+    let mut folders: Vec<PathBuf> = vec![from.hapi_home()];
+    folders.extend(holders::running_hubs());
+    folders.extend(
+        from.sources()
+            .iter()
+            .map(|s| folder_of(s.source.kind, &s.source.path)),
+    );
+    for choice in plan {
+        let record = library.record(choice)?;
+        folders.push(folder_of(record.kind, &record.path.to_path()));
+    }
+    let target = real(target);
+    let home = real(&from.reach.home);
+    for folder in folders {
+        let Ok(folder) = fs::canonicalize(folder) else {
+            continue;
+        };
+        // All that a user has is in the home, and nearly everything in `/`: there it has to be further down.
+        let is_in = target.starts_with(&folder) && !home.starts_with(&folder);
+        if is_in || folder.starts_with(&target) {
+            return Err(Error::usage(
+                format!(
+                    "`{}` is {} `{}`, where sources live: what is restored would be taken for them",
+                    target.display(),
+                    match (is_in, target == folder) {
+                        (_, true) => "itself",
+                        (true, _) => "in",
+                        (false, _) => "above",
+                    },
+                    folder.display()
+                ),
+                "restore into a folder of its own: `rustic-hapi restore --target \"$(mktemp -d)\"`; `rustic-hapi restore --in-place` is for the live files",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The folder that a source lives in.
+fn folder_of(kind: Kind, path: &Path) -> PathBuf {
+    const SPECIAL: [char; 4] = ['*', '?', '[', ']'];
+    if kind == Kind::Dir {
+        return path.to_owned();
+    }
+    let above = path.parent().unwrap_or(path);
+    let is_plain =
+        |part: &std::path::Component<'_>| !part.as_os_str().to_string_lossy().contains(SPECIAL);
+    above.components().take_while(is_plain).collect()
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let there = path.ancestors().find(|above| above.exists());
+    let Some((there, real)) = there.and_then(|p| Some((p, fs::canonicalize(p).ok()?))) else {
+        return path.to_owned();
+    };
+    path.strip_prefix(there)
+        .map_or(real.clone(), |rest| match rest.as_os_str().is_empty() {
+            true => real.clone(),
+            false => real.join(rest),
+        })
 }

@@ -26,6 +26,7 @@ use crate::commands::restore_in_place::item::{
 };
 use crate::error::Error;
 use crate::machine::holders;
+use crate::machine::private_files::write_private;
 use crate::machine::swap::{Ownership, Swap};
 use crate::machine::target::Attributes;
 use crate::policy::choice::Choice;
@@ -49,6 +50,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Commands that undo it, with the hub stopped.
     pub undo: Vec<String>,
+    /// The script that holds them.
+    pub undo_script: Option<PathBuf>,
     /// From the opening of the repository to the end.
     pub took: Duration,
 }
@@ -83,6 +86,7 @@ pub fn run(
         files: Vec::new(),
         warnings: warnings_of(&chosen, &library.snapshots),
         undo: Vec::new(),
+        undo_script: None,
         took: Duration::ZERO,
     };
     let nowhere = chosen
@@ -175,6 +179,13 @@ pub fn run(
     if let Err(error) = replaced {
         return Err(undone(error, &report));
     }
+    match undo_script(&report, now) {
+        Ok(script) => report.undo_script = script,
+        Err(error) => report.warnings.push(format!(
+            "the script that undoes this could not be written ({error}); these lines do it, with the hub stopped:\n{}",
+            report.undo.join("\n")
+        )),
+    }
     for (choice, entry, live) in folders {
         let fetch = library.fetch(&choice.snapshot, ui, stop)?;
         // What the hub needs is in its place by now: the rest is told, and undoes nothing.
@@ -242,6 +253,37 @@ fn lost_database(folder: &Path) -> Option<String> {
          would delete it; copy it away first",
         wal.display()
     ))
+}
+
+/// Writes down what undoes the restore, with what was set aside: in its folder, or beside its file.
+fn undo_script(report: &Report, now: DateTime<Local>) -> Result<Option<PathBuf>, Error> {
+    let aside = || {
+        report
+            .files
+            .iter()
+            .filter_map(|file| file.set_aside.as_ref())
+    };
+    let folder = aside().find(|aside| aside.is_dir());
+    let beside = || {
+        let live = &report.files.iter().find(|file| !file.already)?.live;
+        let mut name = live.file_name()?.to_owned();
+        name.push(now.format(".undo-%Y%m%dT%H%M%S.sh").to_string());
+        Some(live.with_file_name(name))
+    };
+    let script = match folder {
+        Some(folder) => Some(folder.join("undo.sh")),
+        None => beside(),
+    };
+    let Some(script) = script.filter(|_| !report.undo.is_empty()) else {
+        return Ok(None);
+    };
+    let text = format!(
+        "#!/bin/sh\n# Undoes the restore in place of {}. Stop the hub first.\nset -eu\n{}\n",
+        now.format("%Y-%m-%d %H:%M:%S"),
+        report.undo.join("\n")
+    );
+    write_private(&script, text.as_bytes())?;
+    Ok(Some(script))
 }
 
 /// Puts back what was replaced before something failed, by the lines that an operator would type.

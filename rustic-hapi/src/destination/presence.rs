@@ -9,6 +9,7 @@ use crate::destination::location::Location;
 use crate::destination::rclone::Listing;
 use crate::destination::rest::{Listed, Rest};
 use crate::error::Error;
+use crate::machine::disk;
 use crate::machine::private_files::is_absent;
 
 /// What is at a destination, as far as it is certain.
@@ -34,10 +35,12 @@ impl Presence {
                 location: location.to_string(),
                 fact,
                 hint: match location.local() {
-                    Some(_) => "is the disk mounted? If this is the first time, `rustic-hapi init` makes one",
-                    None => "is the path right, and the disk there mounted? If this is the first time, `rustic-hapi init` makes one",
-                }
-                .into(),
+                    Some(folder) => format!(
+                        "is the disk mounted? {}If this is the first time, `rustic-hapi init` makes one",
+                        disk::not_a_mount(folder).map_or_else(String::new, |place| format!("{place}: {}. ", place.remedy()))
+                    ),
+                    None => "is the path right, and the disk there mounted? If this is the first time, `rustic-hapi init` makes one".into(),
+                },
             }),
             Self::Nothing => Err(Error::Destination {
                 location: location.to_string(),

@@ -177,7 +177,9 @@ fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
 
 fn other_disk(profile: &Profile) -> Finding {
     const SUBJECT: &str = "other disk";
-    let Err(error) = crate::policy::survival::off_the_disk(profile) else {
+    let refused = crate::policy::survival::off_the_disk(profile)
+        .and_then(|()| crate::policy::survival::lasts(profile));
+    let Err(error) = refused else {
         if let Some(host) =
             crate::policy::survival::this_machine(&profile.reach.location, &profile.reach.home)
         {
@@ -201,6 +203,11 @@ fn other_disk(profile: &Profile) -> Finding {
                     "another file system than `{}`; whether it is another disk cannot be told ({by})",
                     path.display()
                 ),
+            ),
+            (Relation::Memory(_) | Relation::Container, _) => Finding::warn(
+                SUBJECT,
+                crate::policy::survival::dies_with_this_machine(profile).unwrap_or_default(),
+                "choose a folder on a disk, a volume of the container, or another machine",
             ),
             (Relation::Same(reason), path) => Finding::warn(
                 SUBJECT,

@@ -5,9 +5,12 @@
 //! does not tell is said.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::machine::shell::quoted;
 
 /// How a repository's disk and a source's are related.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +19,10 @@ pub(crate) enum Relation {
     Same(String),
     /// They are two.
     Other,
+    /// The repository's is none: a file system in memory, of this kind.
+    Memory(String),
+    /// The repository's is the layer of a container, which goes with it.
+    Container,
     /// The system does not tell, and what it is that hides it.
     Unknown(String),
 }
@@ -35,19 +42,24 @@ const NETWORK: [&str; 11] = [
     "davfs",
 ];
 
+/// Why two are one, mostly.
+pub(crate) const SAME_FILE_SYSTEM: &str = "it is the same file system";
+
+/// File systems that are gone at the next start.
+const MEMORY: [&str; 4] = ["tmpfs", "ramfs", "devtmpfs", "rootfs"];
+
 /// Relates two paths. One that does not exist yet is judged by its nearest ancestor.
 pub(crate) fn relation(repository: &Path, source: &Path) -> Relation {
     let (Some(ours), Some(theirs)) = (device_of(repository), device_of(source)) else {
         return Relation::Unknown("a path that cannot be looked at".to_owned());
     };
     if ours == theirs {
-        return Relation::Same("it is the same file system".to_owned());
+        return Relation::Same(SAME_FILE_SYSTEM.to_owned());
     }
     let (below_ours, below_theirs) = match (Underneath::of(ours), Underneath::of(theirs)) {
-        (Underneath::Memory, _) => {
-            return Relation::Unknown("it is in memory, and gone at the next start".to_owned());
-        }
-        (Underneath::Elsewhere, _) | (_, Underneath::Elsewhere | Underneath::Memory) => {
+        (Underneath::Memory(kind), _) => return Relation::Memory(kind),
+        (Underneath::Hidden(kind), _) if kind == "overlay" => return Relation::Container,
+        (Underneath::Elsewhere, _) | (_, Underneath::Elsewhere | Underneath::Memory(_)) => {
             return Relation::Other;
         }
         (Underneath::Disks(ours), Underneath::Disks(theirs)) => (ours, theirs),
@@ -65,8 +77,8 @@ enum Underneath {
     Disks(BTreeSet<String>),
     /// Another machine.
     Elsewhere,
-    /// Nothing that lasts.
-    Memory,
+    /// Nothing that lasts: this kind of it.
+    Memory(String),
     /// Something that hides it.
     Hidden(String),
 }
@@ -74,11 +86,15 @@ enum Underneath {
 impl Underneath {
     fn of(device: u64) -> Self {
         if let Some(disks) = disks_below(device) {
-            return Self::Disks(disks);
+            let in_memory = |disk: &String| disk.starts_with("zram") || disk.starts_with("ram");
+            return match disks.iter().find(|disk| in_memory(disk)) {
+                Some(disk) => Self::Memory(disk.clone()),
+                None => Self::Disks(disks),
+            };
         }
         match mounted(device) {
             Some((kind, _)) if NETWORK.contains(&kind.as_str()) => Self::Elsewhere,
-            Some((kind, _)) if ["tmpfs", "ramfs"].contains(&kind.as_str()) => Self::Memory,
+            Some((kind, _)) if MEMORY.contains(&kind.as_str()) => Self::Memory(kind),
             Some((kind, source)) => fs::metadata(&source)
                 .ok()
                 .filter(|metadata| metadata.rdev() != 0)
@@ -151,6 +167,76 @@ fn mounted(device: u64) -> Option<(String, PathBuf)> {
     })
 }
 
+/// A path at which nothing is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotAMount {
+    /// The path.
+    pub(crate) path: PathBuf,
+    /// Where the file system is mounted that it is on.
+    pub(crate) on: PathBuf,
+    /// What `/etc/fstab` has for it, or for a folder above it, and is not mounted.
+    pub(crate) listed: Option<PathBuf>,
+}
+
+/// Why what should be on a disk of its own is not; `None` where something is mounted at the path itself.
+pub(crate) fn not_a_mount(path: &Path) -> Option<NotAMount> {
+    let device = device_of(path)?;
+    let on = path
+        .ancestors()
+        .filter(|above| fs::metadata(above).is_ok_and(|m| m.dev() == device))
+        .last()?;
+    if on == path {
+        return None;
+    }
+    let fstab = fs::read_to_string("/etc/fstab").unwrap_or_default();
+    let listed = fstab
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter_map(|line| line.split_whitespace().nth(1))
+        // proc(5) writes a space so, and fstab(5) likewise.
+        .map(|place| PathBuf::from(place.replace("\\040", " ")))
+        .filter(|place| path.starts_with(place) && place.starts_with(on) && place != on)
+        .max();
+    Some(NotAMount {
+        path: path.to_owned(),
+        on: on.to_owned(),
+        listed,
+    })
+}
+
+impl fmt::Display for NotAMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "nothing is mounted at `{}`, which is on the file system at `{}`",
+            self.path.display(),
+            self.on.display()
+        )
+    }
+}
+
+impl NotAMount {
+    /// What helps.
+    pub(crate) fn remedy(&self) -> String {
+        let word = |path: &Path| quoted(&path.to_string_lossy());
+        match &self.listed {
+            Some(place) => format!(
+                "`sudo mount {}` mounts what `/etc/fstab` has for it; then run this again",
+                word(place)
+            ),
+            None => format!(
+                "if it is to be on a disk of its own, mount that and run this again (`findmnt --target {}` shows what is there now)",
+                word(
+                    self.path
+                        .ancestors()
+                        .find(|p| p.exists())
+                        .unwrap_or(&self.path)
+                )
+            ),
+        }
+    }
+}
+
 /// Bytes that this user may still write at a path, or at its nearest ancestor that is there.
 pub(crate) fn free_at(path: &Path) -> Option<u64> {
     let there = path.ancestors().find(|p| p.exists())?;
@@ -170,7 +256,7 @@ mod tests {
         let memory = Path::new("/dev/shm");
         assert!(matches!(
             relation(memory, Path::new("/")),
-            Relation::Unknown(_)
+            Relation::Memory(_)
         ));
         assert_eq!(relation(Path::new("/"), memory), Relation::Other);
     }

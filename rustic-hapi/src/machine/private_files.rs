@@ -21,10 +21,19 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
     let make = || -> io::Result<()> {
         let mut folder = fs::DirBuilder::new();
         folder.recursive(true).mode(0o700).create(path)?;
-        match is_new {
-            true => keeps_private(path),
-            false => Ok(()),
+        if is_new {
+            keeps_private(path)?;
+            // What root adds to another user's folder of ours is that user's; a folder `rustic-hapi` that root
+            // makes in a home is root's.
+            let above = path.parent().unwrap_or(path);
+            if above
+                .components()
+                .any(|part| part.as_os_str() == "rustic-hapi")
+            {
+                give_to_owner_of(above, &fs::File::open(path)?)?;
+            }
         }
+        Ok(())
     };
     make().map_err(Error::at(path))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::destination::location::{Location, host_of};
 use crate::error::Error;
-use crate::machine::disk::{Relation, relation};
+use crate::machine::disk::{Relation, SAME_FILE_SYSTEM, not_a_mount, relation};
 use crate::profile::Profile;
 
 /// Why a loss of the sources' disk or machine would be one of the repository, too, where that was
@@ -16,11 +16,30 @@ pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
             "the repository is on this very machine ({host}), which it should outlive"
         ));
     }
-    match of_profile(profile).0 {
-        Relation::Same(reason) => Some(format!(
+    match of_profile(profile) {
+        (Relation::Same(reason), _) => Some(format!(
             "the repository is on the disk that it should outlive: {reason}"
         )),
+        (Relation::Memory(kind), _) => Some(format!(
+            "the repository is in memory ({kind}), and gone at the next start"
+        )),
+        (Relation::Container, _) => Some(
+            "the repository is in the layer of this container (overlay), and gone with it"
+                .to_owned(),
+        ),
         _ => None,
+    }
+}
+
+/// Refuses a repository that would not last until the next start: where one is made, and by `doctor`. A run goes
+/// on, with a warning.
+pub(crate) fn lasts(profile: &Profile) -> Result<(), Error> {
+    match of_profile(profile).0 {
+        Relation::Memory(kind) if !profile.allow_same_disk => Err(Error::InMemory {
+            location: profile.reach.location.to_string(),
+            kind,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -30,11 +49,20 @@ pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
         return Ok(());
     }
     match of_profile(profile) {
-        (Relation::Same(reason), source_path) => Err(Error::SameDisk {
-            location: profile.reach.location.to_string(),
-            source_path,
-            reason,
-        }),
+        (Relation::Same(reason), source_path) => {
+            // A disk that is not mounted leaves a folder of the file system above it.
+            let unmounted = match reason == SAME_FILE_SYSTEM {
+                true => profile.reach.location.local().and_then(not_a_mount),
+                false => None,
+            };
+            Err(Error::SameDisk {
+                location: profile.reach.location.to_string(),
+                source_path,
+                reason,
+                unmounted: unmounted.as_ref().map(ToString::to_string),
+                remedy: unmounted.map(|place| place.remedy()),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -49,8 +77,8 @@ pub(crate) fn of_profile(profile: &Profile) -> (Relation, PathBuf) {
         let path = &source.source.path;
         match relation(folder, path) {
             same @ Relation::Same(_) => return (same, path.clone()),
-            unknown @ Relation::Unknown(_) => found = (unknown, path.clone()),
             Relation::Other => {}
+            unlike => found = (unlike, path.clone()),
         }
     }
     found

@@ -57,15 +57,20 @@ impl Report {
                 boot.seconds, boot.how
             );
         }
-        let files: u64 = self.sources.iter().map(|s| s.files).sum();
+        let (files, sealed) = self.files();
         let in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
         let verdict = match self.outcome() {
             DrillOutcome::Proven => paint.green("proven"),
-            _ => paint.red("DIFFERENT"),
+            DrillOutcome::Failed => paint.red("NOT DECRYPTED"),
+            DrillOutcome::Difference => paint.red("DIFFERENT"),
+        };
+        let sealed = match sealed {
+            0 => String::new(),
+            n => format!(" and {} not decrypted", grouped(n)),
         };
         _ = writeln!(
             text,
-            "{verdict}: {} {}, {} restored in {:.1} s, compared after {:.1} s",
+            "{verdict}: {} {}{sealed}, {} restored in {:.1} s, compared after {:.1} s",
             grouped(files),
             plural(files, "file", "files"),
             bytes(in_all),
@@ -73,8 +78,8 @@ impl Report {
             self.took.as_secs_f64(),
         );
         let unopened = self.sources.iter().any(|s| s.verdict == Verdict::Unopened);
-        if unopened {
-            text += "whether the secrets open was not tried: `--identity FILE` does\n";
+        if unopened && !self.has_wrong_identity() {
+            text += "secrets were not decrypted; add `--identity FILE` to test them\n";
         }
         if let Some(kept) = &self.kept {
             _ = writeln!(text, "kept: {}", kept.display());
@@ -104,7 +109,7 @@ impl Report {
                     "outcome": newer.outcome,
                     "shrunk": newer.shrunk,
                 })).collect::<Vec<_>>(),
-                "verdict": s.verdict.in_words().to_lowercase(),
+                "verdict": s.verdict.in_json(),
                 "files": s.files,
                 "bytes": s.bytes,
                 "rows": s.summary.as_ref().map(|x| &x.rows),
@@ -139,11 +144,20 @@ impl Report {
         complaints.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
         let verdict = match self.outcome() {
             DrillOutcome::Proven => "proven",
-            _ => "DIFFERENT",
+            DrillOutcome::Failed => "NOT DECRYPTED",
+            DrillOutcome::Difference => "DIFFERENT",
         };
         let bytes_in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
+        let sealed = match self.files().1 {
+            0 => String::new(),
+            n => format!(
+                ", {} {} not decrypted",
+                grouped(n),
+                plural(n, "file", "files")
+            ),
+        };
         let line = format!(
-            "drill {verdict}: {} sources, {} restored in {:.1} s",
+            "drill {verdict}: {} sources{sealed}, {} restored in {:.1} s",
             self.sources.len(),
             bytes(bytes_in_all),
             self.restored_after.as_secs_f64()

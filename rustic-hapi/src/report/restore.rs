@@ -1,6 +1,7 @@
 //! What a restore says.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -49,6 +50,9 @@ impl Report {
                 },
                 describe(source, paint),
             );
+            if let Some(place) = place(source, self) {
+                _ = writeln!(text, "  {:width$}  {}", "", place.display());
+            }
         }
         for (name, _) in &self.nowhere {
             _ = writeln!(text, "  {name:width$}  in no snapshot");
@@ -136,6 +140,25 @@ impl Report {
         );
         lines.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
         lines
+    }
+}
+
+/// Where a source is, or would be: its only file, or the folder that all of them are in.
+fn place(source: &SourceReport, report: &Report) -> Option<PathBuf> {
+    let mut files = source.files.iter();
+    let mut place = files.next()?.clone();
+    for file in files {
+        while !file.starts_with(&place) {
+            place = place.parent()?.to_owned();
+        }
+    }
+    match report.dry_run {
+        true => Some(
+            report
+                .target
+                .join(place.strip_prefix("/").unwrap_or(&place)),
+        ),
+        false => Some(place),
     }
 }
 

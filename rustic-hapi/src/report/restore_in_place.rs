@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::commands::restore_in_place::Report;
 use crate::exit::Exit;
+use crate::machine::shell::quoted;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
@@ -45,11 +46,8 @@ impl Report {
                 ""
             }
         );
-        if !self.undo.is_empty() {
-            text += "to undo this, with the hub stopped:\n";
-            for line in &self.undo {
-                _ = writeln!(text, "  {line}");
-            }
+        if let Some(line) = self.undo_line() {
+            _ = writeln!(text, "{line}");
         }
         text
     }
@@ -72,16 +70,25 @@ impl Report {
                 "already": f.already,
             })).collect::<Vec<_>>(),
             "undo": self.undo,
+            "undo-script": self.undo_script,
             "warnings": self.warnings,
         })
     }
 
+    /// The way back, in one line.
+    fn undo_line(&self) -> Option<String> {
+        let script = self.undo_script.as_ref()?;
+        let script = quoted(&script.to_string_lossy());
+        Some(format!("to undo this, with the hub stopped: `sh {script}`"))
+    }
+
     /// What the command says in the end.
-    pub fn output(&self) -> Output {
-        let complaints = self
-            .warnings
-            .iter()
-            .map(|w| format!("warning: {w}"))
+    pub fn output(&self, quiet: bool) -> Output {
+        let warnings = self.warnings.iter().map(|w| format!("warning: {w}"));
+        // Without the text it is told all the same.
+        let undo = self.undo_line().filter(|_| quiet);
+        let complaints = warnings
+            .chain(undo.map(|line| format!("note: {line}")))
             .collect();
         Output::done(self.text(), self.json()).ending(Exit::Complete, complaints)
     }

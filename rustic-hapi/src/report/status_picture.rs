@@ -150,6 +150,9 @@ impl Status {
                 drill.restore_seconds
             ),
             DrillOutcome::Difference => "a DIFFERENCE was found".to_owned(),
+            DrillOutcome::Failed if drill.had_wrong_identity() => {
+                "secrets were NOT DECRYPTED: the identity was another one's".to_owned()
+            }
             DrillOutcome::Failed => "it could NOT BE RUN".to_owned(),
         };
         let proven = match self.proven {

@@ -70,8 +70,15 @@ pub enum DrillOutcome {
     Proven,
     /// Something did not.
     Difference,
-    /// It could not be run.
+    /// It could not be run, or no identity that was given opens the secrets.
     Failed,
+}
+
+impl Record {
+    /// Whether all came back but the content of secrets, which no identity that was given opens.
+    pub fn had_wrong_identity(&self) -> bool {
+        self.outcome == DrillOutcome::Failed && !self.sources.is_empty()
+    }
 }
 
 fn file(reach: &Reach) -> PathBuf {

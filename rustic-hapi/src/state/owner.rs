@@ -1,8 +1,8 @@
 //! Whose a repository and a state folder are. What root puts into those of another user locks that user out, so as
 //! root they are left to their owner.
 //!
-//! Where root has been writing all along, a cron job of root's say, it goes on: the newest file there is root's.
-//! And nothing is asked of a file system that gives every file to one user, whoever makes it.
+//! Where root has been writing already, a cron job of root's say, it goes on: some of the snapshots or records there
+//! are root's. And nothing is asked of a file system that gives every file to one user, whoever makes it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +22,7 @@ pub(crate) struct Foreign {
     pub(crate) path: PathBuf,
     /// Whose it is.
     pub(crate) owner: u32,
-    /// Whether root writes there as a rule.
+    /// Whether root has written there already.
     pub(crate) is_routine: bool,
 }
 
@@ -44,11 +44,10 @@ pub(crate) fn foreign(location: Option<&Location>, state: &Path) -> Option<Forei
     if !geteuid().is_root() {
         return None;
     }
-    let repository = location.and_then(Location::local).and_then(|folder| {
-        let newest = newest_in(&folder.join("snapshots"));
-        of(folder, &folder.join("config"), newest.as_deref())
-    });
-    repository.or_else(|| of(state, state, newest_in(state).as_deref()))
+    let repository = location
+        .and_then(Location::local)
+        .and_then(|folder| of(folder, &folder.join("config"), &folder.join("snapshots")));
+    repository.or_else(|| of(state, state, state))
 }
 
 /// Makes sure that a call leaves nothing of root's with another user.
@@ -68,7 +67,8 @@ pub(crate) fn leaves_nothing_behind(
     }
 }
 
-fn of(folder: &Path, marker: &Path, newest: Option<&Path>) -> Option<Foreign> {
+/// A folder that is whose `marker` is, and `used`, where every run leaves a file.
+fn of(folder: &Path, marker: &Path, used: &Path) -> Option<Foreign> {
     let uid = |path: &Path| fs::metadata(path).ok().map(|m| m.uid());
     let owner = uid(marker).filter(|owner| *owner != 0)?;
     // In a user namespace files of whoever is not in it are nobody's.
@@ -80,7 +80,7 @@ fn of(folder: &Path, marker: &Path, newest: Option<&Path>) -> Option<Foreign> {
     (made == 0).then(|| Foreign {
         path: folder.to_owned(),
         owner,
-        is_routine: newest.and_then(uid) == Some(0),
+        is_routine: has_a_file_of_roots(used),
     })
 }
 
@@ -90,11 +90,9 @@ fn sees_all_users() -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-fn newest_in(folder: &Path) -> Option<PathBuf> {
-    let files = fs::read_dir(folder).ok()?.flatten();
-    let files = files.filter_map(|entry| {
-        let stat = entry.metadata().ok().filter(|stat| stat.is_file())?;
-        Some((stat.modified().ok()?, entry.path()))
-    });
-    files.max().map(|(_, path)| path)
+fn has_a_file_of_roots(folder: &Path) -> bool {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files
+        .filter_map(|entry| entry.metadata().ok())
+        .any(|stat| stat.is_file() && stat.uid() == 0)
 }

@@ -38,7 +38,7 @@ pub struct SourceDrill {
 pub enum Verdict {
     /// It came back as it was.
     Proven,
-    /// Its ciphertext came back as it was; whether it opens was not tried.
+    /// Its ciphertext came back as it was, and was not decrypted: no identity was given, or none that opens it.
     Unopened,
     /// There was nothing of it then, and there need not be.
     Absent,
@@ -49,14 +49,23 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// In a word.
+    /// For people.
     pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Unopened => "not decrypted",
+            Self::Different => "DIFFERENT",
+            other => other.in_json(),
+        }
+    }
+
+    /// For programs.
+    pub fn in_json(self) -> &'static str {
         match self {
             Self::Proven => "proven",
             Self::Unopened => "unopened",
             Self::Absent => "absent",
             Self::Missing => "missing",
-            Self::Different => "DIFFERENT",
+            Self::Different => "different",
         }
     }
 }
@@ -117,7 +126,10 @@ impl SourceDrill {
 
     pub(super) fn judge(&mut self, which: &Which, unopened: bool) {
         let outcome = self.choice.as_ref().map(|c| c.outcome);
+        let sealed = !self.findings.is_empty() && self.findings.iter().all(Difference::is_sealed);
         self.verdict = match outcome {
+            // The wrong key, and nothing wrong with the secret.
+            Some(Outcome::Complete) if sealed => Verdict::Unopened,
             _ if !self.findings.is_empty() => Verdict::Different,
             Some(Outcome::Absent) => Verdict::Absent,
             Some(Outcome::Complete) if unopened => Verdict::Unopened,

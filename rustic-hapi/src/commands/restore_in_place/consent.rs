@@ -54,7 +54,7 @@ pub(super) fn is_decided(
             None => match (&request.host, from.profile) {
                 (Some(host), Some(profile)) if *host != profile.host => (
                     format!(
-                        "the snapshot {} of `{}` is of another host, {}",
+                        "the snapshot {} of `{}` is of another host or hub ({})",
                         choice.snapshot, choice.source, choice.snapshot.host
                     ),
                     vec![choice.snapshot.clone()],

@@ -1,11 +1,11 @@
 //! What an in-place restore is asked to do, and the command that would say it.
 
-use crate::terminal::prompt::Consent;
 use std::time::Duration;
 
 use crate::machine::shell::quoted;
 use crate::policy::choice::Which;
 use crate::policy::history::Snapshot;
+use crate::terminal::prompt::Consent;
 
 /// What an in-place restore is asked to do.
 #[derive(Clone, Debug, Default)]
