@@ -238,25 +238,16 @@ pub struct Sshd {
 
 impl Sshd {
     pub fn start(folder: &Path, home: &Path) -> Self {
+        Self::with(folder, home, "Subsystem sftp internal-sftp\n", None)
+    }
+
+    /// With these lines in its configuration, and through a program that starts it (`unshare`, say).
+    pub fn with(folder: &Path, home: &Path, lines: &str, through: Option<&[&str]>) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::create_dir_all("/run/sshd").unwrap();
         let ssh = home.join(".ssh");
         fs::create_dir_all(&ssh).unwrap();
         fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
-        let keygen = |path: &Path, kind: &str| {
-            run(
-                "ssh-keygen",
-                &[
-                    "-q".as_ref(),
-                    "-t".as_ref(),
-                    kind.as_ref(),
-                    "-N".as_ref(),
-                    "".as_ref(),
-                    "-f".as_ref(),
-                    path.as_os_str(),
-                ],
-            );
-        };
         let (host_key, host_rsa, key) = (
             folder.join("host"),
             folder.join("host_rsa"),
@@ -264,46 +255,74 @@ impl Sshd {
         );
         keygen(&host_key, "ed25519");
         keygen(&host_rsa, "rsa");
-        keygen(&key, "ed25519");
+        if !key.exists() {
+            keygen(&key, "ed25519");
+        }
         let authorized = folder.join("authorized_keys");
         fs::copy(key.with_extension("pub"), &authorized).unwrap();
         let port = free_port();
         let config = folder.join("sshd_config");
+        // What stands first in it counts.
         let text = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\nSubsystem sftp internal-sftp\n",
+            "{lines}Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\n",
             host_key.display(),
             host_rsa.display(),
             authorized.display()
         );
         fs::write(&config, text).unwrap();
-        let server = Server::start(
-            Path::new("/usr/sbin/sshd"),
-            &["-D", "-f", config.to_str().unwrap()],
-            &[],
-            port,
-        );
+        let sshd = ["/usr/sbin/sshd", "-D", "-f", config.to_str().unwrap()];
+        let line = [through.unwrap_or_default(), &sshd].concat();
+        let server = Server::start(Path::new(line[0]), &line[1..], &[], port);
         let user = run("id", &["-un".as_ref()]).stdout.trim().to_owned();
         Self { server, user }
     }
 
     /// Has the home know the server's keys.
     pub fn known_to(&self, home: &Path) {
-        let port = self.server.port.to_string();
-        let keys = run(
-            "ssh-keyscan",
-            &["-p".as_ref(), port.as_ref(), "127.0.0.1".as_ref()],
-        );
-        fs::write(home.join(".ssh/known_hosts"), keys.stdout).unwrap();
+        fs::write(home.join(".ssh/known_hosts"), self.keys(self.server.port)).unwrap();
+    }
+
+    /// The lines of `known_hosts` for it, reached by a port.
+    pub fn keys(&self, port: u16) -> String {
+        let own = self.server.port.to_string();
+        let args = ["-p".as_ref(), own.as_ref(), "127.0.0.1".as_ref()];
+        let keys = run("ssh-keyscan", &args).stdout;
+        keys.replace(&format!("]:{own}"), &format!("]:{port}"))
     }
 
     pub fn location(&self, path: &Path) -> String {
-        format!(
-            "sftp://{}@127.0.0.1:{}/{}",
-            self.user,
-            self.server.port,
-            path.display()
-        )
+        self.location_by(self.server.port, path)
     }
+
+    /// By another port, that of a relay.
+    pub fn location_by(&self, port: u16, path: &Path) -> String {
+        format!("sftp://{}@127.0.0.1:{port}/{}", self.user, path.display())
+    }
+
+    /// Sends a signal to what serves a client, of which there may be more than one process.
+    pub fn signal_sessions(&self, name: &str) {
+        let mut pids = children(self.server.pid());
+        let mut at = 0;
+        while let Some(&pid) = pids.get(at) {
+            pids.extend(children(pid));
+            at += 1;
+        }
+        for pid in pids {
+            _ = Command::new("kill").args([name, &pid.to_string()]).status();
+        }
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let list = list.unwrap_or_default();
+    list.split_whitespace().flat_map(str::parse).collect()
+}
+
+/// A key without a passphrase.
+pub fn keygen(path: &Path, kind: &str) {
+    let args = ["-q", "-t", kind, "-N", "", "-f"].map(AsRef::as_ref);
+    run("ssh-keygen", &[&args[..], &[path.as_os_str()]].concat());
 }
 
 /// A web server that has one answer to everything.
