@@ -36,7 +36,7 @@ fn round(home: &Home) {
 }
 
 /// Processes whose arguments hold a text.
-fn processes_with(text: &str) -> Vec<String> {
+pub fn processes_with(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();

@@ -31,13 +31,19 @@ pub struct Server {
 impl Server {
     /// Starts one and waits until it listens.
     pub fn start(program: &Path, args: &[&str], envs: &[(&str, &str)], port: u16) -> Self {
+        let mut server = Self::begin(program, args, envs, port);
+        server.await_listening();
+        server
+    }
+
+    fn begin(program: &Path, args: &[&str], envs: &[(&str, &str)], port: u16) -> Self {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let envs: Vec<_> = envs
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         Self {
-            child: spawn(program, &args, &envs, port),
+            child: spawn(program, &args, &envs),
             port,
             program: program.to_owned(),
             args,
@@ -109,7 +115,19 @@ impl Server {
         self.kill();
         let mut args = self.args.clone();
         args.extend(more.iter().map(|&arg| arg.to_owned()));
-        self.child = spawn(&self.program, &args, &self.envs, self.port);
+        self.child = spawn(&self.program, &args, &self.envs);
+        self.await_listening();
+    }
+
+    fn await_listening(&mut self) {
+        let program = self.program.display();
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.try_wait().unwrap().is_some();
+            assert!(!ended, "{program} {:?} ended", self.args);
+            assert!(Instant::now() < end, "{program} does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -120,30 +138,15 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &Path, args: &[String], envs: &[(String, String)], port: u16) -> Child {
-    let mut child = Command::new(program)
+fn spawn(program: &Path, args: &[String], envs: &[(String, String)]) -> Child {
+    Command::new(program)
         .args(args)
         .envs(envs.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("`{}` is needed: {error}", program.display()));
-    let end = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "{} {args:?} ended",
-            program.display()
-        );
-        assert!(
-            Instant::now() < end,
-            "{} does not listen",
-            program.display()
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
-    child
+        .unwrap_or_else(|error| panic!("`{}` is needed: {error}", program.display()))
 }
 
 /// The rclone that `tests/run.sh` puts beside Debian's: its S3 server is newer than that.
@@ -243,6 +246,14 @@ impl Sshd {
 
     /// With these lines in its configuration, and through a program that starts it (`unshare`, say).
     pub fn with(folder: &Path, home: &Path, lines: &str, through: Option<&[&str]>) -> Self {
+        let lines = format!("{lines}ListenAddress 127.0.0.1\n");
+        let mut sshd = Self::there(folder, home, &lines, through.unwrap_or_default());
+        sshd.server.await_listening();
+        sshd
+    }
+
+    /// The same where it listens on what its lines say; nobody waits for it.
+    pub fn there(folder: &Path, home: &Path, lines: &str, through: &[&str]) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::create_dir_all("/run/sshd").unwrap();
         let ssh = home.join(".ssh");
@@ -264,15 +275,15 @@ impl Sshd {
         let config = folder.join("sshd_config");
         // What stands first in it counts.
         let text = format!(
-            "{lines}Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\n",
+            "{lines}Port {port}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\n",
             host_key.display(),
             host_rsa.display(),
             authorized.display()
         );
         fs::write(&config, text).unwrap();
         let sshd = ["/usr/sbin/sshd", "-D", "-f", config.to_str().unwrap()];
-        let line = [through.unwrap_or_default(), &sshd].concat();
-        let server = Server::start(Path::new(line[0]), &line[1..], &[], port);
+        let line = [through, &sshd].concat();
+        let server = Server::begin(Path::new(line[0]), &line[1..], &[], port);
         let user = run("id", &["-un".as_ref()]).stdout.trim().to_owned();
         Self { server, user }
     }

@@ -12,6 +12,7 @@ pub(crate) mod place;
 mod program;
 mod said;
 mod session;
+mod writers;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use self::connection::Connection;
 use self::failure::What;
 use self::place::Place;
 use self::session::{Entry, Session};
+use self::writers::Writers;
 use crate::destination::access::Access;
 use crate::destination::patience::Patience;
 use crate::machine::private_files::UNFINISHED;
@@ -46,6 +48,7 @@ pub(crate) struct Sftp {
     stop: Stop,
     connection: Arc<Mutex<Option<Arc<Connection>>>>,
     leftovers: Arc<Mutex<Leftovers>>,
+    writers: Arc<Writers>,
 }
 
 /// What uploads left that were killed, as far as it was seen.
@@ -76,6 +79,7 @@ impl Sftp {
             stop: stop.clone(),
             connection: Arc::default(),
             leftovers: Arc::default(),
+            writers: Arc::default(),
         }
     }
 
@@ -148,11 +152,19 @@ impl Sftp {
     /// Writes a file, which appears whole.
     pub(crate) fn write(&self, below: &str, content: &BytesList) -> Result<(), Failure> {
         let path = self.place.path(below);
-        self.ask(&format!("writing `{path}`"), async |session: &Session| {
+        let doing = format!("writing `{path}`");
+        self.writers
+            .begin()
+            .map_err(|free| Failure::new(&self.name, &*doing, What::Full { free }, &self.place))?;
+        let written = self.ask(&doing, async |session: &Session| {
             self.put(session, &path, content).await
-        })?;
-        self.sweep();
-        Ok(())
+        });
+        let full = written.as_ref().err().and_then(Failure::is_full);
+        self.writers.end(full);
+        if written.is_ok() {
+            self.sweep();
+        }
+        written
     }
 
     async fn put(&self, session: &Session, path: &str, content: &BytesList) -> Result<(), What> {

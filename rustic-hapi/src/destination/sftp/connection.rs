@@ -85,10 +85,10 @@ impl Connection {
                     process,
                 })
             }
-            Some(Err(error)) => Err(failed(match process.last_words() {
-                Some(words) => What::Ssh(words),
-                // It still runs: what came was no SFTP.
-                None => What::Nonsense(error.to_string()),
+            Some(Err(_)) => Err(failed(match process.last_words() {
+                Some(words) if !words.is_empty() => What::Ssh(words),
+                // It ended in peace, or still runs: what came was no SFTP.
+                _ => What::Nonsense("its first answer is another".to_owned()),
             })),
             None if stop.is_set() => Err(failed(What::Stopped)),
             None => Err(failed(What::Late {

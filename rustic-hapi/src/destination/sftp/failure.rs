@@ -100,6 +100,14 @@ impl Failure {
         self.what.is_missing()
     }
 
+    /// What is free on a disk that is full.
+    pub(super) fn is_full(&self) -> Option<u64> {
+        match self.what {
+            What::Full { free } => Some(free),
+            _ => None,
+        }
+    }
+
     /// What helps against it. `ssh HOST` stands for the way to log in there.
     fn remedy(&self) -> Option<&'static str> {
         Some(match &self.what {
