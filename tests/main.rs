@@ -38,6 +38,7 @@ mod restore;
 mod retention;
 mod runbook;
 mod schedule;
+mod sftp;
 mod snapshot;
 mod status;
 mod swap;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::servers::{Relay, Server};
+use crate::common::servers::{Relay, Server, Sshd};
 use crate::common::{Home, Said, Tmpfs, files_below, run, sqlite3};
 
 const MB: u64 = 1_000_000;
@@ -67,14 +67,71 @@ fn wait_for(mut it: impl FnMut() -> bool) {
     }
 }
 
+/// A storage host of one kind or the other.
+enum Host {
+    Rest(Server),
+    Sftp(Sshd),
+}
+
+impl Host {
+    fn rest(home: &Home) -> Self {
+        Self::Rest(Server::rest(&home.repository(), &[]))
+    }
+
+    fn current_rest(home: &Home) -> Self {
+        Self::Rest(Server::current_rest(&home.repository(), &[]))
+    }
+
+    fn sftp(home: &Home) -> Self {
+        Self::Sftp(Sshd::start(&home.dir.path().join("sshd"), &home.path()))
+    }
+
+    fn server(&mut self) -> &mut Server {
+        match self {
+            Self::Rest(server) => server,
+            Self::Sftp(sshd) => &mut sshd.server,
+        }
+    }
+
+    /// A relay before it, and a repository made through that.
+    fn behind_relay(&mut self, home: &Home) -> Relay {
+        let relay = Relay::before(self.server().port);
+        let location = match self {
+            Self::Rest(_) => relay.location(),
+            Self::Sftp(sshd) => {
+                let known = home.path().join(".ssh/known_hosts");
+                std::fs::write(known, sshd.keys(relay.port)).unwrap();
+                sshd.location_by(relay.port, &home.repository())
+            }
+        };
+        home.init_at(&location).exits(0);
+        home.cheapen();
+        relay
+    }
+
+    fn signal(&self, name: &str) {
+        match self {
+            Self::Rest(server) => server.signal(name),
+            Self::Sftp(sshd) => sshd.signal_sessions(name),
+        }
+    }
+}
+
 #[test]
 fn a_first_upload_that_is_cut_again_and_again_goes_on_where_it_was() {
+    cut_again_and_again(Host::current_rest);
+}
+
+#[test]
+fn a_first_upload_over_sftp_that_is_cut_again_and_again_goes_on_where_it_was() {
+    cut_again_and_again(Host::sftp);
+}
+
+fn cut_again_and_again(host: fn(&Home) -> Host) {
     let size = 110;
     let home = home_with(size);
-    let server = Server::current_rest(&home.repository(), &[]);
-    let relay = Relay::before(server.port);
-    home.init_at(&relay.location()).exits(0);
-    home.cheapen();
+    let mut host = host(&home);
+    let relay = host.behind_relay(&home);
     // One series, and so one snapshot or none.
     home.edit_profile(|text| format!("without = [\"voice-test-output\"]\n{text}"));
     let mut attempts = 0;
@@ -109,49 +166,60 @@ fn a_first_upload_that_is_cut_again_and_again_goes_on_where_it_was() {
 
 #[test]
 fn a_server_is_killed_in_the_middle_of_an_upload() {
-    for current in [false, true] {
-        let home = home_with(1);
-        let start = if current {
-            Server::current_rest
-        } else {
-            Server::rest
-        };
-        let mut server = start(&home.repository(), &[]);
-        let relay = Relay::before(server.port);
-        home.init_at(&relay.location()).exits(0);
-        home.cheapen();
-        home.snapshot().exits(0);
-        add(&home, 12);
-        relay.rate(3 * MB);
-        let before = relay.sent();
-        let child = begin(&home);
-        wait_for(|| relay.sent() > before + 4 * MB);
-        server.kill();
-        let begun = Instant::now();
-        let said = ends(child).exits(1);
-        assert!(
-            begun.elapsed() < Duration::from_secs(50),
-            "{:?}",
-            begun.elapsed()
-        );
-        assert!(said.stderr.contains("127.0.0.1"), "{said:?}");
-        assert!(said.stderr.contains("hint: "), "{said:?}");
-        sound(&home, 2);
-        server.again(&[]);
-        relay.rate(0);
-        home.snapshot().exits(0);
-        sound(&home, 3);
-        home.drill(&[]).exits(0);
+    for host in [Host::rest, Host::current_rest] {
+        killed_in_the_middle(host);
     }
 }
 
 #[test]
-fn a_server_that_freezes_ends_the_run_after_the_limit() {
+fn an_sftp_server_is_killed_in_the_middle_of_an_upload() {
+    killed_in_the_middle(Host::sftp);
+}
+
+fn killed_in_the_middle(host: fn(&Home) -> Host) {
     let home = home_with(1);
-    let server = Server::rest(&home.repository(), &[]);
-    let relay = Relay::before(server.port);
-    home.init_at(&relay.location()).exits(0);
-    home.cheapen();
+    let mut host = host(&home);
+    let relay = host.behind_relay(&home);
+    home.snapshot().exits(0);
+    add(&home, 12);
+    relay.rate(3 * MB);
+    let before = relay.sent();
+    let child = begin(&home);
+    wait_for(|| relay.sent() > before + 4 * MB);
+    // Whom it serves first: without the listener nobody finds them.
+    host.signal("-KILL");
+    host.server().kill();
+    let begun = Instant::now();
+    let said = ends(child).exits(1);
+    assert!(
+        begun.elapsed() < Duration::from_secs(50),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(said.stderr.contains("127.0.0.1"), "{said:?}");
+    assert!(said.stderr.contains("hint: "), "{said:?}");
+    sound(&home, 2);
+    host.server().again(&[]);
+    relay.rate(0);
+    home.snapshot().exits(0);
+    sound(&home, 3);
+    home.drill(&[]).exits(0);
+}
+
+#[test]
+fn a_server_that_freezes_ends_the_run_after_the_limit() {
+    frozen(Host::rest);
+}
+
+#[test]
+fn an_sftp_server_that_freezes_ends_the_run_after_the_limit() {
+    frozen(Host::sftp);
+}
+
+fn frozen(host: fn(&Home) -> Host) {
+    let home = home_with(1);
+    let mut host = host(&home);
+    let relay = host.behind_relay(&home);
     home.snapshot().exits(0);
     limits(&home, "no-progress = \"4s\"");
     add(&home, 12);
@@ -159,7 +227,7 @@ fn a_server_that_freezes_ends_the_run_after_the_limit() {
     let before = relay.sent();
     let child = begin(&home);
     wait_for(|| relay.sent() > before + 4 * MB);
-    server.signal("-STOP");
+    host.signal("-STOP");
     let begun = Instant::now();
     let said = ends(child).exits(1);
     let took = begun.elapsed();
@@ -170,7 +238,7 @@ fn a_server_that_freezes_ends_the_run_after_the_limit() {
     );
     assert!(said.stderr.contains("nothing moved for 4 s"), "{said:?}");
     assert!(said.stderr.contains("127.0.0.1"), "{said:?}");
-    server.signal("-CONT");
+    host.signal("-CONT");
     relay.rate(0);
     thread::sleep(Duration::from_millis(500));
     sound(&home, 2);
@@ -178,6 +246,69 @@ fn a_server_that_freezes_ends_the_run_after_the_limit() {
     sound(&home, 3);
     let left = std::fs::read_dir(home.state().join("staging")).unwrap();
     assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn ssh_that_freezes_is_ended_too() {
+    let home = home_with(1);
+    let mut host = Host::sftp(&home);
+    let relay = host.behind_relay(&home);
+    home.snapshot().exits(0);
+    limits(&home, "no-progress = \"4s\"");
+    add(&home, 12);
+    relay.rate(3 * MB);
+    let before = relay.sent();
+    let child = begin(&home);
+    wait_for(|| relay.sent() > before + 4 * MB);
+    let ssh = pids_of(&format!("-p {} ", relay.port));
+    assert!(!ssh.is_empty());
+    for pid in &ssh {
+        _ = Command::new("kill").args(["-STOP", pid]).status();
+    }
+    let begun = Instant::now();
+    let said = ends(child).exits(1);
+    assert!(
+        begun.elapsed() < Duration::from_secs(45),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(said.stderr.contains("nothing moved for 4 s"), "{said:?}");
+    wait_for(|| pids_of(&format!("-p {} ", relay.port)).is_empty());
+    relay.rate(0);
+    sound(&home, 2);
+    home.snapshot().exits(0);
+    sound(&home, 3);
+}
+
+/// Processes whose command line holds a text.
+fn pids_of(text: &str) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries
+        .filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(text)
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn an_sftp_connection_that_breaks_now_and_then_is_made_again() {
+    let home = home_with(20);
+    let mut host = Host::sftp(&home);
+    let relay = host.behind_relay(&home);
+    let child = begin(&home);
+    for _ in 0..3 {
+        let before = relay.sent();
+        wait_for(|| relay.sent() > before + 2 * MB);
+        relay.cut_after(Some(1));
+        thread::sleep(Duration::from_millis(700));
+        relay.cut_after(None);
+    }
+    ends(child).exits(0);
+    sound(&home, 2);
+    home.drill(&[]).exits(0);
 }
 
 #[test]
@@ -194,16 +325,8 @@ fn rclone_that_freezes_is_ended_too() {
     home.snapshot().exits(0);
     limits(&home, "no-progress = \"4s\"");
     let place = format!("disk:{}", home.repository().display());
-    let serving = || -> Option<String> {
-        std::fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .find(|entry| {
-                let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                line.contains("serve restic") && line.contains(&place)
-            })
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+    let serving = || {
+        pids_of(&format!("serve restic --addr 127.0.0.1:0 --contimeout 10s --low-level-retries 3 --b2-hard-delete {place}")).pop()
     };
     add(&home, 30);
     let before = stored(&home);
@@ -298,11 +421,18 @@ fn credentials_that_are_revoked_between_two_runs() {
 
 #[test]
 fn a_slow_link_is_slow_and_the_total_is_limited_once_there_is_a_snapshot() {
+    slow_link(Host::rest);
+}
+
+#[test]
+fn a_slow_link_over_sftp_is_slow_and_the_total_is_limited_once_there_is_a_snapshot() {
+    slow_link(Host::sftp);
+}
+
+fn slow_link(host: fn(&Home) -> Host) {
     let home = home_with(11);
-    let server = Server::rest(&home.repository(), &[]);
-    let relay = Relay::before(server.port);
-    home.init_at(&relay.location()).exits(0);
-    home.cheapen();
+    let mut host = host(&home);
+    let relay = host.behind_relay(&home);
     limits(&home, "no-progress = \"8s\"\ntotal = \"10s\"");
     // Slower than every limit but one: something moves.
     relay.rate(MB);
@@ -328,14 +458,22 @@ fn a_slow_link_is_slow_and_the_total_is_limited_once_there_is_a_snapshot() {
 struct Cable {
     hub: String,
     storage: String,
+    /// Its end at the storage host.
+    device: String,
 }
 
 impl Cable {
-    fn lay() -> Self {
-        let id = std::process::id();
+    /// Called something of its own, so that two can be there side by side.
+    fn lay(name: &str) -> Self {
+        let id = format!("{name}{}", std::process::id());
         let (hub, storage) = (format!("hapi-h{id}"), format!("hapi-s{id}"));
         let (a, b) = (format!("hh{id}"), format!("hs{id}"));
-        let cable = Self { hub, storage };
+        let device = b.clone();
+        let cable = Self {
+            hub,
+            storage,
+            device,
+        };
         let (hub, storage) = (&cable.hub, &cable.storage);
         for line in [
             format!("netns add {hub}"),
@@ -355,8 +493,8 @@ impl Cable {
 
     fn pull(&self, out: bool) {
         let state = if out { "down" } else { "up" };
-        let device = format!("hs{}", std::process::id());
-        ip(&format!("-n {} link set {device} {state}", self.storage));
+        let (storage, device) = (&self.storage, &self.device);
+        ip(&format!("-n {storage} link set {device} {state}"));
     }
 }
 
@@ -375,7 +513,7 @@ fn ip(line: &str) {
 
 #[test]
 fn the_cable_is_pulled_in_the_middle() {
-    let cable = Cable::lay();
+    let cable = Cable::lay("r");
     let home = home_with(1);
     std::fs::create_dir_all(home.repository()).unwrap();
     let mut server = Command::new("ip")
@@ -387,33 +525,61 @@ fn the_cable_is_pulled_in_the_middle() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    pulled(&home, &cable, "rest:http://192.0.2.2:8000/", 8000);
+    _ = server.kill();
+    _ = server.wait();
+    sound(&home, 3);
+}
+
+#[test]
+fn the_cable_to_an_sftp_server_is_pulled_in_the_middle() {
+    let cable = Cable::lay("s");
+    let home = home_with(1);
+    let lines = "Subsystem sftp internal-sftp\nListenAddress 192.0.2.2\n";
+    // Its port is asked for on this side, and is the same there.
+    let there = ["ip", "netns", "exec", cable.storage.as_str()];
+    let sshd = Sshd::there(&home.dir.path().join("sshd"), &home.path(), lines, &there);
+    let public = std::fs::read_to_string(home.dir.path().join("sshd/host.pub")).unwrap();
+    let port = sshd.server.port;
+    let known = format!("[192.0.2.2]:{port} {public}");
+    std::fs::write(home.path().join(".ssh/known_hosts"), known).unwrap();
+    let location = format!(
+        "sftp://{}@192.0.2.2:{port}/{}",
+        sshd.user,
+        home.repository().display()
+    );
+    pulled(&home, &cable, &location, port);
+    sound(&home, 3);
+}
+
+/// A run before, one while the cable is out, and one after.
+fn pulled(home: &Home, cable: &Cable, location: &str, port: u16) {
     let there = |args: &[&str]| {
         let before = ["netns", "exec", cable.hub.as_str()];
         home.through("ip", &before, args)
     };
     wait_for(|| {
-        let script = "exec 3<>/dev/tcp/192.0.2.2/8000";
+        let script = format!("exec 3<>/dev/tcp/192.0.2.2/{port}");
         let asked = Command::new("ip")
-            .args(["netns", "exec", &cable.hub, "bash", "-c", script])
+            .args(["netns", "exec", &cable.hub, "bash", "-c", &script])
             .stderr(Stdio::null())
             .status();
         asked.unwrap().success()
     });
-    let location = "rest:http://192.0.2.2:8000/";
     let recipient = home.recipient.clone();
     let init = there(&["init", "--repository", location, "--recipient", &recipient]).output();
     Said::from(init.unwrap()).exits(0);
     home.cheapen();
-    limits(&home, "no-progress = \"8s\"");
+    limits(home, "no-progress = \"8s\"");
     Said::from(there(&["snapshot"]).output().unwrap()).exits(0);
-    add(&home, 30);
-    let before = stored(&home);
+    add(home, 30);
+    let before = stored(home);
     let child = there(&["-v", "snapshot"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_for(|| stored(&home) > before + 3 * MB);
+    wait_for(|| stored(home) > before + 3 * MB);
     cable.pull(true);
     let begun = Instant::now();
     let said = ends(child).exits(1);
@@ -437,7 +603,4 @@ fn the_cable_is_pulled_in_the_middle() {
     );
     cable.pull(false);
     Said::from(there(&["snapshot"]).output().unwrap()).exits(0);
-    _ = server.kill();
-    _ = server.wait();
-    sound(&home, 3);
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo bench -p rustic-hapi --bench bench -- [--size 1GB] [--shape plain|search|both]
-//!     [--rounds 5] [--integrity full|quick] [--server] [--rate 10MB] [--all]
+//!     [--rounds 5] [--integrity full|quick] [--server] [--rate 10MB] [--link] [--all]
 //!     [--days 60 | --files | --growing] [--keep] [--json FILE]
 //! ```
 //!
@@ -20,7 +20,8 @@
 //! With five rounds or more the outcome is written into docs/performance.md.
 //!
 //! With `--server` all write to one `rclone serve restic` on loopback; with `--rate` that lets so much
-//! through a second.
+//! through a second. With `--link` all reach one sshd over 50 ms of round trip and 100 Mbit/s, which a relay in
+//! this process makes of loopback: `just bench --link --shape plain --size 100MB --rounds 3`.
 //!
 //! It needs `sqlite3`, `restic`, `rclone` and GNU `time`. Data lie below `$BENCH_DIR`, or `target/bench`, and
 //! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
@@ -35,6 +36,7 @@
 mod costs;
 mod courses;
 mod limits;
+mod link;
 mod page;
 mod race;
 mod server;
@@ -111,6 +113,16 @@ enum Course {
     Growing,
 }
 
+/// Where the repositories are.
+#[derive(Clone, Copy)]
+enum Way {
+    Disk,
+    /// Over a server, and how many bytes a second it lets through.
+    Rest(Option<u64>),
+    /// Over a long way.
+    Link,
+}
+
 /// What the command line asked for.
 struct Options {
     size: Option<u64>,
@@ -118,8 +130,7 @@ struct Options {
     rounds: u32,
     /// Which of SQLite's checks our own runs include.
     integrity: IntegrityCheck,
-    /// Over a server, and how many bytes a second it lets through.
-    server: Option<Option<u64>>,
+    way: Way,
     /// What is not of every day, too.
     all: bool,
     course: Course,
@@ -134,7 +145,7 @@ impl Options {
             shapes: Vec::new(),
             rounds: ROUNDS,
             integrity: IntegrityCheck::Full,
-            server: None,
+            way: Way::Disk,
             all: false,
             course: Course::SideBySide,
             keep: false,
@@ -158,8 +169,10 @@ impl Options {
                 "--integrity" => {
                     options.integrity = serde_json::from_value(value()?.as_str().into())?
                 }
-                "--server" => options.server = options.server.or(Some(None)),
-                "--rate" => options.server = Some(Some(parse_size(value()?)?)),
+                "--server" if matches!(options.way, Way::Rest(_)) => {}
+                "--server" => options.way = Way::Rest(None),
+                "--rate" => options.way = Way::Rest(Some(parse_size(value()?)?)),
+                "--link" => options.way = Way::Link,
                 "--all" => options.all = true,
                 "--days" => match value()?.parse()? {
                     days if days >= 14 => options.course = Course::Days(days),

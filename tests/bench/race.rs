@@ -12,7 +12,7 @@ use rustic_hapi::synthetic::{Hub, Shape};
 
 use crate::costs::{Cost, megabytes};
 use crate::server::Server;
-use crate::{Options, Result, SEED, from_workspace};
+use crate::{Options, Result, SEED, Way, from_workspace};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +89,11 @@ impl Race {
             shape,
             hub: Hub::open(&database, shape, SEED)?,
             contenders,
-            server: options
-                .server
-                .map(|rate| Server::start(dir.path(), rate))
-                .transpose()?,
+            server: match options.way {
+                Way::Disk => None,
+                Way::Rest(rate) => Some(Server::start(dir.path(), rate)?),
+                Way::Link => Some(Server::over_link(dir.path())?),
+            },
             more: "",
             dir,
         };
@@ -157,7 +158,7 @@ integrity = {integrity}
     fn location(&self, contender: Contender) -> String {
         let name = contender.folder();
         match &self.server {
-            Some(server) => format!("rest:http://127.0.0.1:{}/{name}/repo/", server.port),
+            Some(server) => format!("{}/{name}/repo/", server.address),
             None => format!("{}/{name}/repo", self.dir.path().display()),
         }
     }
@@ -275,10 +276,12 @@ integrity = {integrity}
     /// profile nor a cache of the user's may take part.
     pub fn settle(&self, command: &mut Command) {
         let dir = self.dir.path();
+        let mut path = dir.join("bin:").into_os_string();
+        path.push(std::env::var_os("PATH").unwrap_or_default());
         command
             .current_dir(dir)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path)
             .env("HOME", dir.join("home"))
             .env("TMPDIR", dir)
             .env("XDG_CONFIG_HOME", dir.join("config"))

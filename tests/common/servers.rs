@@ -31,13 +31,19 @@ pub struct Server {
 impl Server {
     /// Starts one and waits until it listens.
     pub fn start(program: &Path, args: &[&str], envs: &[(&str, &str)], port: u16) -> Self {
+        let mut server = Self::begin(program, args, envs, port);
+        server.await_listening();
+        server
+    }
+
+    fn begin(program: &Path, args: &[&str], envs: &[(&str, &str)], port: u16) -> Self {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let envs: Vec<_> = envs
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         Self {
-            child: spawn(program, &args, &envs, port),
+            child: spawn(program, &args, &envs),
             port,
             program: program.to_owned(),
             args,
@@ -109,7 +115,19 @@ impl Server {
         self.kill();
         let mut args = self.args.clone();
         args.extend(more.iter().map(|&arg| arg.to_owned()));
-        self.child = spawn(&self.program, &args, &self.envs, self.port);
+        self.child = spawn(&self.program, &args, &self.envs);
+        self.await_listening();
+    }
+
+    fn await_listening(&mut self) {
+        let program = self.program.display();
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.try_wait().unwrap().is_some();
+            assert!(!ended, "{program} {:?} ended", self.args);
+            assert!(Instant::now() < end, "{program} does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -120,30 +138,15 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &Path, args: &[String], envs: &[(String, String)], port: u16) -> Child {
-    let mut child = Command::new(program)
+fn spawn(program: &Path, args: &[String], envs: &[(String, String)]) -> Child {
+    Command::new(program)
         .args(args)
         .envs(envs.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("`{}` is needed: {error}", program.display()));
-    let end = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "{} {args:?} ended",
-            program.display()
-        );
-        assert!(
-            Instant::now() < end,
-            "{} does not listen",
-            program.display()
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
-    child
+        .unwrap_or_else(|error| panic!("`{}` is needed: {error}", program.display()))
 }
 
 /// The rclone that `tests/run.sh` puts beside Debian's: its S3 server is newer than that.
@@ -238,25 +241,24 @@ pub struct Sshd {
 
 impl Sshd {
     pub fn start(folder: &Path, home: &Path) -> Self {
+        Self::with(folder, home, "Subsystem sftp internal-sftp\n", None)
+    }
+
+    /// With these lines in its configuration, and through a program that starts it (`unshare`, say).
+    pub fn with(folder: &Path, home: &Path, lines: &str, through: Option<&[&str]>) -> Self {
+        let lines = format!("{lines}ListenAddress 127.0.0.1\n");
+        let mut sshd = Self::there(folder, home, &lines, through.unwrap_or_default());
+        sshd.server.await_listening();
+        sshd
+    }
+
+    /// The same where it listens on what its lines say; nobody waits for it.
+    pub fn there(folder: &Path, home: &Path, lines: &str, through: &[&str]) -> Self {
         fs::create_dir_all(folder).unwrap();
         fs::create_dir_all("/run/sshd").unwrap();
         let ssh = home.join(".ssh");
         fs::create_dir_all(&ssh).unwrap();
         fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
-        let keygen = |path: &Path, kind: &str| {
-            run(
-                "ssh-keygen",
-                &[
-                    "-q".as_ref(),
-                    "-t".as_ref(),
-                    kind.as_ref(),
-                    "-N".as_ref(),
-                    "".as_ref(),
-                    "-f".as_ref(),
-                    path.as_os_str(),
-                ],
-            );
-        };
         let (host_key, host_rsa, key) = (
             folder.join("host"),
             folder.join("host_rsa"),
@@ -264,46 +266,74 @@ impl Sshd {
         );
         keygen(&host_key, "ed25519");
         keygen(&host_rsa, "rsa");
-        keygen(&key, "ed25519");
+        if !key.exists() {
+            keygen(&key, "ed25519");
+        }
         let authorized = folder.join("authorized_keys");
         fs::copy(key.with_extension("pub"), &authorized).unwrap();
         let port = free_port();
         let config = folder.join("sshd_config");
+        // What stands first in it counts.
         let text = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\nSubsystem sftp internal-sftp\n",
+            "{lines}Port {port}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nPasswordAuthentication no\nUsePAM no\n",
             host_key.display(),
             host_rsa.display(),
             authorized.display()
         );
         fs::write(&config, text).unwrap();
-        let server = Server::start(
-            Path::new("/usr/sbin/sshd"),
-            &["-D", "-f", config.to_str().unwrap()],
-            &[],
-            port,
-        );
+        let sshd = ["/usr/sbin/sshd", "-D", "-f", config.to_str().unwrap()];
+        let line = [through, &sshd].concat();
+        let server = Server::begin(Path::new(line[0]), &line[1..], &[], port);
         let user = run("id", &["-un".as_ref()]).stdout.trim().to_owned();
         Self { server, user }
     }
 
     /// Has the home know the server's keys.
     pub fn known_to(&self, home: &Path) {
-        let port = self.server.port.to_string();
-        let keys = run(
-            "ssh-keyscan",
-            &["-p".as_ref(), port.as_ref(), "127.0.0.1".as_ref()],
-        );
-        fs::write(home.join(".ssh/known_hosts"), keys.stdout).unwrap();
+        fs::write(home.join(".ssh/known_hosts"), self.keys(self.server.port)).unwrap();
+    }
+
+    /// The lines of `known_hosts` for it, reached by a port.
+    pub fn keys(&self, port: u16) -> String {
+        let own = self.server.port.to_string();
+        let args = ["-p".as_ref(), own.as_ref(), "127.0.0.1".as_ref()];
+        let keys = run("ssh-keyscan", &args).stdout;
+        keys.replace(&format!("]:{own}"), &format!("]:{port}"))
     }
 
     pub fn location(&self, path: &Path) -> String {
-        format!(
-            "sftp://{}@127.0.0.1:{}/{}",
-            self.user,
-            self.server.port,
-            path.display()
-        )
+        self.location_by(self.server.port, path)
     }
+
+    /// By another port, that of a relay.
+    pub fn location_by(&self, port: u16, path: &Path) -> String {
+        format!("sftp://{}@127.0.0.1:{port}/{}", self.user, path.display())
+    }
+
+    /// Sends a signal to what serves a client, of which there may be more than one process.
+    pub fn signal_sessions(&self, name: &str) {
+        let mut pids = children(self.server.pid());
+        let mut at = 0;
+        while let Some(&pid) = pids.get(at) {
+            pids.extend(children(pid));
+            at += 1;
+        }
+        for pid in pids {
+            _ = Command::new("kill").args([name, &pid.to_string()]).status();
+        }
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let list = list.unwrap_or_default();
+    list.split_whitespace().flat_map(str::parse).collect()
+}
+
+/// A key without a passphrase.
+pub fn keygen(path: &Path, kind: &str) {
+    let args = ["-q", "-t", kind, "-N", "", "-f"].map(AsRef::as_ref);
+    run("ssh-keygen", &[&args[..], &[path.as_os_str()]].concat());
 }
 
 /// A web server that has one answer to everything.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::destination::access::Access;
 use crate::destination::credentials::credentials_end;
 use crate::destination::object_store::ObjectStore;
-use crate::destination::sftp::Sftp;
+use crate::destination::sftp::place::Place;
 
 /// Where a repository is.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Location {
                         "`{name}` has no place in it, since everybody sees what a program is called with: write it into rclone's configuration, or as a variable of rclone's into the environment file"
                     )),
                 },
-                "sftp" => Sftp::parse(text).map(|_| Self::Remote(text.to_owned())),
+                "sftp" => Place::parse(text).map(|_| Self::Remote(text.to_owned())),
                 "s3" | "b2" => ObjectStore::parse(text).map(|_| Self::Remote(text.to_owned())),
                 "azure" | "gs" | "swift" => Err(format!(
                     "`{scheme}:` is not understood; an rclone remote reaches the same place (`rclone:remote:path`)"
@@ -114,7 +114,12 @@ impl Location {
 
     /// Whether it is reached through rclone.
     pub fn needs_rclone(&self) -> bool {
-        matches!(self, Self::Remote(text) if !text.starts_with("rest:"))
+        matches!(self, Self::Remote(_)) && !["rest", "sftp"].contains(&self.scheme())
+    }
+
+    /// Whether it is reached through ssh.
+    pub(crate) fn needs_ssh(&self) -> bool {
+        self.scheme() == "sftp"
     }
 
     /// What whoever opens it from elsewhere has to have besides the password: what it is, and how a
@@ -150,7 +155,7 @@ impl Location {
         let Self::Remote(text) = self else {
             return None;
         };
-        Sftp::parse(text).ok()?.account(home)
+        Place::parse(text).ok()?.account(home)
     }
 
     /// The folder, if it is one of this machine.
@@ -226,7 +231,7 @@ pub(crate) fn host_of(text: &str, home: &Path) -> Option<String> {
             let host = url.host_str()?;
             Some(host.trim_matches(['[', ']']).to_owned())
         }
-        "sftp" => Sftp::parse(text).ok().map(|sftp| sftp.address(home)),
+        "sftp" => Place::parse(text).ok()?.address(home),
         _ => None,
     }
 }

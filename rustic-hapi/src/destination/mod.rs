@@ -1,7 +1,7 @@
 //! A destination is the place that a location names, within reach: the backend that the engine
 //! writes to, and what can be said for sure about what is there.
 //!
-//! Knows: restic's notation and REST protocol, rclone, ssh. Must not know: what is in a repository, profiles.
+//! Knows: restic's notation and REST protocol, SFTP over ssh, rclone. Must not know: what is in a repository, profiles.
 
 pub(crate) mod access;
 pub(crate) mod credentials;
@@ -9,11 +9,12 @@ pub(crate) mod folder;
 pub(crate) mod location;
 pub(crate) mod lock_files;
 pub(crate) mod object_store;
+pub(crate) mod patience;
 pub(crate) mod presence;
 pub(crate) mod rclone;
 pub(crate) mod rest;
+mod server;
 pub(crate) mod sftp;
-mod ssh;
 pub(crate) mod unfinished;
 pub(crate) mod variables;
 
@@ -30,10 +31,13 @@ use crate::destination::folder::Folder;
 use crate::destination::location::Location;
 use crate::destination::lock_files::{LockFolder, LockStore};
 use crate::destination::object_store::ObjectStore;
-use crate::destination::presence::{Presence, at_folder, at_server};
+use crate::destination::patience::Patience;
+use crate::destination::presence::{Presence, at_folder};
 use crate::destination::rclone::Rclone;
-use crate::destination::rest::{Listed, Patience, Rest};
+use crate::destination::rest::Rest;
+use crate::destination::server::Server;
 use crate::destination::sftp::Sftp;
+use crate::destination::sftp::place::Place;
 use crate::error::{Error, ProfileError};
 use crate::machine::private_files::is_absent;
 
@@ -43,7 +47,7 @@ pub(crate) struct Destination {
     location: Location,
     backend: Arc<dyn WriteBackend>,
     /// The server, where it is none of this machine's folders.
-    server: Option<Arc<Rest>>,
+    server: Option<Arc<dyn Server>>,
 }
 
 impl Destination {
@@ -80,20 +84,32 @@ impl Destination {
             });
         };
         let name = location.to_string();
-        let access = &access()?;
-        let server = match text.split_once(':') {
-            Some(("rest", url)) => Rest::new(name, url, access, patience, stop)?,
-            _ => {
-                let rclone = through_rclone(text, &name, home, access, stop)?;
-                Rest::of_rclone(name, rclone, patience, stop)?
+        let access = access()?;
+        Ok(match text.split_once(':') {
+            Some(("rest", url)) => {
+                let server = Rest::new(name, url, &access, patience, stop)?;
+                Self::at(location, server)
             }
-        };
+            Some(("sftp", _)) => {
+                let place = Place::parse(text).map_err(wrong)?;
+                let server = Sftp::new(name, place, home.into(), access, patience, stop);
+                Self::at(location, server)
+            }
+            _ => {
+                let rclone = through_rclone(text, &name, &access, stop)?;
+                let server = Rest::of_rclone(name, rclone, patience, stop)?;
+                Self::at(location, server)
+            }
+        })
+    }
+
+    fn at(location: Location, server: impl Server + WriteBackend) -> Self {
         let server = Arc::new(server);
-        Ok(Self {
+        Self {
             location,
             backend: Arc::clone(&server) as Arc<dyn WriteBackend>,
             server: Some(server),
-        })
+        }
     }
 
     /// The location it was reached by.
@@ -108,8 +124,7 @@ impl Destination {
 
     pub(crate) fn locks(&self) -> Arc<dyn LockStore> {
         match (&self.server, self.location.local()) {
-            // A lock that is refreshed is no sign that the work goes on.
-            (Some(server), _) => Arc::new(server.unwatched()),
+            (Some(server), _) => server.locks(),
             (None, folder) => Arc::new(LockFolder::of(folder.unwrap_or(Path::new("/")))),
         }
     }
@@ -134,7 +149,7 @@ impl Destination {
     /// Whatever keeps the answer from being certain.
     pub(crate) fn presence(&self) -> Result<Presence, Error> {
         match (&self.server, self.location.local()) {
-            (Some(server), _) => at_server(server),
+            (Some(server), _) => server.presence(),
             (None, Some(folder)) => at_folder(folder),
             (None, None) => Ok(Presence::Repository),
         }
@@ -153,16 +168,14 @@ impl Destination {
     /// opens, programs try whichever comes first: the leftover has to go.
     pub(crate) fn remove_orphaned_keys(&self) -> Result<(), Error> {
         if let Some(server) = &self.server {
-            if matches!(server.look("keys")?, Listed::Files(1..)) {
-                for (name, _) in server.list("keys")? {
-                    server.remove(&format!("keys/{name}")).map_err(|failure| {
-                        Error::Destination {
-                            location: self.location.to_string(),
-                            fact: format!("holds a key of an `init` that was cut off, and does not let it go: {failure}"),
-                            hint: Some("remove the files in its folder `keys` on the storage host, and run `rustic-hapi init` again".into()),
-                        }
+            for name in server.keys()? {
+                server
+                    .remove_key(&name)
+                    .map_err(|error| Error::Destination {
+                        location: self.location.to_string(),
+                        fact: format!("holds a key of an `init` that was cut off, and does not let it go: {error}"),
+                        hint: Some("remove the files in its folder `keys` on the storage host, and run `rustic-hapi init` again".into()),
                     })?;
-                }
             }
             return Ok(());
         }
@@ -182,45 +195,19 @@ impl Destination {
     }
 }
 
-/// Starts rclone for what is no REST server. Of several keys the first that opens is taken, as ssh
-/// does it.
-fn through_rclone(
-    text: &str,
-    name: &str,
-    home: &Path,
-    access: &Access,
-    stop: &Stop,
-) -> Result<Rclone, Error> {
-    let wrong = |fact| Error::Usage { fact, hint: None };
-    match text.split_once(':') {
-        Some(("rclone", remote)) => Rclone::serve(name, remote, access, stop),
-        Some(("sftp", _)) => {
-            let remotes = Sftp::parse(text)
-                .map_err(wrong)?
-                .remotes(name, home, access)?;
-            let mut first = None;
-            for remote in remotes {
-                match Rclone::serve(name, &remote, access, stop) {
-                    Err(error) if is_refused_key(&error) => _ = first.get_or_insert(error),
-                    done => return done,
-                }
-            }
-            Err(first.unwrap_or_else(|| wrong(format!("`{name}` cannot be logged in to"))))
-        }
-        _ => {
-            let store = ObjectStore::parse(text).map_err(wrong)?;
-            let mut access = access.clone();
-            for (key, value) in store.environment(&access) {
-                access.environment.insert(key.to_owned(), value.into());
-            }
-            Rclone::serve(name, &store.remote(&access), &access, stop)
-        }
+/// Starts rclone for what speaks neither restic's protocol nor SFTP.
+fn through_rclone(text: &str, name: &str, access: &Access, stop: &Stop) -> Result<Rclone, Error> {
+    if let Some(remote) = text.strip_prefix("rclone:") {
+        return Rclone::serve(name, remote, access, stop);
     }
+    let store = ObjectStore::parse(text).map_err(wrong)?;
+    let mut access = access.clone();
+    for (key, value) in store.environment(&access) {
+        access.environment.insert(key.to_owned(), value.into());
+    }
+    Rclone::serve(name, &store.remote(&access), &access, stop)
 }
 
-fn is_refused_key(error: &Error) -> bool {
-    let text = error.to_string();
-    ["unable to authenticate", "passphrase", "parse private key"]
-        .iter()
-        .any(|word| text.contains(word))
+fn wrong(fact: String) -> Error {
+    Error::Usage { fact, hint: None }
 }

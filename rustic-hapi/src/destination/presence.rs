@@ -8,9 +8,15 @@ use std::path::Path;
 use crate::destination::location::Location;
 use crate::destination::rclone::Listing;
 use crate::destination::rest::{Listed, Rest};
+use crate::destination::sftp::{Found, Sftp};
 use crate::error::Error;
 use crate::machine::disk;
 use crate::machine::private_files::is_absent;
+
+const OTHER: &str = "holds something that is not a restic repository";
+
+/// A file system's own folder does not make a place occupied.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// What is at a destination, as far as it is certain.
 pub(crate) enum Presence {
@@ -84,7 +90,6 @@ pub(super) fn at_server(server: &Rest) -> Result<Presence, Error> {
     if server.has_config()? {
         return Ok(Presence::Repository);
     }
-    const OTHER: &str = "holds something that is not a restic repository";
     match server.place() {
         Some(Listing::Names(names)) if names.iter().any(|name| !is_of_a_repository(name)) => {
             return Ok(Presence::Occupied(OTHER.into()));
@@ -118,6 +123,29 @@ pub(super) fn at_server(server: &Rest) -> Result<Presence, Error> {
     })
 }
 
+/// What is at a path of an SFTP server, which says for certain what is there and what is not.
+pub(super) fn at_account(server: &Sftp) -> Result<Presence, Error> {
+    match server.look("")? {
+        None => return Ok(Presence::Absent("the folder does not exist".into())),
+        Some(Found::File) => return Ok(Presence::Occupied(OTHER.into())),
+        Some(Found::Folder) => {}
+    }
+    if server.look("config")?.is_some() {
+        return Ok(Presence::Repository);
+    }
+    let names = server.names("")?;
+    for folder in ["snapshots", "index", "data"] {
+        if names.iter().any(|name| name == folder) && !server.files(folder)?.is_empty() {
+            return Ok(Presence::Remains);
+        }
+    }
+    let foreign = |name: &String| name != LOST_AND_FOUND && !is_of_a_repository(name);
+    Ok(match names.iter().any(foreign) {
+        true => Presence::Occupied(OTHER.into()),
+        false => Presence::Absent("the place is empty".into()),
+    })
+}
+
 /// Whether a name is one of those in a repository's folder.
 fn is_of_a_repository(name: &str) -> bool {
     let known = ["data", "index", "keys", "locks", "snapshots"];
@@ -127,7 +155,6 @@ fn is_of_a_repository(name: &str) -> bool {
 /// What is at a local path.
 pub(super) fn at_folder(folder: &Path) -> Result<Presence, Error> {
     let unsure = Error::at(folder);
-    const OTHER: &str = "holds something that is not a restic repository";
     let metadata = match fs::metadata(folder) {
         Ok(metadata) => metadata,
         Err(error) if is_absent(&error) => {
@@ -141,7 +168,6 @@ pub(super) fn at_folder(folder: &Path) -> Result<Presence, Error> {
     if folder.join("config").try_exists().map_err(unsure)? {
         return Ok(Presence::Repository);
     }
-    // A file system's own folder does not make a place occupied.
     let mut names = fs::read_dir(folder).map_err(unsure)?.filter_map(Result::ok);
     // A repository whose making was cut off has its folders, perhaps a key, and no config.
     for kind in ["snapshots", "index", "data"] {
@@ -151,9 +177,7 @@ pub(super) fn at_folder(folder: &Path) -> Result<Presence, Error> {
     }
     let occupied = names.any(|entry| {
         let name = entry.file_name();
-        !["lost+found", "data", "index", "keys", "locks", "snapshots"]
-            .iter()
-            .any(|known| name == *known)
+        name != LOST_AND_FOUND && !is_of_a_repository(&name.to_string_lossy())
     });
     Ok(if occupied {
         Presence::Occupied(OTHER.into())

@@ -1,5 +1,5 @@
-//! rclone is the program that reaches what speaks no restic protocol (SFTP, S3, B2, and whatever its
-//! own configuration names): it serves the place on loopback, as `rclone serve restic`, to us alone.
+//! rclone is the program that reaches what speaks neither restic's protocol nor SFTP (S3, B2, and whatever
+//! its own configuration names): it serves the place on loopback, as `rclone serve restic`, to us alone.
 //!
 //! It is started here and not by the engine, which waits for its first line for ever, lets it write to
 //! our standard output, and keeps its address from what else has to reach the place: restic's locks.
@@ -24,7 +24,7 @@ pub(crate) use self::log::remedy;
 use self::call::Call;
 use self::log::{Log, read_lines};
 
-/// How long it has to say where it listens; SFTP connects first.
+/// How long it has to say where it listens; some remotes connect first.
 const START: Duration = Duration::from_secs(45);
 
 /// How long it has to end by itself.

@@ -15,8 +15,7 @@ mod failure;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hapi_sources::Stop;
 use reqwest::blocking::{Body, Client, RequestBuilder, Response};
@@ -26,6 +25,7 @@ use rustic_core::BytesList;
 use sha2::{Digest, Sha256};
 
 use crate::destination::access::Access;
+use crate::destination::patience::Patience;
 use crate::destination::rclone::{Listing, Rclone};
 use crate::error::Error;
 
@@ -44,21 +44,6 @@ const TRANSFER: Duration = Duration::from_secs(15 * 60);
 
 /// How long what was sent may go without an acknowledgement, while a cable is out, say.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
-
-/// The first of the pauses between two attempts; each is twice the one before.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// After how many attempts, and how long after the first one failed, nothing more is tried.
-const ATTEMPTS: (u32, Duration) = (6, Duration::from_secs(15));
-
-/// How often something that does not work is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    /// For what a run is for: with growing pauses, for about a quarter of a minute.
-    Usual,
-    /// For what can do without.
-    Once,
-}
 
 /// A REST server.
 pub(crate) struct Rest {
@@ -368,42 +353,8 @@ impl Rest {
     }
 
     /// Tries until it works, is final, or patience ends.
-    fn persist<T>(&self, mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
-        let mut pause = PAUSE;
-        let mut first_failed: Option<Instant> = None;
-        let mut answered: Option<Failure> = None;
-        let mut attempts = 0;
-        loop {
-            let begun = Instant::now();
-            let failure = match ask() {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let since = first_failed.get_or_insert(begun).elapsed();
-            // One that takes connections and never answers has used up two attempts' time.
-            attempts += if failure.is_silence() { 3 } else { 1 };
-            let (most, long) = ATTEMPTS;
-            let enough = attempts >= most || (attempts >= 3 && since >= long);
-            if self.patience == Patience::Once || !failure.is_passing() || enough {
-                // A server that gives up on an upload (its disk is full, say) closes the connection,
-                // and its answer is often lost with what was still on its way.
-                return Err(match failure.status() {
-                    None => answered.unwrap_or(failure),
-                    Some(_) => failure,
-                });
-            }
-            let until = Instant::now() + pause;
-            while Instant::now() < until {
-                if self.stop.is_set() {
-                    return Err(failure);
-                }
-                thread::sleep(Duration::from_millis(50));
-            }
-            if failure.status().is_some() {
-                answered = Some(failure);
-            }
-            pause *= 2;
-        }
+    fn persist<T>(&self, ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+        self.patience.persist(&self.stop, ask)
     }
 
     fn failure(&self, what: What, doing: String) -> Failure {

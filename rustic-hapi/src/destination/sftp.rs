@@ -1,239 +1,353 @@
-//! An SFTP destination, as restic writes it: `sftp:user@host:path`, `sftp://user@host:port/path`.
+//! An SFTP server keeps a repository's files. The system's own `ssh` reaches it, as restic has it: whatever
+//! works in the operator's shell works here (an alias, a jump host, a certificate, a hardware key, a server
+//! that asks for no key at all), and no other program is needed.
 //!
-//! rclone reaches it, with what OpenSSH's own configuration says of the host. A host that is not known
-//! there is refused.
+//! A file gets its name when it is whole: it is written under another one, synced where the server can, and
+//! renamed. What is passing is tried again over a new connection, what is final is not.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+mod backend;
+mod connection;
+mod failure;
+pub(crate) mod place;
+mod program;
+mod said;
+mod session;
+mod writers;
 
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hapi_sources::Stop;
+use rustic_core::BytesList;
+
+use self::connection::Connection;
+use self::failure::What;
+use self::place::Place;
+use self::session::{Entry, Session};
+use self::writers::Writers;
 use crate::destination::access::Access;
-use crate::destination::rclone::quoted;
-use crate::destination::ssh::Ssh;
-use crate::error::Error;
+use crate::destination::patience::Patience;
+use crate::machine::private_files::UNFINISHED;
 
-/// Where it is, as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) use self::failure::Failure;
+
+/// After so long what is not whole is nobody's work any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An SFTP server.
+#[derive(Clone)]
 pub(crate) struct Sftp {
-    user: Option<String>,
-    host: String,
-    port: Option<u16>,
-    /// Absolute, or below the home of the user there.
-    path: String,
+    /// What messages call it.
+    name: String,
+    place: Place,
+    home: PathBuf,
+    access: Access,
+    patience: Patience,
+    stop: Stop,
+    connection: Arc<Mutex<Option<Arc<Connection>>>>,
+    leftovers: Arc<Mutex<Leftovers>>,
+    writers: Arc<Writers>,
+}
+
+/// What uploads left that were killed, as far as it was seen.
+#[derive(Default)]
+struct Leftovers {
+    /// Their paths, and when they were written by the server's clock.
+    seen: Vec<(String, u32)>,
+    /// What the server's clock said, and when; known once something was written.
+    clock: Option<(u32, Instant)>,
 }
 
 impl Sftp {
-    /// Reads restic's notations (restic's manual, "Preparing a new repository: SFTP").
-    ///
-    /// # Errors
-    /// The fact that is wrong with it.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        const FORMS: &str =
-            "it is neither `sftp:user@host:/path` nor `sftp://user@host:port//path`";
-        const NO_PASSWORD: &str = "a password has no place in an SFTP location: use a key";
-        let rest = text.strip_prefix("sftp:").ok_or(FORMS)?;
-        let (account, port, path) = match rest.strip_prefix("//") {
-            Some(rest) => {
-                let (authority, path) = rest.split_once('/').ok_or(FORMS)?;
-                let (account, port) = split_port(authority)?;
-                (account, port, path)
+    /// A server, of which nothing is asked yet.
+    pub(crate) fn new(
+        name: String,
+        place: Place,
+        home: PathBuf,
+        access: Access,
+        patience: Patience,
+        stop: &Stop,
+    ) -> Self {
+        Self {
+            name,
+            place,
+            home,
+            access,
+            patience,
+            stop: stop.clone(),
+            connection: Arc::default(),
+            leftovers: Arc::default(),
+            writers: Arc::default(),
+        }
+    }
+
+    /// The same server for what goes on beside the work: what moves there is no sign of life.
+    pub(crate) fn unwatched(&self) -> Self {
+        Self {
+            stop: self.stop.unwatched(),
+            ..self.clone()
+        }
+    }
+
+    /// What is at a path of the repository's; `None` where nothing is.
+    pub(crate) fn look(&self, below: &str) -> Result<Option<Found>, Failure> {
+        let path = self.place.path(below);
+        self.ask(
+            &format!("looking at `{path}`"),
+            async |session: &Session| match session.look(&self.stop, &path).await {
+                Ok(found) if found.is_dir() => Ok(Some(Found::Folder)),
+                Ok(_) => Ok(Some(Found::File)),
+                Err(what) if what.is_missing() => Ok(None),
+                Err(what) => Err(what),
+            },
+        )
+    }
+
+    /// The names in a folder of the repository's.
+    pub(crate) fn names(&self, below: &str) -> Result<Vec<String>, Failure> {
+        let entries = self.list(below)?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+
+    /// The files of a folder of the repository's with their sizes; those of `data` are in folders of their own.
+    pub(crate) fn files(&self, folder: &str) -> Result<Vec<(String, u64)>, Failure> {
+        let mut entries = self.list(folder)?;
+        if folder == "data" {
+            let folders = entries.iter().filter(|entry| entry.is_folder);
+            let folders = folders
+                .map(|entry| self.place.path(&format!("data/{}", entry.name)))
+                .collect::<Vec<_>>();
+            let listed = self.ask("listing `data`", async |session: &Session| {
+                session.list_all(&self.stop, folders.clone()).await
+            })?;
+            for (folder, inner) in listed {
+                self.remember(&folder, &inner);
+                entries.extend(inner);
             }
-            None => {
-                // A host that is an IPv6 address stands in brackets.
-                let from = rest.find(']').unwrap_or(0);
-                let colon = from + rest[from..].find(':').ok_or(FORMS)?;
-                (&rest[..colon], None, &rest[colon + 1..])
-            }
-        };
-        let first = path.split('/').next().unwrap_or("");
-        if first.contains('@') && first.contains(':') {
-            return Err(NO_PASSWORD.to_owned());
         }
-        let (user, host) = match account.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, account),
-        };
-        if user.is_some_and(|user| user.contains(':')) {
-            return Err(NO_PASSWORD.to_owned());
-        }
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let odd = |text: &str| {
-            text.is_empty()
-                || text.starts_with('-')
-                || text
-                    .contains(|c: char| c.is_whitespace() || c.is_control() || "\"'/".contains(c))
-        };
-        if odd(host) || user.is_some_and(odd) || path.is_empty() {
-            return Err(FORMS.to_owned());
-        }
-        Ok(Self {
-            user: user.map(str::to_owned),
-            host: host.to_owned(),
-            port,
-            path: path.to_owned(),
+        self.sweep();
+        let files = entries.into_iter().filter(|entry| !entry.is_folder);
+        Ok(files.map(|entry| (entry.name, entry.size)).collect())
+    }
+
+    fn list(&self, below: &str) -> Result<Vec<Entry>, Failure> {
+        let path = self.place.path(below);
+        let entries = self.ask(&format!("listing `{path}`"), async |session: &Session| {
+            session.list(&self.stop, &path).await
+        })?;
+        self.remember(&path, &entries);
+        Ok(entries)
+    }
+
+    /// A file, or a part of it: where it begins, and how long it is.
+    pub(crate) fn read(&self, below: &str, part: Option<(u64, u64)>) -> Result<Vec<u8>, Failure> {
+        let path = self.place.path(below);
+        self.ask(&format!("reading `{path}`"), async |session: &Session| {
+            session.read(&self.stop, &path, part).await
         })
     }
 
-    fn ssh(&self, home: &Path) -> Ssh {
-        Ssh::of(&self.host, self.user.as_deref(), self.port, home)
+    /// Writes a file, which appears whole.
+    pub(crate) fn write(&self, below: &str, content: &BytesList) -> Result<(), Failure> {
+        let path = self.place.path(below);
+        let doing = format!("writing `{path}`");
+        self.writers
+            .begin()
+            .map_err(|free| Failure::new(&self.name, &*doing, What::Full { free }, &self.place))?;
+        let written = self.ask(&doing, async |session: &Session| {
+            self.put(session, &path, content).await
+        });
+        let full = written.as_ref().err().and_then(Failure::is_full);
+        self.writers.end(full);
+        if written.is_ok() {
+            self.sweep();
+        }
+        written
     }
 
-    /// `user@host:port` where OpenSSH's configuration makes another of it than was written.
-    pub(crate) fn account(&self, home: &Path) -> Option<String> {
-        let ssh = self.ssh(home);
-        (ssh.host != self.host).then(|| format!("{}@{}:{}", ssh.user, ssh.host, ssh.port))
+    async fn put(&self, session: &Session, path: &str, content: &BytesList) -> Result<(), What> {
+        let stop = &self.stop;
+        let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let folder = if folder.is_empty() { "/" } else { folder };
+        let start = &name[..name.len().min(8)];
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| What::Nonsense(error.to_string()))?;
+        let unfinished = format!("{folder}/{UNFINISHED}{start}-{}", hex::encode(random));
+        let mut written = session.write(stop, &unfinished, pieces(content)).await;
+        if written.as_ref().is_err_and(What::is_missing) {
+            // restic makes the folders of `data` when it makes a repository; copies of one may lack the empty ones.
+            session.make_folder(stop, folder).await?;
+            written = session.write(stop, &unfinished, pieces(content)).await;
+        }
+        let done = match written {
+            Ok(clock) => {
+                self.now_is(clock);
+                session.rename(stop, &unfinished, path).await
+            }
+            Err(what) => Err(what),
+        };
+        let Err(what) = done else {
+            return Ok(());
+        };
+        if what.ends_connection() {
+            return Err(what);
+        }
+        let what = self.explained(session, folder, content.size(), what).await;
+        _ = session.remove(stop, &unfinished).await;
+        Err(what)
     }
 
-    /// The host's address, as OpenSSH's configuration has it.
-    pub(crate) fn address(&self, home: &Path) -> String {
-        self.ssh(home).host
+    /// A full disk has no number in SFTP: the server says "Failure".
+    async fn explained(&self, session: &Session, folder: &str, size: usize, what: What) -> What {
+        if !what.is_unnamed() && !matches!(what, What::Short { .. }) {
+            return what;
+        }
+        match session.room(&self.stop, folder).await {
+            Some((free, files)) if free < size as u64 || !files => What::Full { free },
+            _ => what,
+        }
     }
 
-    /// What rclone takes, one for each way to log in that is worth trying: a key file each, or the
-    /// agent.
-    ///
-    /// # Errors
-    /// The host's key is not known, there is nothing to log in with, or the way there is one that
-    /// rclone does not go.
-    pub(crate) fn remotes(
+    /// Removes a file; that it is gone already is what was wanted.
+    pub(crate) fn remove(&self, below: &str) -> Result<(), Failure> {
+        let path = self.place.path(below);
+        self.ask(
+            &format!("removing `{path}`"),
+            async |session: &Session| match session.remove(&self.stop, &path).await {
+                Err(what) if !what.is_missing() => Err(what),
+                _ => Ok(()),
+            },
+        )
+    }
+
+    /// Makes the folders of a repository, as restic does.
+    pub(crate) fn make_folders(&self) -> Result<(), Failure> {
+        let path = self.place.path("");
+        self.ask(&format!("making `{path}`"), async |session: &Session| {
+            if session.look(&self.stop, &path).await.is_err() {
+                for folder in self.place.folders() {
+                    let made = session.make_folder(&self.stop, &folder).await;
+                    if let Err(what) = made {
+                        return Err(self.explained(session, &folder, 1, what).await);
+                    }
+                }
+            }
+            let at = |names: Vec<String>| names.iter().map(|name| self.place.path(name)).collect();
+            let folders = ["data", "index", "keys", "locks", "snapshots"];
+            let folders = at(folders.map(str::to_owned).to_vec());
+            session.make_folders(&self.stop, folders).await?;
+            let inner = (0..256).map(|byte| format!("data/{byte:02x}"));
+            let made = session.make_folders(&self.stop, at(inner.collect())).await;
+            match made {
+                Ok(()) => Ok(()),
+                Err(what) => Err(self.explained(session, &path, 1, what).await),
+            }
+        })
+    }
+
+    /// Asks over the connection there is, or a new one, until it works, is final, or patience ends.
+    fn ask<T>(
         &self,
-        location: &str,
-        home: &Path,
-        access: &Access,
-    ) -> Result<Vec<String>, Error> {
-        let ssh = self.ssh(home);
-        let failed = |fact: String, hint: String| Error::Destination {
-            location: location.to_owned(),
-            fact,
-            hint: Some(hint),
+        doing: &str,
+        question: impl AsyncFn(&Session) -> Result<T, What>,
+    ) -> Result<T, Failure> {
+        self.patience.persist(&self.stop, || {
+            let connection = self.connected()?;
+            connection.wait(&question).map_err(|what| {
+                if what.ends_connection() {
+                    self.give_up(&connection);
+                }
+                Failure::new(&self.name, doing, what, &self.place)
+            })
+        })
+    }
+
+    fn connected(&self) -> Result<Arc<Connection>, Failure> {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = connection.as_ref().filter(|there| !there.is_over()) {
+            return Ok(Arc::clone(there));
+        }
+        *connection = None;
+        let Self {
+            name, place, home, ..
+        } = self;
+        let new = Connection::open(name, place, home, &self.access, &self.stop)?;
+        Ok(Arc::clone(connection.insert(Arc::new(new))))
+    }
+
+    /// Nobody asks anything over this connection any more.
+    fn give_up(&self, broken: &Arc<Connection>) {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if connection
+            .as_ref()
+            .is_some_and(|there| Arc::ptr_eq(there, broken))
+        {
+            *connection = None;
+        }
+    }
+
+    fn leftovers(&self) -> std::sync::MutexGuard<'_, Leftovers> {
+        self.leftovers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_is(&self, clock: Option<u32>) {
+        self.leftovers().clock = clock.map(|seconds| (seconds, Instant::now()));
+    }
+
+    fn remember(&self, folder: &str, entries: &[Entry]) {
+        let ours = entries.iter().filter(|e| e.name.starts_with(UNFINISHED));
+        let ours =
+            ours.filter_map(|entry| Some((format!("{folder}/{}", entry.name), entry.modified?)));
+        self.leftovers().seen.extend(ours);
+    }
+
+    /// Removes what killed uploads left, by the server's clock. That is known once something was written, and
+    /// so whoever only reads removes nothing. What cannot be removed is in nobody's way.
+    fn sweep(&self) {
+        let mut leftovers = self.leftovers();
+        let Some((clock, since)) = leftovers.clock else {
+            return;
         };
-        if let Some(way) = &ssh.proxy {
-            return Err(failed(
-                format!("is reached through a `{way}`, which rclone does not follow"),
-                "name a host that can be reached directly (a VPN, a tailnet), or an rclone remote with its own `ssh` option: `rclone:remote:path`".into(),
-            ));
+        let now = u64::from(clock) + since.elapsed().as_secs();
+        let seen = std::mem::take(&mut leftovers.seen);
+        drop(leftovers);
+        let old = seen.into_iter().filter(|(_, written)| {
+            Duration::from_secs(now.saturating_sub(u64::from(*written))) > ABANDONED
+        });
+        for (path, _) in old {
+            _ = self.ask("removing what was left", async |session: &Session| {
+                session.remove(&self.stop, &path).await
+            });
         }
-        let (known, algorithms) = ssh.known_hosts().ok_or_else(|| {
-            let login = match ssh.port {
-                22 => format!("ssh {}@{}", ssh.user, ssh.host),
-                port => format!("ssh -p {port} {}@{}", ssh.user, ssh.host),
-            };
-            failed(
-                format!("has a host key that is not known (looked for `{}` in {})", ssh.known_as(), listed(&ssh.known)),
-                format!("`{login}` once, as the user that runs this; compare the fingerprint, and the host is known"),
-            )
-        })?;
-        let agent = std::env::var_os("SSH_AUTH_SOCK").is_some()
-            || access.environment.contains_key("SSH_AUTH_SOCK");
-        let keys: Vec<_> = ssh.keys.iter().filter(|key| key.is_file()).collect();
-        if keys.is_empty() && !agent {
-            return Err(failed(
-                format!("has nothing to log in with: there is no key in {}", listed(&ssh.keys)),
-                "make one (`ssh-keygen -t ed25519`) and put its public half into `~/.ssh/authorized_keys` on the server".into(),
-            ));
-        }
-        let remote = |key: Option<&PathBuf>| {
-            let mut remote = ":sftp".to_owned();
-            let port = ssh.port.to_string();
-            let known = known.to_string_lossy();
-            let mut say = |name: &str, value: &str| {
-                _ = write!(remote, ",{name}={}", quoted(value));
-            };
-            // rclone puts the port behind it as it is.
-            match ssh.host.contains(':') {
-                true => say("host", &format!("[{}]", ssh.host)),
-                false => say("host", &ssh.host),
-            }
-            say("port", &port);
-            say("user", &ssh.user);
-            say("known_hosts_file", &known);
-            if let Some(key) = key {
-                say("key_file", &key.to_string_lossy());
-            }
-            // From 1.64 on rclone then asks for a key that is known; before, for whichever it likes best.
-            if !algorithms.is_empty() {
-                say("host_key_algorithms", &algorithms.join(" "));
-            }
-            // Nothing of ours needs a shell there, and an account for backups may have none.
-            say("shell_type", "none");
-            say("disable_hashcheck", "true");
-            format!("{remote}:{}", self.path)
-        };
-        let mut remotes: Vec<_> = keys.into_iter().map(|key| remote(Some(key))).collect();
-        if agent {
-            remotes.push(remote(None));
-        }
-        Ok(remotes)
     }
 }
 
-fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
-    let from = authority.rfind(']').unwrap_or(0);
-    match authority[from..].find(':') {
-        Some(at) => {
-            let (account, port) = authority.split_at(from + at);
-            let port = port[1..]
-                .parse()
-                .map_err(|_| format!("`{}` is no port", &port[1..]))?;
-            Ok((account, Some(port)))
-        }
-        None => Ok((authority, None)),
-    }
+/// What is at a path.
+pub(crate) enum Found {
+    Folder,
+    File,
 }
 
-fn listed(paths: &[PathBuf]) -> String {
-    let names: Vec<_> = paths
-        .iter()
-        .map(|path| format!("`{}`", path.display()))
-        .collect();
-    names.join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> (Option<String>, String, Option<u16>, String) {
-        let sftp = Sftp::parse(text).unwrap();
-        (sftp.user, sftp.host, sftp.port, sftp.path)
-    }
-
-    #[test]
-    fn both_notations_of_restic_are_read() {
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(
-            parse("sftp:joe@nas:/srv/hapi"),
-            (some("joe"), "nas".into(), None, "/srv/hapi".into())
-        );
-        assert_eq!(
-            parse("sftp:nas:hapi"),
-            (None, "nas".into(), None, "hapi".into())
-        );
-        // Two slashes make the path absolute, one makes it relative to the home there.
-        assert_eq!(
-            parse("sftp://joe@nas:2222//srv/hapi"),
-            (some("joe"), "nas".into(), Some(2222), "/srv/hapi".into())
-        );
-        assert_eq!(
-            parse("sftp://nas/hapi"),
-            (None, "nas".into(), None, "hapi".into())
-        );
-        assert_eq!(
-            parse("sftp:joe@[fd00::1]:/srv"),
-            (some("joe"), "fd00::1".into(), None, "/srv".into())
-        );
-    }
-
-    #[test]
-    fn what_is_no_location_is_refused() {
-        for text in [
-            "sftp:nas",
-            "sftp:nas:",
-            "sftp://nas",
-            "sftp://nas:x/p",
-            "sftp:-oProxyCommand=id:/p",
-            "sftp:joe:secret@nas:/p",
-        ] {
-            assert!(Sftp::parse(text).is_err(), "{text}");
-        }
-    }
+/// Content in pieces that every server takes.
+fn pieces(content: &BytesList) -> impl Iterator<Item = Vec<u8>> {
+    let mut reader = content.clone().reader();
+    std::iter::from_fn(move || {
+        let mut piece = Vec::with_capacity(session::PIECE);
+        // Memory does not fail.
+        let read = reader
+            .by_ref()
+            .take(session::PIECE as u64)
+            .read_to_end(&mut piece);
+        read.ok().filter(|&n| n > 0).map(|_| piece)
+    })
 }

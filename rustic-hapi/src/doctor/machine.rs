@@ -12,6 +12,7 @@ use hapi_sources::Filter;
 use crate::doctor::finding::Finding;
 use crate::machine::disk::free_at;
 use crate::machine::private_files::is_absent;
+use crate::machine::process::on_path;
 use crate::machine::shell::quoted;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
@@ -235,6 +236,16 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
     }
     if profile.reach.location.needs_rclone() {
         findings.push(program(&rclone, Finding::fail));
+    }
+    if profile.reach.location.needs_ssh() {
+        findings.push(match on_path("ssh") {
+            Some(path) => Finding::ok("ssh", format!("`{}`", path.display())),
+            None => Finding::fail(
+                "ssh",
+                "is not on the PATH, and the repository is reached through it".to_owned(),
+                "`apt install openssh-client`, or put its folder into `PATH`",
+            ),
+        });
     }
     if findings.is_empty() {
         findings.push(Finding::ok("programs", "none of others is needed"));

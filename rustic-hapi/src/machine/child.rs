@@ -2,11 +2,14 @@
 //! ended with all that it started.
 
 use std::io;
-use std::process::{Child, ExitStatus};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::process::on_path;
 
 /// Waits for its end, which `look` tells, as `Child::try_wait` does. `None` where it still runs: the
 /// deadline is over, or `given_up` says so.
@@ -33,5 +36,17 @@ pub(crate) fn signal_group(child: &Child, signal: Signal) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // Nobody is left: that is what was wanted.
         _ = kill_process_group(group, signal);
+    }
+}
+
+/// `setpriv` (util-linux), where there is one, has the kernel end the child with us, however we end.
+pub(crate) fn bound_to_us(program: &Path) -> Command {
+    match on_path("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+            command
+        }
+        None => Command::new(program),
     }
 }

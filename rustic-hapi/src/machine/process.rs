@@ -55,6 +55,17 @@ pub(crate) fn on_path(name: &str) -> Option<std::path::PathBuf> {
         .find(|path| path.is_file() && access(path, Access::EXEC_OK).is_ok())
 }
 
+/// The home of the user that runs this, as the password database has it.
+pub(crate) fn home_of_user() -> Option<std::path::PathBuf> {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let asked = std::process::Command::new("getent")
+        .args(["passwd", &uid])
+        .output()
+        .ok()?;
+    let line = String::from_utf8_lossy(&asked.stdout).into_owned();
+    line.trim_end().split(':').nth(5).map(Into::into)
+}
+
 /// Removes the staging folders of this very process, where nothing else will get to it.
 pub(crate) fn remove_own_folders(staging: &std::path::Path) {
     let ours = format!("run-{}-", std::process::id());

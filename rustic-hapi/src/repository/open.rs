@@ -14,8 +14,8 @@ use rustic_core::{
 
 use crate::destination::Destination;
 use crate::destination::location::Location;
+use crate::destination::patience::Patience;
 use crate::destination::presence::Presence;
-use crate::destination::rest::Patience;
 use crate::destination::variables;
 use crate::error::{Error, Reason};
 use crate::profile::reach::{Password, Reach};

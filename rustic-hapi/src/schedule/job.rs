@@ -114,6 +114,7 @@ impl Machine {
         let by_git = |s: &SeriesSource| s.source.filter == Some(Filter::GitUntracked);
         let needed = [
             ("rclone", profile.reach.location.needs_rclone()),
+            ("ssh", profile.reach.location.needs_ssh()),
             ("git", profile.sources.iter().any(by_git)),
             (&password, !password.is_empty()),
         ];

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::destination::access::Access;
-use crate::machine::process::on_path;
+use crate::machine::child::bound_to_us;
 
 /// What a variable of rclone's sets (after `RCLONE_`) that would have it say, serve, show or do something else
 /// than it was started for: no flag undoes most of them, so none reaches it. What says where a place is, how it is
@@ -163,18 +163,6 @@ impl Call {
             // Ctrl-C in a terminal is for us, who may still have a lock to remove through it.
             .process_group(0);
         command
-    }
-}
-
-/// `setpriv` (util-linux), where there is one, has the kernel end the child with us, however we end.
-fn bound_to_us(program: &Path) -> Command {
-    match on_path("setpriv") {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "TERM", "--"]).arg(program);
-            command
-        }
-        None => Command::new(program),
     }
 }
 

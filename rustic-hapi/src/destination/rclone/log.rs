@@ -70,9 +70,6 @@ pub(super) fn read_lines(pipe: impl std::io::Read, mut each: impl FnMut(&str)) {
 /// What helps against what rclone says.
 pub(crate) fn remedy(said: &str) -> Option<&'static str> {
     [
-        ("knownhosts: key is unknown", "log in once as the user that runs this (`ssh USER@HOST`), compare the fingerprint, and the host is known"),
-        ("knownhosts: key mismatch", "rclone asks for another of the server's keys than `known_hosts` has: `ssh-keyscan -p PORT HOST` lists them; add them once you have compared them. If the server was not set up anew, somebody may be in between"),
-        ("unable to authenticate", "may this key log in? Put its public half into `~/.ssh/authorized_keys` on the server; a key with a passphrase needs an agent (`SSH_AUTH_SOCK`)"),
         ("connection refused", "is the server running, and is the port right?"),
         ("no such host", "is the name right, and the network (VPN, tailnet) up?"),
         ("send request failed", "is the address right, the server running, and the network (VPN, tailnet) up?"),
@@ -104,11 +101,8 @@ mod tests {
 
     #[test]
     fn a_complaint_is_what_is_wrong_without_the_connection_string() {
-        let line = "2026/11/23 02:40:00 Failed to create file system for \":sftp,host=\\\"h\\\":p\": NewFs: couldn't connect SSH: ssh: handshake failed: knownhosts: key is unknown";
-        assert_eq!(
-            complaint(line).unwrap(),
-            "NewFs: couldn't connect SSH: ssh: handshake failed: knownhosts: key is unknown"
-        );
+        let line = "2026/11/23 02:40:00 Failed to create file system for \":s3,provider=\\\"o\\\":p\": NewFs: no credentials";
+        assert_eq!(complaint(line).unwrap(), "NewFs: no credentials");
         let line = "2026/11/23 02:40:00 ERROR : data/00: Post request rcat error: AccessDenied";
         assert_eq!(
             complaint(line).unwrap(),

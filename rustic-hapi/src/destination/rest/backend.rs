@@ -1,11 +1,17 @@
 //! A REST server as the engine sees it: a backend that reads, writes and removes files by their ids.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use reqwest::{Method, StatusCode};
 use rustic_core::{BytesList, FileType, Id, ReadBackend, RusticResult, WriteBackend};
 
-use crate::destination::rest::Rest;
+use crate::destination::lock_files::LockStore;
+use crate::destination::presence::{Presence, at_server};
 use crate::destination::rest::failure::What;
+use crate::destination::rest::{Listed, Rest};
+use crate::destination::server::Server;
+use crate::error::Error;
 
 impl ReadBackend for Rest {
     fn location(&self) -> String {
@@ -95,6 +101,31 @@ impl WriteBackend for Rest {
 
     fn remove(&self, tpe: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
         Ok(Self::remove(self, &path_of(tpe, id))?)
+    }
+}
+
+impl Server for Rest {
+    fn locks(&self) -> Arc<dyn LockStore> {
+        Arc::new(self.unwatched())
+    }
+
+    fn presence(&self) -> Result<Presence, Error> {
+        at_server(self)
+    }
+
+    fn keys(&self) -> Result<Vec<String>, Error> {
+        match self.look("keys")? {
+            Listed::Files(1..) => Ok(self
+                .list("keys")?
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn remove_key(&self, name: &str) -> Result<(), Error> {
+        Ok(Self::remove(self, &format!("keys/{name}"))?)
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use reqwest::StatusCode;
 use rustic_core::{ErrorKind, RusticError};
 
+use crate::destination::patience::Attempt;
 use crate::destination::rclone::log as rclone;
 use crate::error::{Error, Reason, Remedied};
 
@@ -87,13 +88,10 @@ impl Failure {
     pub(super) fn is_page(&self) -> bool {
         matches!(&self.what, What::Status { page, .. } if *page)
     }
+}
 
-    pub(super) fn is_silence(&self) -> bool {
-        matches!(self.what, What::Silence)
-    }
-
-    /// Whether it may well work in a moment.
-    pub(super) fn is_passing(&self) -> bool {
+impl Attempt for Failure {
+    fn is_passing(&self) -> bool {
         match &self.what {
             What::Status { status, .. } => {
                 matches!(status.as_u16(), 408 | 425 | 429)
@@ -102,6 +100,14 @@ impl Failure {
             What::Unreachable(_) | What::Silence | What::Broken(_) => true,
             What::Tls(_) | What::Nonsense => false,
         }
+    }
+
+    fn is_silence(&self) -> bool {
+        matches!(self.what, What::Silence)
+    }
+
+    fn is_answer(&self) -> bool {
+        self.status().is_some()
     }
 }
 
