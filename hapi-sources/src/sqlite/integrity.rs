@@ -82,13 +82,16 @@ fn full(own: &mut SqlitesOwn, copy: &Path, stop: &Stop) -> Result<(), Failed> {
     let in_vain = Arc::new(AtomicBool::new(false));
     let scans_stop = stop.clone().or(Arc::clone(&in_vain));
     let (is_sound, doubtful) = thread::scope(|scope| {
-        let scans = scope.spawn(|| scan::doubtful(copy, &scans_stop));
+        let scans = thread::Builder::new();
+        let scans = scans.spawn_scoped(scope, || scan::doubtful(copy, &scans_stop));
         let quick = own.at_once(QUICK);
         let is_sound = quick.map(|done| done && own.said.findings.is_empty());
         if !matches!(is_sound, Ok(true)) {
             in_vain.store(true, Ordering::SeqCst);
         }
-        (is_sound, scans.join())
+        // Without a thread, SQLite looks at everything.
+        let doubtful = scans.map_or(Ok(Err(Halt::Doubt)), |scans| scans.join());
+        (is_sound, doubtful)
     });
     if !is_sound? {
         own.said = Said::default();

@@ -8,10 +8,19 @@ use rusqlite::ffi::ErrorCode;
 
 use super::super::at_rest::Failed;
 
+/// What is read is not what a scan vouches for.
+pub(super) struct Doubt;
+
 /// Why a scan did not come to its end, or to none that vouches.
 pub(super) enum Halt {
     Doubt,
     Failed(Failed),
+}
+
+impl From<Doubt> for Halt {
+    fn from(_: Doubt) -> Self {
+        Self::Doubt
+    }
 }
 
 impl From<Failed> for Halt {

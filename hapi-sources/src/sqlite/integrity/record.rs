@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 
-use super::doubt::Halt;
+use super::doubt::{Doubt, Halt};
 use super::tree::{Payload, take_varint};
 
 #[derive(Clone, Copy)]
@@ -42,12 +42,13 @@ struct Span {
 /// A record that outlives its page.
 #[derive(Default)]
 pub(super) struct Record {
-    bytes: Vec<u8>,
-    fields: Fields,
+    pub(super) fields: Fields,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Record {
     /// Takes the first values of a record; returns whether these are all of it.
+    #[inline]
     pub(super) fn take(
         &mut self,
         payload: &Payload<'_>,
@@ -60,48 +61,58 @@ impl Record {
         Ok(self.fields.whole && self.fields.spans.len() == wanted)
     }
 
-    pub(super) fn value(&self, i: usize) -> Result<Option<Value<'_>>, Halt> {
+    /// One of those values; none where the record ends before it.
+    #[inline]
+    pub(super) fn value(&self, i: usize) -> Result<Option<Value<'_>>, Doubt> {
         self.fields.value(i, &self.bytes)
     }
 }
 
 impl Fields {
     /// Finds so many values, or as many as there are; returns where the last one ends.
+    #[inline]
     pub(super) fn find(
         &mut self,
         payload: &Payload<'_>,
         wanted: usize,
         buffer: &mut Vec<u8>,
     ) -> Result<usize, Halt> {
+        if let Some(bytes) = payload.whole() {
+            return Ok(self.parse(bytes, payload.len, wanted)?);
+        }
         let mut size = payload.first(payload.len.min(9), buffer)?;
-        let before = size.len();
-        let len = usize::try_from(take_varint(&mut size)?).map_err(|_| Halt::Doubt)?;
-        let taken = before - size.len();
-        let mut header = payload
-            .first(len, buffer)?
-            .get(taken..)
-            .ok_or(Halt::Doubt)?;
-        let mut end = len;
+        let size = take_varint(&mut size)?;
+        let size = usize::try_from(size).map_err(|_| Doubt)?;
+        let header = payload.first(size, buffer)?;
+        Ok(self.parse(header, payload.len, wanted)?)
+    }
+
+    /// The same in a record, or at least all of its header.
+    #[inline]
+    fn parse(&mut self, bytes: &[u8], len: usize, wanted: usize) -> Result<usize, Doubt> {
+        let mut header = bytes;
+        let size = usize::try_from(take_varint(&mut header)?).map_err(|_| Doubt)?;
+        let taken = bytes.len() - header.len();
+        let mut header = bytes.get(taken..size).ok_or(Doubt)?;
+        let mut end = size;
         self.spans.clear();
         while !header.is_empty() && self.spans.len() < wanted {
             let kind = take_varint(&mut header)?;
             let start = end;
-            end = usize::try_from(width(kind)?)
-                .ok()
-                .and_then(|width| start.checked_add(width))
-                .ok_or(Halt::Doubt)?;
+            let width = usize::try_from(width(kind)?).map_err(|_| Doubt)?;
+            end = start.checked_add(width).ok_or(Doubt)?;
             self.spans.push(Span { kind, start, end });
         }
-        self.whole = header.is_empty() && end == payload.len;
+        self.whole = header.is_empty() && end == len;
         Ok(end)
     }
 
-    /// A value; none where the record ends before it.
-    pub(super) fn value<'b>(&self, i: usize, bytes: &'b [u8]) -> Result<Option<Value<'b>>, Halt> {
+    #[inline]
+    pub(super) fn value<'b>(&self, i: usize, bytes: &'b [u8]) -> Result<Option<Value<'b>>, Doubt> {
         let Some(span) = self.spans.get(i) else {
             return Ok(None);
         };
-        let bytes = bytes.get(span.start..span.end).ok_or(Halt::Doubt)?;
+        let bytes = bytes.get(span.start..span.end).ok_or(Doubt)?;
         Ok(Some(match span.kind {
             0 => Value::Null,
             1..=6 => Value::Int(signed(bytes)),
@@ -115,13 +126,13 @@ impl Fields {
 }
 
 /// How many bytes a value has. The types that are reserved do not occur.
-fn width(kind: u64) -> Result<u64, Halt> {
+fn width(kind: u64) -> Result<u64, Doubt> {
     Ok(match kind {
         0 | 8 | 9 => 0,
         1..=4 => kind,
         5 => 6,
         6 | 7 => 8,
-        10 | 11 => return Err(Halt::Doubt),
+        10 | 11 => return Err(Doubt),
         kind => (kind - 12) / 2,
     })
 }
@@ -141,9 +152,9 @@ const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_0
 
 impl<'a> Value<'a> {
     /// SQLite takes a NaN for a NULL, and writes none.
-    pub(super) fn real(real: f64) -> Result<Self, Halt> {
+    pub(super) fn real(real: f64) -> Result<Self, Doubt> {
         match real {
-            r if r.is_nan() => Err(Halt::Doubt),
+            r if r.is_nan() => Err(Doubt),
             // Exact: there is no integer between it and its neighbours that it could be taken for.
             #[allow(clippy::cast_possible_truncation, reason = "it is in range")]
             r if r.trunc() == r && INTEGERS.contains(&r) => Ok(Self::Int(r as i64)),
@@ -157,6 +168,7 @@ impl<'a> Value<'a> {
 
     /// Appends bytes that are the same for equal values and for no others. Text is equal by its bytes, or by
     /// a collation.
+    #[inline]
     pub(super) fn encode(self, by: Collation, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.push(0),
@@ -171,7 +183,7 @@ impl<'a> Value<'a> {
             Self::Text(text) => {
                 let text = by.trimmed(text);
                 out.push(3);
-                out.extend_from_slice(&text.len().to_le_bytes());
+                out.extend_from_slice(&len(text));
                 let from = out.len();
                 out.extend_from_slice(text);
                 if by == Collation::Nocase {
@@ -180,13 +192,14 @@ impl<'a> Value<'a> {
             }
             Self::Blob(blob) => {
                 out.push(4);
-                out.extend_from_slice(&blob.len().to_le_bytes());
+                out.extend_from_slice(&len(blob));
                 out.extend_from_slice(blob);
             }
         }
     }
 
     /// `sqlite3MemCompare`.
+    #[inline]
     pub(super) fn compare(self, other: Self, by: Collation) -> Ordering {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => a.cmp(&b),
@@ -207,6 +220,11 @@ impl<'a> Value<'a> {
             Self::Blob(_) => 3,
         }
     }
+}
+
+/// A record has less than 2 GiB.
+fn len(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 /// `sqlite3IntFloatCompare`, for a real that is no integer.

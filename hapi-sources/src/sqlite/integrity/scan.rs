@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::super::at_rest::open;
 use super::computed;
-use super::doubt::Halt;
+use super::doubt::{Doubt, Halt};
 use super::record::{Fields, Record, Value};
 use super::shape::{self, From, Index, Order, Part, Table};
 use super::sum::{Key, Sum};
@@ -88,7 +88,7 @@ impl Scan<'_> {
             }
             bytes.clear();
             for (i, part) in index.parts.iter().enumerate() {
-                let value = record.value(i)?.ok_or(Halt::Doubt)?;
+                let value = record.value(i)?.ok_or(Doubt)?;
                 value.encode(part.likeness(), &mut bytes);
             }
             sum.add(&self.key, &bytes);
@@ -114,15 +114,26 @@ impl Scan<'_> {
         let parts = || indexes.iter().flat_map(|i| &i.parts).chain(key);
         let wanted = parts().filter_map(field).max().map_or(0, |last| last + 1);
         let mut order = InOrder::of(key, true);
-        let (mut buffer, mut header, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         let mut fields = Fields::default();
+        let (mut buffer, mut other, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
         let each = |entry: Entry<'_>| {
-            let end = fields.find(&entry.payload, wanted, &mut header)?;
+            let payload = &entry.payload;
+            let (fields, record) = match kind {
+                Kind::Rows => {
+                    let end = fields.find(payload, wanted, &mut other)?;
+                    (&fields, payload.first(end, &mut buffer)?)
+                }
+                Kind::Records => {
+                    let record = order.next();
+                    record.take(payload, wanted, &mut buffer)?;
+                    (&record.fields, &record.bytes[..])
+                }
+            };
             let row = Row {
                 table,
                 rowid: entry.rowid,
-                fields: &fields,
-                bytes: entry.payload.first(end, &mut buffer)?,
+                fields,
+                bytes: record,
             };
             for (index, sum) in indexes.iter().zip(&mut sums) {
                 bytes.clear();
@@ -131,11 +142,10 @@ impl Scan<'_> {
                 }
                 sum.add(&self.key, &bytes);
             }
-            if kind == Kind::Rows {
-                return Ok(());
+            match kind {
+                Kind::Rows => Ok(()),
+                Kind::Records => order.rises(|i| field(&key[i]).unwrap_or(usize::MAX)),
             }
-            order.next().take(&entry.payload, wanted, &mut header)?;
-            order.rises(|i| field(&key[i]).unwrap_or(usize::MAX))
         };
         self.pages.walk(table.root, kind, self.stop, each)?;
         Ok(sums)
@@ -149,21 +159,21 @@ struct Row<'a> {
     bytes: &'a [u8],
 }
 
-impl Row<'_> {
-    fn value(&self, from: From) -> Result<Value<'_>, Halt> {
+impl<'a> Row<'a> {
+    fn value(&self, from: From) -> Result<Value<'a>, Doubt> {
         let column = match from {
             From::Rowid => return Ok(Value::Int(self.rowid)),
-            From::Column(i) => self.table.columns.get(i).ok_or(Halt::Doubt)?,
-            From::Expression => return Err(Halt::Doubt),
+            From::Column(i) => self.table.columns.get(i).ok_or(Doubt)?,
+            From::Expression => return Err(Doubt),
         };
         if column.is_rowid {
             return Ok(Value::Int(self.rowid));
         }
-        let field = column.field.ok_or(Halt::Doubt)?;
+        let field = column.field.ok_or(Doubt)?;
         match self.fields.value(field, self.bytes)? {
             Some(value) => Ok(value),
             None if column.missing_is_null => Ok(Value::Null),
-            None => Err(Halt::Doubt),
+            None => Err(Doubt),
         }
     }
 }
@@ -189,12 +199,14 @@ impl<'a> InOrder<'a> {
     }
 
     /// Where the next record goes.
+    #[inline]
     fn next(&mut self) -> &mut Record {
         mem::swap(&mut self.before, &mut self.now);
         &mut self.now
     }
 
     /// Whether it comes after the one before: by its key alone where that is unique, and has no NULL.
+    #[inline]
     fn rises(&mut self, field: impl Fn(usize) -> usize) -> Result<(), Halt> {
         if mem::take(&mut self.is_first) {
             return Ok(());
@@ -204,8 +216,8 @@ impl<'a> InOrder<'a> {
             if self.unique && !has_null && !part.is_key {
                 break;
             }
-            let now = self.now.value(field(i))?.ok_or(Halt::Doubt)?;
-            let before = self.before.value(field(i))?.ok_or(Halt::Doubt)?;
+            let now = self.now.value(field(i))?.ok_or(Doubt)?;
+            let before = self.before.value(field(i))?.ok_or(Doubt)?;
             has_null |= now.is_null();
             let order = before.compare(now, part.by);
             match if part.descending {
@@ -219,5 +231,85 @@ impl<'a> InOrder<'a> {
             }
         }
         Err(Halt::Doubt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tables of such a database that a scan does not vouch for.
+    fn doubted(sql: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(sql).unwrap();
+        drop(db);
+        match doubtful(&path, &Stop::default()) {
+            Ok(doubtful) => doubtful.into_iter().map(|d| d.table).collect(),
+            Err(Halt::Doubt) => vec!["everything".to_owned()],
+            Err(Halt::Failed(e)) => panic!("{e}"),
+        }
+    }
+
+    /// What a hub has must not cost a look-up for each row.
+    #[test]
+    fn a_hubs_tables_are_vouched_for() {
+        let schema = [
+            include_str!("../../../../rustic-hapi/src/demo/synthetic/plain.sql"),
+            include_str!("../../../../rustic-hapi/src/demo/synthetic/search.sql"),
+        ];
+        let rows = "
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+            INSERT INTO messages (id, session_id, content, created_at, seq, local_id, invoked_at)
+                SELECT hex(i), 's' || i % 7, zeroblob(i * 10), i, i, nullif('l' || i, 'l3'), nullif(i % 3, 1) FROM n;
+            INSERT INTO message_content_search_short SELECT substr(id, 1, 2), seq FROM messages;
+            INSERT INTO message_content_search (searchable_text) SELECT 'text ' || id FROM messages;
+            INSERT INTO message_content_search_lookup (message_id, target_message_id)
+                SELECT id, session_id FROM messages";
+        let sql = ["PRAGMA foreign_keys = OFF;", schema[0], schema[1], rows].concat();
+        assert_eq!(doubted(&sql), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_doubted() {
+        let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+            INSERT INTO t (a, b) SELECT i % 50, i * 0.5 FROM n";
+        for (sql, expected) in [
+            (
+                "CREATE TABLE t (a, b REAL); CREATE INDEX i ON t (b DESC, a)",
+                &[][..],
+            ),
+            (
+                "CREATE TABLE t (a, b, PRIMARY KEY (b DESC, a)) WITHOUT ROWID",
+                &[],
+            ),
+            (
+                "CREATE TABLE t (a, b); CREATE INDEX i ON t (a) WHERE b > 7",
+                &[],
+            ),
+            (
+                "CREATE TABLE t (a, b, c AS (a + b)); CREATE INDEX i ON t (c)",
+                &[],
+            ),
+            (
+                "CREATE TABLE t (a, b, PRIMARY KEY (b, a)) WITHOUT ROWID; CREATE INDEX i ON t (a + b)",
+                &[],
+            ),
+            // An integer of 2^53 and more is not what SQL reads of it.
+            (
+                "CREATE TABLE t (a, b REAL); CREATE INDEX i ON t (b) WHERE a; INSERT INTO t VALUES (1, 1e300)",
+                &["t"],
+            ),
+            (
+                "PRAGMA encoding = 'UTF-16'; CREATE TABLE t (a, b UNIQUE)",
+                &["everything"],
+            ),
+        ] {
+            assert_eq!(doubted(&format!("{sql}; {rows}")), expected, "{sql}");
+        }
+        let late = "CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 2);
+            ALTER TABLE t ADD COLUMN c DEFAULT 7; CREATE INDEX i ON t (c)";
+        assert_eq!(doubted(late), ["t"]);
     }
 }

@@ -30,6 +30,7 @@ pub(super) struct Sum {
 }
 
 impl Sum {
+    #[inline]
     pub(super) fn add(&mut self, key: &Key, record: &[u8]) {
         self.count += 1;
         let hash = xxh3_128_with_secret(record, &key.0);

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::super::at_rest::Failed;
 use super::super::header;
-use super::doubt::Halt;
+use super::doubt::{Doubt, Halt};
 use crate::stop::Stop;
 
 /// SQLite's own limit (`BTCURSOR_MAX_DEPTH`).
@@ -87,7 +87,7 @@ impl Pages {
     }
 
     fn read(&self, number: u32, bytes: &mut [u8]) -> Result<(), Halt> {
-        let before = u64::from(number.checked_sub(1).ok_or(Halt::Doubt)?);
+        let before = u64::from(number.checked_sub(1).ok_or(Doubt)?);
         Ok(self.file.read_exact_at(bytes, before * self.size as u64)?)
     }
 
@@ -125,7 +125,7 @@ impl<F: FnMut(Entry<'_>) -> Result<(), Halt>> Walk<'_, F> {
             return Err(Failed::Stopped.into());
         }
         self.stop.progressed();
-        self.left = self.left.checked_sub(1).ok_or(Halt::Doubt)?;
+        self.left = self.left.checked_sub(1).ok_or(Doubt)?;
         if depth > DEPTH {
             return Err(Halt::Doubt);
         }
@@ -146,7 +146,7 @@ impl<F: FnMut(Entry<'_>) -> Result<(), Halt>> Walk<'_, F> {
         let pointers = start + if leaf { 8 } else { 12 };
         for i in 0..be16(&page, start + 3)? {
             let at = be16(&page, pointers + 2 * i)?;
-            let mut cell = page.get(at..self.pages.usable).ok_or(Halt::Doubt)?;
+            let mut cell = page.get(at..self.pages.usable).ok_or(Doubt)?;
             if !leaf {
                 let child = be32(cell, 0)?;
                 self.page(child, depth + 1)?;
@@ -164,7 +164,7 @@ impl<F: FnMut(Entry<'_>) -> Result<(), Halt>> Walk<'_, F> {
     }
 
     fn entry(&mut self, mut cell: &[u8]) -> Result<(), Halt> {
-        let len = usize::try_from(take_varint(&mut cell)?).map_err(|_| Halt::Doubt)?;
+        let len = usize::try_from(take_varint(&mut cell)?).map_err(|_| Doubt)?;
         if len > i32::MAX as usize {
             return Err(Halt::Doubt);
         }
@@ -173,7 +173,7 @@ impl<F: FnMut(Entry<'_>) -> Result<(), Halt>> Walk<'_, F> {
             Kind::Records => 0,
         };
         let local = cell.get(..self.pages.local(len, self.kind));
-        let local = local.ok_or(Halt::Doubt)?;
+        let local = local.ok_or(Doubt)?;
         let overflow = match local.len() < len {
             true => be32(cell, local.len())?,
             false => 0,
@@ -191,7 +191,14 @@ impl<F: FnMut(Entry<'_>) -> Result<(), Halt>> Walk<'_, F> {
 }
 
 impl Payload<'_> {
+    /// All of it, where it is in its cell.
+    #[inline]
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        (self.local.len() == self.len).then_some(self.local)
+    }
+
     /// Its first bytes; those that are not in the cell are put together in the buffer.
+    #[inline]
     pub(super) fn first<'b>(
         &'b self,
         len: usize,
@@ -221,25 +228,36 @@ impl Payload<'_> {
     }
 }
 
-fn be16(bytes: &[u8], at: usize) -> Result<usize, Halt> {
+fn be16(bytes: &[u8], at: usize) -> Result<usize, Doubt> {
     match bytes.get(at..at + 2) {
         Some(&[a, b]) => Ok(usize::from(u16::from_be_bytes([a, b]))),
-        _ => Err(Halt::Doubt),
+        _ => Err(Doubt),
     }
 }
 
-fn be32(bytes: &[u8], at: usize) -> Result<u32, Halt> {
+fn be32(bytes: &[u8], at: usize) -> Result<u32, Doubt> {
     match bytes.get(at..at + 4) {
         Some(&[a, b, c, d]) => Ok(u32::from_be_bytes([a, b, c, d])),
-        _ => Err(Halt::Doubt),
+        _ => Err(Doubt),
     }
 }
 
 /// Takes a variable-length integer from the front: seven bits a byte, eight in the ninth.
-pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, Halt> {
+#[inline]
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, Doubt> {
+    match **bytes {
+        [byte, ref rest @ ..] if byte < 0x80 => {
+            *bytes = rest;
+            Ok(u64::from(byte))
+        }
+        _ => take_long_varint(bytes),
+    }
+}
+
+fn take_long_varint(bytes: &mut &[u8]) -> Result<u64, Doubt> {
     let mut value = 0;
     for i in 0..9 {
-        let (&byte, rest) = bytes.split_first().ok_or(Halt::Doubt)?;
+        let (&byte, rest) = bytes.split_first().ok_or(Doubt)?;
         *bytes = rest;
         if i == 8 {
             return Ok(value << 8 | u64::from(byte));
