@@ -4,6 +4,8 @@
 //! The table is read for it by SQL, and the program that SQLite makes of that must open one tree, the table's, and
 //! read it from end to end: an index that answered for the table would vouch for itself.
 
+use std::ops::RangeInclusive;
+
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
@@ -13,9 +15,9 @@ use super::record::Value;
 use super::shape::{From, Index, Order, Part, Table};
 use super::sum::{Key, Sum};
 
-/// From here on, a real of SQL's may stand for an integer that is another: it reads an integer in a column of
-/// REAL affinity as a real.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+/// A real of SQL's that may stand for an integer that is another: it reads an integer in a column of REAL
+/// affinity as a real.
+const INEXACT: RangeInclusive<f64> = 9_007_199_254_740_992.0..=9_223_372_036_854_775_808.0;
 
 /// What the rows of a table make of each of these indexes.
 pub(super) fn sums(
@@ -56,7 +58,7 @@ fn value(value: ValueRef<'_>) -> Result<Value<'_>, Halt> {
     Ok(match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(i) => Value::Int(i),
-        ValueRef::Real(r) if r.abs() >= EXACT => return Err(Halt::Doubt),
+        ValueRef::Real(r) if INEXACT.contains(&r.abs()) => return Err(Halt::Doubt),
         ValueRef::Real(r) => Value::real(r)?,
         ValueRef::Text(text) => Value::Text(text),
         ValueRef::Blob(blob) => Value::Blob(blob),
