@@ -254,18 +254,46 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, Doubt> {
     }
 }
 
+/// One that has more bytes than it needs is one that SQLite does not write, and compares in ways of its own.
 fn take_long_varint(bytes: &mut &[u8]) -> Result<u64, Doubt> {
     let mut value = 0;
-    for i in 0..9 {
+    for i in 0..8 {
         let (&byte, rest) = bytes.split_first().ok_or(Doubt)?;
         *bytes = rest;
-        if i == 8 {
-            return Ok(value << 8 | u64::from(byte));
-        }
         value = value << 7 | u64::from(byte & 0x7f);
         if byte < 0x80 {
-            break;
+            let is_short = i > 0 && value >> (7 * i) == 0;
+            return if is_short { Err(Doubt) } else { Ok(value) };
         }
     }
-    Ok(value)
+    let (&byte, rest) = bytes.split_first().ok_or(Doubt)?;
+    *bytes = rest;
+    Ok(value << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_have_one_to_nine_bytes() {
+        for (bytes, value) in [
+            (&[0][..], Some(0)),
+            (&[0x7f], Some(127)),
+            (&[0x81, 0], Some(128)),
+            (&[0xff, 0xff, 0x7f], Some((1 << 21) - 1)),
+            (
+                &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0xff],
+                Some(255),
+            ),
+            (&[0xff; 9], Some(u64::MAX)),
+            (&[0x80, 1], None),
+            (&[0x81, 0x80], None),
+            (&[], None),
+        ] {
+            let mut rest = bytes;
+            assert_eq!(take_varint(&mut rest).ok(), value, "{bytes:x?}");
+            assert!(value.is_none() || rest.is_empty());
+        }
+    }
 }
