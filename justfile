@@ -11,7 +11,7 @@ check:
 test:
     bash tests/run.sh
 
-# The fault suite for so many rounds of each kind: kills, full disks, I/O errors, several at once
+# The fault suite for so many rounds of each kind: kills, full disks, I/O errors, several at once; damage by the hundred
 faults rounds='200':
     RUSTIC_HAPI_FAULTS_ROUNDS={{ rounds }} cargo test --workspace --all-features --test faults -- --nocapture --test-threads 1
 

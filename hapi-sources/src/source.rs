@@ -32,14 +32,14 @@ pub enum Filter {
     GitUntracked,
 }
 
-/// Which of SQLite's checks a copy of a database goes through.
+/// How much a copy of a database is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IntegrityCheck {
-    /// `PRAGMA integrity_check`: indexes are compared with their tables.
+    /// All that `PRAGMA integrity_check` finds: indexes are compared with their tables.
     #[default]
     Full,
-    /// `PRAGMA quick_check`: the same without that comparison.
+    /// What `PRAGMA quick_check` finds: the same without that comparison.
     Quick,
 }
 

@@ -3,11 +3,13 @@
 //! Nothing here opens the database or its side files but SQLite itself: closing another handle on
 //! them drops the locks that SQLite holds in this process. All checks run on the copy.
 
+mod at_rest;
 mod check;
 mod copy;
 pub(crate) mod examine;
 mod hash;
 mod header;
+mod integrity;
 mod live;
 pub(crate) mod names;
 mod other_name;
@@ -33,7 +35,8 @@ use crate::staging::bytes::{Bytes, StagedFile};
 use crate::stop::Stop;
 use crate::taking::Taking;
 use crate::tree::pattern::{Found, Pattern, exclusions};
-use check::{Failed, Wanted};
+use at_rest::Failed;
+use check::Wanted;
 use copy::{Copied, copy};
 use hash::Hashed;
 use names::{is_side_file, real, with_suffix};

@@ -21,6 +21,7 @@ mod judge;
 mod bad_sources;
 mod full_disk;
 mod hostile_input;
+mod integrity;
 mod io_errors;
 mod kill_storm;
 mod lies;

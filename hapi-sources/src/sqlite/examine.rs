@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::at_rest::Failed;
 use super::check::{self, Wanted};
 use super::names::{real, with_suffix};
 use crate::error::ExamineError;
@@ -42,7 +43,7 @@ pub fn examine(
 /// The names of the tables of such a file, sorted, without SQLite's own: what [`examine`] may count.
 pub fn tables(path: &Path) -> Result<Vec<String>, ExamineError> {
     let real = at_rest(path)?;
-    let names = check::tables_of(&real).map_err(|e| failed(path, check::Failed::Sqlite(e)))?;
+    let names = check::tables_of(&real).map_err(|e| failed(path, Failed::Sqlite(e)))?;
     Ok(names
         .into_iter()
         .filter(|name| !name.starts_with("sqlite_"))
@@ -95,12 +96,12 @@ fn at_rest(path: &Path) -> Result<PathBuf, ExamineError> {
     Ok(real)
 }
 
-fn failed(path: &Path, e: check::Failed) -> ExamineError {
+fn failed(path: &Path, e: Failed) -> ExamineError {
     let path = path.to_owned();
     match e {
-        check::Failed::Stopped => ExamineError::Stopped,
-        check::Failed::Read(error) => ExamineError::Read { path, error },
-        check::Failed::Sqlite(e) => ExamineError::Sqlite {
+        Failed::Stopped => ExamineError::Stopped,
+        Failed::Read(error) => ExamineError::Read { path, error },
+        Failed::Sqlite(e) => ExamineError::Sqlite {
             path,
             reason: e.to_string(),
         },

@@ -1,4 +1,4 @@
-//! A verdict is the outcome of SQLite's own check of a copy, which goes on beside whatever is done
+//! A verdict is the outcome of the check of a copy's integrity, which goes on beside whatever is done
 //! with the copy meanwhile: for a gigabyte it is the longest single step of a run.
 
 use std::fmt;
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::check::{self, Failed};
+use super::at_rest::Failed;
+use super::integrity::integrity;
 use crate::facts::Integrity;
 use crate::source::IntegrityCheck;
 use crate::staging::bytes::StagedFile;
@@ -45,7 +46,7 @@ impl IntegrityVerdict {
         let given_up = Arc::new(AtomicBool::new(false));
         let stop = stop.clone().or(Arc::clone(&given_up));
         // The file is the thread's, too: it stays for as long as it is read.
-        let check = move || check::integrity(copy.path(), kind, &stop);
+        let check = move || integrity(copy.path(), kind, &stop);
         let state = match thread::Builder::new().spawn(check) {
             Ok(thread) => State::Running(thread),
             Err(error) => State::Known(Err(Unknown::Failed {
