@@ -293,7 +293,7 @@ impl From<Failure> for Box<RusticError> {
             .attach_context("failure", failure.to_string());
         match failure.remedy() {
             Some(remedy) => error.attach_source(Remedied {
-                remedy,
+                remedy: remedy.into(),
                 error: None,
             }),
             None => error,
