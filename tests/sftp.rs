@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::servers::{Sshd, keygen};
+use crate::common::servers::{Relay, Sshd, keygen};
 use crate::common::{Home, Said, Tmpfs, files_below, run, sqlite3};
 
 const SUBSYSTEM: &str = "Subsystem sftp internal-sftp\n";
@@ -417,26 +417,33 @@ fn unfinished(home: &Home) -> Vec<PathBuf> {
 fn what_a_killed_upload_left_goes_after_a_day() {
     let home = Home::new();
     let sshd = Sshd::start(&folder(&home, "sshd"), &home.path());
-    sshd.known_to(&home.path());
-    home.init_at(&sshd.location(&home.repository())).exits(0);
+    let relay = Relay::before(sshd.server.port);
+    let known = home.path().join(".ssh/known_hosts");
+    fs::write(known, sshd.keys(relay.port)).unwrap();
+    let location = sshd.location_by(relay.port, &home.repository());
+    home.init_at(&location).exits(0);
     home.cheapen();
     home.snapshot().exits(0);
     sqlite3(
         &home.database(),
-        "CREATE TABLE bulk(b BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<60) INSERT INTO bulk SELECT randomblob(1000000) FROM n;",
+        "CREATE TABLE bulk(b BLOB); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<20) INSERT INTO bulk SELECT randomblob(1000000) FROM n;",
     );
     let mut child = home.command().args(["-q", "snapshot"]).spawn().unwrap();
-    wait_for(|| !unfinished(&home).is_empty() || child.try_wait().unwrap().is_some());
+    relay.rate(2_000_000);
+    let before = relay.sent();
+    wait_for(|| relay.sent() > before + 3_000_000 && !unfinished(&home).is_empty());
     // So that it is in the middle of one.
     sshd.signal_sessions("-STOP");
     child.kill().unwrap();
     child.wait().unwrap();
     sshd.signal_sessions("-CONT");
+    relay.rate(0);
     // ssh ends with us.
-    let port = format!("-p {} ", sshd.server.port);
+    let port = format!("-p {} ", relay.port);
     wait_for(|| crate::destinations::processes_with(&port).is_empty());
     let left = unfinished(&home);
     assert!(!left.is_empty());
+    home.restic(&["unlock"]);
     home.restic(&["check", "--read-data"]);
     home.hapi_command(&["prune"]);
     home.snapshot().exits(0);

@@ -141,11 +141,19 @@ impl Sftp {
         Ok(entries)
     }
 
-    /// A file, or a part of it: where it begins, and how long it is.
-    pub(crate) fn read(&self, below: &str, part: Option<(u64, u64)>) -> Result<Vec<u8>, Failure> {
+    /// A file.
+    pub(crate) fn read(&self, below: &str) -> Result<Vec<u8>, Failure> {
         let path = self.place.path(below);
         self.ask(&format!("reading `{path}`"), async |session: &Session| {
-            session.read(&self.stop, &path, part).await
+            session.read(&self.stop, &path).await
+        })
+    }
+
+    /// A part of a file: where it begins, and how long it is.
+    pub(crate) fn read_part(&self, below: &str, from: u64, size: u64) -> Result<Vec<u8>, Failure> {
+        let path = self.place.path(below);
+        self.ask(&format!("reading `{path}`"), async |session: &Session| {
+            session.read_part(&self.stop, &path, from, size).await
         })
     }
 

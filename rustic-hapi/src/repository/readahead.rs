@@ -2,18 +2,24 @@
 //!
 //! A restore asks for the blobs of a file in its order, 12 KiB each. One request a blob is an
 //! opened file each on a disk, and a round trip each to a server. Blobs of one run lie beside each
-//! other in a pack, in the file's order, so each pack gets a window that grows while it is read on.
+//! other in a pack, in the file's order, so each pack gets a window that grows while it is read on, and
+//! the next one comes while this one is used. Several readers want neighbours at a time, and one of them fetches.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use bytes::Bytes;
 use rustic_core::{BytesList, FileType, Id, ReadBackend, RusticResult, WriteBackend};
 
 /// Bytes of a pack's first window.
 const FIRST: u32 = 128 << 10;
-/// Windows double up to this size.
+/// How fast they grow.
+const GROWTH: u32 = 4;
+/// The size up to which they do.
 const LARGEST: u32 = 4 << 20;
+/// So many of a pack are kept: readers do not go in step.
+const KEPT: usize = 3;
 /// Bytes that all windows together may hold.
 const IN_ALL: usize = 48 << 20;
 
@@ -23,12 +29,19 @@ pub(crate) struct Readahead {
     inner: Arc<dyn WriteBackend>,
     /// Sizes of the packs: a window must not reach past the end.
     sizes: BTreeMap<Id, u32>,
-    windows: Mutex<Windows>,
+    windows: Arc<Shared>,
 }
+
+/// The windows, and a bell that rings when one came, or did not.
+#[derive(Debug, Default)]
+struct Shared(Mutex<Windows>, Condvar);
 
 #[derive(Debug, Default)]
 struct Windows {
-    by_pack: BTreeMap<Id, Window>,
+    /// The one in use, and its neighbours.
+    by_pack: BTreeMap<Id, Vec<Window>>,
+    /// What is being fetched: where it begins and ends.
+    coming: Vec<(Id, u32, u32)>,
     held: usize,
     clock: u64,
 }
@@ -41,6 +54,64 @@ struct Window {
     used: u64,
 }
 
+impl Window {
+    fn end(&self) -> u32 {
+        // A window is no larger than a pack, whose size is such a number.
+        self.start
+            .saturating_add(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Windows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A window that is being fetched. What comes is there for everybody; where nothing does, nobody waits any more.
+struct Fetch {
+    windows: Arc<Shared>,
+    id: Id,
+    start: u32,
+    end: u32,
+    came: Option<Bytes>,
+}
+
+impl Fetch {
+    /// Of as much as a pack has from here on.
+    fn begin(windows: &Arc<Shared>, now: &mut Windows, id: Id, start: u32, end: u32) -> Self {
+        now.coming.push((id, start, end));
+        Self {
+            windows: Arc::clone(windows),
+            id,
+            start,
+            end,
+            came: None,
+        }
+    }
+
+    /// Whether all of it came.
+    fn run(mut self, inner: &dyn WriteBackend) -> RusticResult<bool> {
+        let size = self.end - self.start;
+        let read = inner.read_partial(FileType::Pack, &self.id, false, self.start, size)?;
+        self.came = Some(read).filter(|bytes| bytes.len() == size as usize);
+        Ok(self.came.is_some())
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let mut windows = self.windows.lock();
+        let this = (self.id, self.start, self.end);
+        windows.coming.retain(|other| *other != this);
+        if let Some(bytes) = self.came.take() {
+            windows.put(self.id, self.start, bytes);
+        }
+        drop(windows);
+        self.windows.1.notify_all();
+    }
+}
+
 impl Readahead {
     /// Puts windows before a backend; `packs` are all of its packs with their sizes.
     pub(crate) fn new(
@@ -50,66 +121,83 @@ impl Readahead {
         Self {
             inner,
             sizes: packs.into_iter().collect(),
-            windows: Mutex::default(),
+            windows: Arc::default(),
         }
     }
 }
 
 impl Windows {
-    /// The wanted bytes, if a window has them.
-    fn get(&mut self, id: &Id, offset: u32, length: u32) -> Option<Bytes> {
+    /// The wanted bytes, if the windows have them; else where what they lack begins.
+    fn get(&mut self, id: &Id, offset: u32, length: u32) -> Result<Bytes, u32> {
         self.clock += 1;
-        let window = self.by_pack.get_mut(id)?;
-        let from = offset.checked_sub(window.start)? as usize;
-        let to = from + length as usize;
-        if to > window.bytes.len() {
-            return None;
+        let windows = self.by_pack.get_mut(id).ok_or(offset)?;
+        let (mut at, end) = (offset, offset.saturating_add(length));
+        let mut parts = Vec::new();
+        while at < end {
+            let window = windows
+                .iter_mut()
+                .find(|window| (window.start..window.end()).contains(&at))
+                .ok_or(at)?;
+            window.used = self.clock;
+            let from = (at - window.start) as usize;
+            at = end.min(window.end());
+            let to = (at - window.start) as usize;
+            parts.push(window.bytes.slice(from..to));
         }
-        window.used = self.clock;
-        Some(window.bytes.slice(from..to))
+        // One that begins in a window may end in the next.
+        Ok(match parts.pop() {
+            Some(only) if parts.is_empty() => only,
+            last => parts.into_iter().chain(last).flatten().collect(),
+        })
+    }
+
+    /// Whether somebody fetches this.
+    fn is_coming(&self, id: &Id, at: u32) -> bool {
+        let mut coming = self.coming.iter();
+        coming.any(|(pack, start, end)| pack == id && (*start..*end).contains(&at))
+    }
+
+    /// Where the next window begins and how large it is, where one is read on, and it is the last there is.
+    fn ahead(&self, id: &Id, offset: u32) -> Option<(u32, u32)> {
+        let last = self.by_pack.get(id)?.iter().max_by_key(|w| w.start)?;
+        let in_it = offset >= last.start && last.bytes.len() > FIRST as usize;
+        let none_comes = self.coming.iter().all(|(pack, _, _)| pack != id);
+        (in_it && none_comes).then(|| (last.end(), last.next_size))
     }
 
     /// How much to read from `offset` on, where a window has to be filled.
     fn size(&self, id: &Id, offset: u32, length: u32) -> u32 {
-        let wanted = match self.by_pack.get(id) {
-            // Read on, perhaps with a gap: what lies ahead will be wanted, too.
-            Some(window)
-                if offset >= window.start
-                    && u64::from(offset)
-                        <= u64::from(window.start)
-                            + window.bytes.len() as u64
-                            + u64::from(LARGEST) =>
-            {
-                window.next_size
-            }
-            Some(_) | None => FIRST,
+        // Read on, perhaps with a gap: what lies ahead will be wanted, too.
+        let read_on = |window: &&Window| {
+            offset >= window.start && offset <= window.end().saturating_add(LARGEST)
         };
-        wanted.max(length)
+        let windows = self.by_pack.get(id).into_iter().flatten();
+        let wanted = windows.filter(read_on).map(|window| window.next_size).max();
+        wanted.unwrap_or(FIRST).max(length)
     }
 
     fn put(&mut self, id: Id, start: u32, bytes: Bytes) {
         let size = u32::try_from(bytes.len()).unwrap_or(LARGEST);
         self.held += bytes.len();
-        let window = Window {
+        let windows = self.by_pack.entry(id).or_default();
+        windows.push(Window {
             start,
             bytes,
-            next_size: size.saturating_mul(2).clamp(FIRST, LARGEST),
+            next_size: size.saturating_mul(GROWTH).clamp(FIRST, LARGEST),
             used: self.clock,
-        };
-        if let Some(old) = self.by_pack.insert(id, window) {
-            self.held -= old.bytes.len();
+        });
+        if windows.len() > KEPT {
+            self.held -= windows.remove(0).bytes.len();
         }
         while self.held > IN_ALL {
-            let oldest = self
-                .by_pack
-                .iter()
-                .filter(|(other, _)| **other != id)
-                .min_by_key(|(_, window)| window.used)
-                .map(|(other, _)| *other);
+            let others = self.by_pack.iter().filter(|(other, _)| **other != id);
+            let used = |windows: &[Window]| windows.iter().map(|window| window.used).max();
+            let oldest = others.min_by_key(|(_, windows)| used(windows));
+            let oldest = oldest.map(|(other, _)| *other);
             let Some(old) = oldest.and_then(|oldest| self.by_pack.remove(&oldest)) else {
                 return;
             };
-            self.held -= old.bytes.len();
+            self.held -= old.iter().map(|window| window.bytes.len()).sum::<usize>();
         }
     }
 }
@@ -140,23 +228,46 @@ impl ReadBackend for Readahead {
         let (FileType::Pack, false, Some(pack)) = (tpe, cacheable, self.sizes.get(id)) else {
             return straight();
         };
-        let locked = || self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let size = {
-            let mut windows = locked();
-            if let Some(bytes) = windows.get(id, offset, length) {
-                return Ok(bytes);
+        loop {
+            let mut windows = self.windows.lock();
+            let start = match windows.get(id, offset, length) {
+                Ok(bytes) => {
+                    let ahead = windows.ahead(id, offset);
+                    let fetch = ahead
+                        .filter(|(start, _)| start < pack)
+                        .map(|(start, size)| {
+                            let end = start.saturating_add(size).min(*pack);
+                            Fetch::begin(&self.windows, &mut windows, *id, start, end)
+                        });
+                    drop(windows);
+                    if let Some(fetch) = fetch {
+                        let inner = Arc::clone(&self.inner);
+                        // Whoever wants what did not come asks for it, and is told why.
+                        thread::spawn(move || fetch.run(&*inner));
+                    }
+                    return Ok(bytes);
+                }
+                Err(start) => start,
+            };
+            if windows.is_coming(id, start) {
+                // Whatever comes rings.
+                let bell = &self.windows.1;
+                drop(bell.wait(windows).unwrap_or_else(PoisonError::into_inner));
+                continue;
             }
-            windows
-                .size(id, offset, length)
-                .min(pack.saturating_sub(offset))
-        };
-        if size < length {
-            return straight();
+            let lacking = length - (start - offset);
+            let size = windows.size(id, start, lacking);
+            let end = start.saturating_add(size).min(*pack);
+            if end < start.saturating_add(lacking) {
+                drop(windows);
+                return straight();
+            }
+            let fetch = Fetch::begin(&self.windows, &mut windows, *id, start, end);
+            drop(windows);
+            if !fetch.run(&*self.inner)? {
+                return straight();
+            }
         }
-        let bytes = self.inner.read_partial(tpe, id, cacheable, offset, size)?;
-        let wanted = bytes.slice(..(length as usize).min(bytes.len()));
-        locked().put(*id, offset, bytes);
-        Ok(wanted)
     }
 
     fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
@@ -202,11 +313,22 @@ mod tests {
         let id = Id::default();
         assert_eq!(windows.size(&id, 0, 100), FIRST);
         windows.put(id, 0, Bytes::from(vec![7; FIRST as usize]));
-        assert_eq!(windows.get(&id, 5, 100).map(|b| b.len()), Some(100));
-        assert_eq!(windows.get(&id, FIRST - 5, 100), None);
-        assert_eq!(windows.size(&id, FIRST, 100), 2 * FIRST);
+        assert_eq!(windows.get(&id, 5, 100).map(|b| b.len()), Ok(100));
+        assert_eq!(windows.get(&id, FIRST - 5, 100), Err(FIRST));
+        assert_eq!(windows.size(&id, FIRST, 100), GROWTH * FIRST);
+        // Whoever asks for one blob asks for no more.
+        assert_eq!(windows.ahead(&id, 5), None);
+        windows.put(id, FIRST, Bytes::from(vec![8; 2 * FIRST as usize]));
+        let over_the_edge = windows.get(&id, FIRST - 2, 4).unwrap();
+        assert_eq!(over_the_edge[..], [7, 7, 8, 8]);
+        assert_eq!(windows.ahead(&id, 5), None);
+        let next = (3 * FIRST, 2 * GROWTH * FIRST);
+        assert_eq!(windows.ahead(&id, FIRST), Some(next));
+        windows.coming.push((id, next.0, next.0 + next.1));
+        assert_eq!(windows.ahead(&id, FIRST), None);
+        assert!(windows.is_coming(&id, next.0 + 5));
         // Far ahead, or back: begin small again.
-        assert_eq!(windows.size(&id, FIRST + LARGEST + 1, 100), FIRST);
+        assert_eq!(windows.size(&id, 4 * FIRST + LARGEST, 100), FIRST);
     }
 
     #[test]
@@ -224,6 +346,7 @@ mod tests {
             windows
                 .by_pack
                 .values()
+                .flatten()
                 .map(|w| w.bytes.len())
                 .sum::<usize>()
         );

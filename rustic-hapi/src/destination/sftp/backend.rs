@@ -31,7 +31,7 @@ impl ReadBackend for Sftp {
     }
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
-        Ok(self.read(&path_of(tpe, id), None)?.into())
+        Ok(self.read(&path_of(tpe, id))?.into())
     }
 
     fn read_partial(
@@ -42,8 +42,8 @@ impl ReadBackend for Sftp {
         offset: u32,
         length: u32,
     ) -> RusticResult<Bytes> {
-        let part = (u64::from(offset), u64::from(length));
-        Ok(self.read(&path_of(tpe, id), Some(part))?.into())
+        let (from, size) = (offset.into(), length.into());
+        Ok(self.read_part(&path_of(tpe, id), from, size)?.into())
     }
 
     fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
@@ -85,7 +85,7 @@ impl LockStore for Sftp {
     }
 
     fn read(&self, id: &Id) -> Result<Option<Vec<u8>>, Error> {
-        match Self::read(self, &lock_of(id), None) {
+        match Self::read(self, &lock_of(id)) {
             Err(failure) if failure.is_missing() => Ok(None),
             read => Ok(Some(read?)),
         }

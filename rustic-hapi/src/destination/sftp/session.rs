@@ -6,8 +6,10 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use hapi_sources::Stop;
 use russh_sftp::client::Config;
@@ -17,7 +19,7 @@ use russh_sftp::client::rawsession::SftpResult;
 use russh_sftp::extensions::{FSYNC, HardlinkExtension, STATVFS};
 use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::What;
 
@@ -30,11 +32,14 @@ pub(super) const PIECE: usize = 32 << 10;
 const PIECES: usize = 64;
 
 /// So many small questions at a time.
-const QUESTIONS: usize = 32;
+const QUESTIONS: usize = 64;
 
 /// So many files are open at a time. OpenSSH's handles are numbers of four bytes, and the library takes them
 /// for text: below 128 they are.
 const HANDLES: usize = 96;
+
+/// So many files are kept open to be read on.
+const KEPT: usize = 8;
 
 /// How long a server has for an answer, after the last one to anything.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -46,7 +51,9 @@ const DISK: Duration = Duration::from_secs(120);
 pub(super) struct Session {
     raw: RawSftpSession,
     extensions: Vec<String>,
-    handles: Semaphore,
+    handles: Arc<Semaphore>,
+    /// Files of which parts are read stay open for the next part; the last one was used last.
+    kept: Mutex<Vec<(String, Arc<Open>)>>,
     begun: Instant,
     /// When the last answer came, in milliseconds since it began.
     heard: AtomicU64,
@@ -62,9 +69,9 @@ pub(super) struct Entry {
 }
 
 /// A file that is open there.
-struct Open<'a> {
+struct Open {
     handle: String,
-    _permit: SemaphorePermit<'a>,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Session {
@@ -85,7 +92,8 @@ impl Session {
         Ok(Self {
             raw,
             extensions: version.extensions.into_keys().collect(),
-            handles: Semaphore::new(HANDLES),
+            handles: Arc::new(Semaphore::new(HANDLES)),
+            kept: Mutex::default(),
             begun: Instant::now(),
             heard: AtomicU64::new(0),
         })
@@ -125,9 +133,13 @@ impl Session {
         }
     }
 
-    async fn open(&self, stop: &Stop, path: &str, flags: OpenFlags) -> Result<Open<'_>, What> {
-        let permit = self.handles.acquire().await;
-        let permit = permit.map_err(|_| What::Broken("it is closed".to_owned()))?;
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, What> {
+        let permit = Arc::clone(&self.handles).acquire_owned().await;
+        permit.map_err(|_| What::Broken("it is closed".to_owned()))
+    }
+
+    async fn open(&self, stop: &Stop, path: &str, flags: OpenFlags) -> Result<Open, What> {
+        let permit = self.permit().await?;
         let mut attributes = FileAttributes::default();
         if flags.contains(OpenFlags::CREATE) {
             attributes.permissions = Some(0o600);
@@ -141,7 +153,7 @@ impl Session {
     }
 
     /// Closes; what a server says of a file only then counts.
-    async fn close(&self, stop: &Stop, file: Open<'_>) -> Result<(), What> {
+    async fn close(&self, stop: &Stop, file: Open) -> Result<(), What> {
         let closed = self.raw.close(file.handle.as_str());
         self.answer(stop, DISK, closed).await.map(|_| ())
     }
@@ -152,51 +164,65 @@ impl Session {
         Ok(found.attrs)
     }
 
-    /// A file, or a part of it: where it begins, and how long it is.
-    pub(super) async fn read(
+    /// A file.
+    pub(super) async fn read(&self, stop: &Stop, path: &str) -> Result<Vec<u8>, What> {
+        let opened = self.open(stop, path, OpenFlags::READ);
+        let (file, found) = tokio::join!(opened, self.look(stop, path));
+        let file = file?;
+        let content = match found.map(|found| found.size) {
+            Ok(Some(size)) => self.content(stop, &file, 0, size).await,
+            Ok(None) => Err(What::Nonsense("a file without a size".into())),
+            Err(what) => Err(what),
+        };
+        self.let_go(stop, file);
+        content
+    }
+
+    /// A part of a file: where it begins, and how long it is.
+    pub(super) async fn read_part(
         &self,
         stop: &Stop,
         path: &str,
-        part: Option<(u64, u64)>,
+        from: u64,
+        length: u64,
     ) -> Result<Vec<u8>, What> {
-        let size = async {
-            match part {
-                Some(part) => Ok(part),
-                None => {
-                    let found = self.look(stop, path).await?;
-                    let size = found
-                        .size
-                        .ok_or(What::Nonsense("a file without a size".into()));
-                    size.map(|size| (0, size))
-                }
-            }
+        let there = self.kept().iter().rposition(|(kept, _)| kept == path);
+        let kept = there.map(|at| self.kept().remove(at).1);
+        let file = match kept {
+            Some(file) => file,
+            None => Arc::new(self.open(stop, path, OpenFlags::READ).await?),
         };
-        let (file, part) = tokio::join!(self.open(stop, path, OpenFlags::READ), size);
-        let file = file?;
-        let content = match part {
-            Ok((from, length)) => self.content(stop, &file, from, length).await,
-            Err(what) => Err(what),
+        self.kept().push((path.to_owned(), Arc::clone(&file)));
+        let content = self.content(stop, &file, from, length).await;
+        drop(file);
+        let old = {
+            let mut kept = self.kept();
+            let unused = kept
+                .iter()
+                .position(|(_, file)| Arc::strong_count(file) == 1);
+            let unused = unused.filter(|_| kept.len() > KEPT);
+            unused.and_then(|at| Arc::into_inner(kept.remove(at).1))
         };
-        // The answer to this is waited for by nobody: what was read is there.
-        let closed = self.close(stop, file);
-        match content {
-            Ok(content) => {
-                _ = futures_util::poll!(pin!(closed));
-                Ok(content)
-            }
-            Err(what) => {
-                if !what.ends_connection() {
-                    _ = closed.await;
-                }
-                Err(what)
-            }
+        if let Some(old) = old {
+            self.let_go(stop, old);
         }
+        content
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(String, Arc<Open>)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what was read, and waits for no answer.
+    fn let_go(&self, stop: &Stop, file: Open) {
+        // It is sent when it is looked at for the first time.
+        _ = pin!(self.close(stop, file)).now_or_never();
     }
 
     async fn content(
         &self,
         stop: &Stop,
-        file: &Open<'_>,
+        file: &Open,
         from: u64,
         length: u64,
     ) -> Result<Vec<u8>, What> {
@@ -221,13 +247,7 @@ impl Session {
     }
 
     /// A piece of a file, shorter only where the file ends.
-    async fn piece(
-        &self,
-        stop: &Stop,
-        file: &Open<'_>,
-        from: u64,
-        size: u64,
-    ) -> Result<Vec<u8>, What> {
+    async fn piece(&self, stop: &Stop, file: &Open, from: u64, size: u64) -> Result<Vec<u8>, What> {
         let mut piece = Vec::new();
         // A server may give less at a time.
         while (piece.len() as u64) < size {
@@ -274,7 +294,7 @@ impl Session {
     async fn fill(
         &self,
         stop: &Stop,
-        file: &Open<'_>,
+        file: &Open,
         pieces: impl Iterator<Item = Vec<u8>>,
     ) -> Result<Option<u32>, What> {
         let mut size = 0;
@@ -347,8 +367,7 @@ impl Session {
 
     /// What is in a folder.
     pub(super) async fn list(&self, stop: &Stop, path: &str) -> Result<Vec<Entry>, What> {
-        let permit = self.handles.acquire().await;
-        let permit = permit.map_err(|_| What::Broken("it is closed".to_owned()))?;
+        let permit = self.permit().await?;
         let handle = self
             .answer(stop, DISK, self.raw.opendir(path))
             .await?
@@ -384,11 +403,8 @@ impl Session {
             }
             at_a_time = 8;
         };
-        let closed = self.close(stop, folder);
-        match listed {
-            Ok(()) => _ = futures_util::poll!(pin!(closed)),
-            Err(what) => return Err(what),
-        }
+        self.let_go(stop, folder);
+        listed?;
         entries.retain(|entry| ![".", ".."].contains(&entry.name.as_str()));
         Ok(entries)
     }
