@@ -270,7 +270,7 @@ fn of_our_files(path: &Path) -> Option<String> {
 /// The engine has no type for a damaged file, only these words.
 fn in_the_engines_words(text: &str) -> Option<&'static str> {
     [
-        ("MAC check failed", "that file of the repository is damaged: put it back from another copy; an index is made anew by restic's `repair index`"),
+        ("MAC check failed", concat!("that file of the repository is damaged: put it back from another copy; an index is made anew by ", by_restic!("rebuild-index"), " (from 0.16 on `restic repair index`)")),
         ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
     ]
     .into_iter()
