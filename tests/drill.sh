@@ -5,7 +5,7 @@
 #   RESTIC_REPOSITORY=… RESTIC_PASSWORD_FILE=… bash drill.sh [--tag hapi] [--host NAME]
 #       [--snapshot ID] [--identity FILE] [--max-age HOURS]
 #
-# The newest snapshot that is whole (no tag partial, damaged or only), or the one named, is looked
+# The newest snapshot that is whole (no tag partial, damaged, shrunk or only), or the one named, is looked
 # into: each database is restored to a scratch folder, compared with the manifest by SHA-256, opened
 # with sqlite3, and its rows counted; each secret is compared, and opened where an identity is given.
 # Exit 0 proven, 1 something is different, 2 it could not be run.

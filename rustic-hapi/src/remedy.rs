@@ -16,6 +16,14 @@ use crate::words::{by_restic, bytes};
 const EIO: i32 = 5;
 
 impl Error {
+    /// The error with what helps, for a warning.
+    pub(crate) fn in_a_warning(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self}; hint: {hint}"),
+            None => self.to_string(),
+        }
+    }
+
     /// What the operator can do about it, if anything is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -160,6 +168,11 @@ impl Error {
             }
             Self::Internal { .. } => {
                 "this is a defect; the repository has no half snapshot, and the next run may well work".into()
+            }
+            Self::Staging(StagingError::Io { path, error })
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return of_our_files(path);
             }
             Self::Capture(error) => return of_capture(error, None),
             Self::Staging(StagingError::NoSpace { .. }) => STAGING.into(),

@@ -129,6 +129,8 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
         (home.repository().join("snapshots"), &["snapshot"]),
         (largest.0.clone(), &["check", "--read-data"]),
         (run_lock, &["snapshot"]),
+        (home.state(), &["snapshot"]),
+        (home.state().join("staging"), &["snapshot"]),
     ];
     for (path, call) in cases {
         let were = fs::metadata(&path).unwrap().permissions();
@@ -159,6 +161,18 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
         fs::set_permissions(&path, were).unwrap();
         evening.says(call).exits(0);
     }
+
+    // What is on record, too: the run goes on, and says what keeps it from being written down.
+    let records = home.state().join("runs.lock");
+    chown(&records, Some(0), Some(0)).unwrap();
+    let said = evening.says(&["snapshot"]).exits(0);
+    assert!(
+        said.stderr.contains("this run is not on record"),
+        "{said:?}"
+    );
+    evening.followed(&said, &[]).pop().unwrap().exits(0);
+    let said = evening.says(&["snapshot"]).exits(0);
+    assert!(!said.stderr.contains("on record"), "{said:?}");
 
     // The owner's own mode: another command.
     let config = home.repository().join("config");

@@ -29,7 +29,11 @@ fn a_restore_says_where_things_land_and_lands_in_no_live_folder() {
     ] {
         let call = ["restore", "--target", target.to_str().unwrap()];
         let said = evening.says(&call).exits(2);
-        assert!(said.stderr.contains("where sources live"), "{said:?}");
+        assert!(
+            said.stderr
+                .contains("what is restored would be taken for them"),
+            "{said:?}"
+        );
         assert_eq!(live(), before);
         let said = evening.follows(&suggested(&said)[0], &[]).exits(0);
         // What it says is where it is.

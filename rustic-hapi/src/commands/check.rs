@@ -213,6 +213,7 @@ pub fn run(
     }
     report.took = started.elapsed();
     if let Err(error) = remember(from.reach, &report) {
+        let error = error.in_a_warning();
         ui.warn(format_args!("this check is not on record: {error}"));
     }
     Ok(report)

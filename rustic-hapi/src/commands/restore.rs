@@ -133,6 +133,8 @@ pub fn run(
     Ok(report)
 }
 
+const ELSEWHERE: &str = "restore into a folder of its own: `rustic-hapi restore --target \"$(mktemp -d)\"`; `rustic-hapi restore --in-place` is for the live files";
+
 /// Refuses a target in a folder that a source lives in, or above one: what is restored would be taken for what is
 /// live, by people and by the next run.
 fn away_from_the_sources(
@@ -159,20 +161,25 @@ fn away_from_the_sources(
             continue;
         };
         // All that a user has is in the home, and nearly everything in `/`: there it has to be further down.
+        if target == folder {
+            return Err(Error::usage(
+                format!(
+                    "sources live in `{}`: what is restored would be taken for them",
+                    folder.display()
+                ),
+                ELSEWHERE,
+            ));
+        }
         let is_in = target.starts_with(&folder) && !home.starts_with(&folder);
         if is_in || folder.starts_with(&target) {
             return Err(Error::usage(
                 format!(
                     "`{}` is {} `{}`, where sources live: what is restored would be taken for them",
                     target.display(),
-                    match (is_in, target == folder) {
-                        (_, true) => "itself",
-                        (true, _) => "in",
-                        (false, _) => "above",
-                    },
+                    if is_in { "in" } else { "above" },
                     folder.display()
                 ),
-                "restore into a folder of its own: `rustic-hapi restore --target \"$(mktemp -d)\"`; `rustic-hapi restore --in-place` is for the live files",
+                ELSEWHERE,
             ));
         }
     }

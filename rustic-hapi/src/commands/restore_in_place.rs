@@ -126,6 +126,13 @@ pub fn run(
         return Ok(report);
     }
 
+    if request.consent == Consent::Terminal {
+        // Who answers should know them.
+        report
+            .warnings
+            .drain(..)
+            .for_each(|warning| ui.warn(warning));
+    }
     consent::agreed(request, &choices, &items, &mut library, now, stop)?;
     // All of it is there and proven before anything is replaced.
     let total = items.iter().fold(0u64, |sum, item| {

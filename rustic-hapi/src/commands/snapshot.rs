@@ -165,7 +165,8 @@ pub fn run(
         && let Err(error) = proven.store(&profile.reach.state, &profile.series)
     {
         ui.warn(format_args!(
-            "what this run proved is not on record, and is proven anew by the next one: {error}"
+            "what this run proved is not on record, and is proven anew by the next one: {}",
+            error.in_a_warning()
         ));
     }
     drop(lock);
@@ -429,7 +430,8 @@ fn compare_with_ledger(
             }
         }
         Err(error) => ui.warn(format_args!(
-            "whether snapshots are missing is not known: {error}"
+            "whether snapshots are missing is not known: {}",
+            error.in_a_warning()
         )),
     }
     ledger

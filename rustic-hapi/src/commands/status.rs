@@ -145,7 +145,7 @@ pub fn of(
     let id = repository.id();
     let (check, drills, run) = local_records(from.reach, &id, &mut warnings);
     let never_ended = begun::never_ended(&from.reach.state).unwrap_or_else(|error| {
-        warnings.push(error.to_string());
+        warnings.push(error.in_a_warning());
         Vec::new()
     });
     warnings.extend(
@@ -236,7 +236,7 @@ fn oddities(
 /// told and no more.
 fn local_records(reach: &Reach, id: &str, warnings: &mut Vec<String>) -> Records {
     let mut told = |error: Error| {
-        warnings.push(error.to_string());
+        warnings.push(error.in_a_warning());
     };
     let check = check::last(reach).unwrap_or_else(|error| {
         told(error);

@@ -153,7 +153,10 @@ pub(super) fn drill(profile: &Profile, now: DateTime<Local>) -> Finding {
     let last = match drills::last(&profile.reach) {
         Ok(Some(last)) => last,
         Ok(None) => return Finding::warn(SUBJECT, "there was none on this machine", DO_IT),
-        Err(error) => return Finding::warn(SUBJECT, error.to_string(), DO_IT),
+        Err(error) => {
+            let remedy = error.hint().unwrap_or_else(|| DO_IT.to_owned());
+            return Finding::warn(SUBJECT, error.to_string(), remedy);
+        }
     };
     let days = (now.fixed_offset() - last.time).num_days();
     match last.outcome {

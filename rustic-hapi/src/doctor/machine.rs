@@ -296,7 +296,9 @@ pub(super) fn last_run(state: &Path) -> Finding {
     let (runs, mut left) = match records {
         Ok(records) => records,
         Err(error) => {
-            return Finding::warn(SUBJECT, error.to_string(), "`rustic-hapi snapshot` by hand");
+            let remedy = error.hint();
+            let remedy = remedy.unwrap_or_else(|| "`rustic-hapi snapshot` by hand".into());
+            return Finding::warn(SUBJECT, error.to_string(), remedy);
         }
     };
     let last = runs.iter().rfind(|run| run.command == "snapshot");

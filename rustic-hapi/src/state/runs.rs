@@ -10,7 +10,7 @@ use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::machine::private_files::{is_absent, private_folder, write_private};
+use crate::machine::private_files::{give_to_owner_of, is_absent, private_folder, write_private};
 
 /// Runs that are kept.
 const KEPT: usize = 100;
@@ -75,6 +75,7 @@ pub(crate) fn append(state: &Path, run: Run) -> Result<(), Error> {
         .truncate(false)
         .mode(0o600)
         .open(&lock)
+        .and_then(|file| give_to_owner_of(state, &file).map(|()| file))
         .and_then(|file| file.lock().map(|()| file))
         .map_err(Error::at(&lock))?;
     let mut runs = last(state).unwrap_or_default();

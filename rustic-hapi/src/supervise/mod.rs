@@ -166,6 +166,7 @@ fn missed(task: &Task<'_>, ui: &Ui) -> Vec<Begun> {
     match state.and_then(|state| begun::never_ended(&state)) {
         Ok(runs) => runs.into_iter().filter(|run| !run.told).collect(),
         Err(error) => {
+            let error = error.in_a_warning();
             ui.warn(format_args!("whether all runs ended is not known: {error}"));
             Vec::new()
         }
@@ -340,6 +341,7 @@ impl Ending<'_> {
                 None => Ok(()),
             });
         if let Err(error) = recorded {
+            let error = error.in_a_warning();
             self.ui
                 .warn(format_args!("this run is not on record: {error}"));
         }

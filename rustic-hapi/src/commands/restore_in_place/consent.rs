@@ -225,9 +225,9 @@ fn shown(
             Err(error) => format!("cannot be told: {error}"),
         };
         text += &format!(
-            "{}\n  now:                        {live}\n  {} {}: {comes}\n",
+            "{}\n  {:27}{live}\n  snapshot {}: {comes}\n",
             item.live.display(),
-            "snapshot",
+            "now:",
             choice.snapshot.time.format("%Y-%m-%d %H:%M"),
         );
     }
