@@ -38,6 +38,7 @@ use crate::restore::contents::is_plain;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::proof::database_is;
 use crate::restore::restorer::path_of;
+use crate::terminal::prompt::Consent;
 
 /// What an in-place restore did.
 #[derive(Debug)]
