@@ -177,6 +177,48 @@ fn a_rest_server_that_wants_a_user_and_a_password() {
 }
 
 #[test]
+fn init_puts_a_servers_password_where_a_timer_finds_it() {
+    let home = Home::new();
+    let (user, password) = ("joe", "s3cr3t \"canary\" \\ $1 `x` 'y'");
+    let server = Server::rest(&home.repository(), &["--user", user, "--pass", password]);
+    let file = home.profile().with_file_name("hapi.environment");
+    let init = |given: &[(&str, &str)]| -> Said {
+        let mut command = home.init_command(&server.location());
+        command.args(["--environment-file", file.to_str().unwrap()]);
+        command.envs(given.iter().copied());
+        command.output().unwrap().into()
+    };
+    // Neither in this shell nor to be asked for: nothing is written.
+    let said = init(&[("RESTIC_REST_USERNAME", user)]).exits(2);
+    assert!(said.stderr.contains("RESTIC_REST_PASSWORD"), "{said:?}");
+    assert!(!file.exists() && !home.profile().exists());
+    // What is there for something else stays.
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "# mine\nHTTPS_PROXY=").unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let all = [
+        ("RESTIC_REST_USERNAME", user),
+        ("RESTIC_REST_PASSWORD", password),
+    ];
+    let said = init(&all).exits(0);
+    home.cheapen();
+    assert!(!format!("{said:?}").contains("canary"), "{said:?}");
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(written.starts_with("# mine\nHTTPS_PROXY=\n"), "{written}");
+    let mode = fs::metadata(&file).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&mode) & 0o777, 0o600);
+    home.snapshot().exits(0);
+    // Again, without the variables: they are there.
+    init(&[]).exits(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+    // A folder needs none.
+    let mut command = home.init_command("/nowhere");
+    command.args(["--environment-file", file.to_str().unwrap()]);
+    command.args(["--profile", "other"]);
+    Said::from(command.output().unwrap()).exits(2);
+}
+
+#[test]
 fn a_rest_server_with_a_private_authority() {
     let home = Home::new();
     let authority = Authority::new(home.dir.path());

@@ -551,3 +551,26 @@ fn a_second_signal_ends_at_once() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_test_message_reaches_every_place_or_says_which_it_does_not() {
+    let home = Home::initialised();
+    let said = home.hapi_command(&["notify", "--test"]).exits(2);
+    assert!(said.stderr.contains("[notify]"), "{said:?}");
+    let server = Server::start("200");
+    let told = home.dir.path().join("told");
+    let command = format!("cat > {}", told.display());
+    told_by(&home, Some(&server.url()), Some(&command));
+    let said = home.hapi_command(&["notify", "--test"]).exits(0);
+    assert!(said.stdout.contains("url and command"), "{said:?}");
+    assert_eq!(server.paths(), ["/fail"]);
+    assert!(
+        fs::read_to_string(&told)
+            .unwrap()
+            .contains("nothing is wrong")
+    );
+    told_by(&home, Some(&server.url()), Some("exit 3"));
+    let said = home.hapi_command(&["notify", "--test"]).exits(1);
+    assert!(said.stderr.contains("command failed"), "{said:?}");
+    assert!(runs(&home).is_empty(), "a test is no run");
+}

@@ -287,6 +287,7 @@ fn run(
             let machine = Machine::here()?;
             schedule::run(lookup, args.request(), &machine).map(|report| report.output())
         }
+        Command::Notify { .. } => rustic_hapi::supervise::test_notification(lookup),
         Command::Profile(ProfileCommand::Check) => {
             let profile = Profile::load(lookup)?;
             // What the next run would refuse.

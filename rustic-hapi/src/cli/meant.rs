@@ -169,6 +169,11 @@ impl InitArgs {
             host: self.host.clone(),
             adopt: self.adopt.clone(),
             allow_same_disk: self.allow_same_disk,
+            environment_file: self
+                .environment_file
+                .as_ref()
+                .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+            consent: global.consent(false),
             lock_wait: self.lock.wait(),
         }
     }

@@ -136,6 +136,12 @@ pub enum Command {
     RecoveryKit(RecoveryKitArgs),
     /// Print the systemd units or crontab lines that call `snapshot` at the profile's slots
     Schedule(ScheduleArgs),
+    /// Send a test message to everybody in `[notify]`
+    Notify {
+        /// Send it (as an anomaly: a monitor takes it for bad news until the next run)
+        #[arg(long, required = true)]
+        test: bool,
+    },
     /// Check or show the profile
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -172,6 +178,10 @@ pub struct InitArgs {
     /// Accept a repository on the disk that it should outlive
     #[arg(long)]
     allow_same_disk: bool,
+    /// Put the server's user and password, or keys, into this file (0600) and name it in the profile: from this
+    /// shell's variables, else asked for on the terminal
+    #[arg(long, value_name = "FILE")]
+    environment_file: Option<PathBuf>,
     /// Write a recovery key to this new file; on a terminal it is shown once unless given
     #[arg(long, value_name = "FILE")]
     recovery_key: Option<PathBuf>,

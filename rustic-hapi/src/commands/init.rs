@@ -2,6 +2,7 @@
 //! extends a shipped one, makes the password and the repository, and says what must now be kept
 //! elsewhere. No other command makes a repository.
 
+mod environment;
 mod hub;
 mod new_profile;
 mod request;
@@ -15,7 +16,9 @@ use hapi_sources::{Kind, Stop};
 use toml_edit::Item;
 
 pub use self::hub::Hub;
-use self::new_profile::{add_identity, add_recipients, existing_profile, new_profile, put_profile};
+use self::new_profile::{
+    add_environment_file, add_identity, add_recipients, existing_profile, new_profile, put_profile,
+};
 pub use self::request::Request;
 use crate::error::Error;
 use crate::machine::able::{keeps_private, sync_file};
@@ -101,12 +104,18 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         Some(path) => existing_profile(path, lookup)?,
         None => new_profile(lookup, request, &hub)?,
     };
-    let added = existing.is_some() && add_recipients(&mut document, &request.recipients)?;
+    let mut added = existing.is_some() && add_recipients(&mut document, &request.recipients)?;
+    if let (Some(file), true) = (&request.environment_file, existing.is_some()) {
+        added |= add_environment_file(&mut document, file);
+    }
     let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
     if existing.is_some() {
         hub.home.clone_from(&profile.hapi_home);
         hub.found_by = "the profile";
         request.agrees_with(&document, &profile)?;
+    }
+    if let Some(file) = &request.environment_file {
+        environment::fill(file, &profile.reach.location, request.consent, stop)?;
     }
     let there = Repository::exists(&profile.reach, stop)?;
     if let (false, Some(id)) = (there, &profile.reach.id) {

@@ -137,6 +137,8 @@ impl Demo {
             host: None,
             adopt: None,
             allow_same_disk: true,
+            environment_file: None,
+            consent: crate::terminal::prompt::Consent::Nobody,
             lock_wait: std::time::Duration::ZERO,
             recovery_key: None,
         };

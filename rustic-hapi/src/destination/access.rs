@@ -66,17 +66,9 @@ impl Access {
 ///
 /// # Errors
 /// It can be read by others, or has a line that is none of those. Values are not told.
-fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError> {
-    let wrong = |fact: String, hint: &str| ProfileError::Variable {
-        name: path.display().to_string(),
-        fact: format!("(the environment file) {fact}"),
-        hint: hint.into(),
-    };
-    let text = read_private(
-        path,
-        "it holds what the destination wants to know, a `NAME=VALUE` a line, mode 0600",
-    )
-    .map_err(|unfit| wrong(unfit.fact, &unfit.hint))?;
+pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError> {
+    let wrong = |fact: String, hint: &str| wrong(path, fact, hint);
+    let text = text(path)?;
     let mut found = BTreeMap::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -114,6 +106,23 @@ fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, ProfileError
         }
     }
     Ok(found)
+}
+
+/// The text of an environment file.
+///
+/// # Errors
+/// It cannot be read, or others can read it.
+pub(crate) fn text(path: &Path) -> Result<Zeroizing<String>, ProfileError> {
+    let missing = "it holds what the destination wants to know, a `NAME=VALUE` a line, mode 0600";
+    read_private(path, missing).map_err(|unfit| wrong(path, unfit.fact, &unfit.hint))
+}
+
+fn wrong(path: &Path, fact: String, hint: &str) -> ProfileError {
+    ProfileError::Variable {
+        name: path.display().to_string(),
+        fact: format!("(the environment file) {fact}"),
+        hint: hint.into(),
+    }
 }
 
 fn is_name(name: &str) -> bool {

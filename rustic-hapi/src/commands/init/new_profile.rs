@@ -100,6 +100,12 @@ pub(super) fn new_profile(
         }
         Some(Password::Given(_)) | None => {}
     }
+    if let Some(file) = &request.environment_file {
+        text.push_str(&format!(
+            "environment-file = {}\n",
+            value(file.to_string_lossy().as_ref())
+        ));
+    }
     if request.allow_same_disk {
         text.push_str("allow-same-disk = true\n");
     }
@@ -168,6 +174,18 @@ pub(super) fn add_recipients(
     }
     secrets.remove("skip");
     Ok(true)
+}
+
+/// Names the environment file; whether it was not named before.
+pub(super) fn add_environment_file(document: &mut DocumentMut, file: &Path) -> bool {
+    let repository = document
+        .entry("repository")
+        .or_insert(Item::Table(Table::new()));
+    let new = repository.get("environment-file").is_none();
+    if new {
+        repository["environment-file"] = value(file.to_string_lossy().as_ref());
+    }
+    new
 }
 
 pub(super) fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {

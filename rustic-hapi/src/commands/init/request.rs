@@ -12,6 +12,7 @@ use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
 use crate::recovery::key::KeyGoesTo;
 use crate::restore::origin::{HubHere, listed};
+use crate::terminal::prompt::Consent;
 
 /// What `init` is told.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,10 @@ pub struct Request {
     pub allow_same_disk: bool,
     /// Where a recovery key goes; none is made unless given.
     pub recovery_key: Option<KeyGoesTo>,
+    /// The file that a server's user and password, or keys, go into.
+    pub environment_file: Option<PathBuf>,
+    /// Who is asked for what this shell does not have.
+    pub consent: Consent,
     /// How long to wait for another run.
     pub lock_wait: std::time::Duration,
 }
@@ -128,7 +133,13 @@ impl Request {
         document: &DocumentMut,
         profile: &Profile,
     ) -> Result<(), Error> {
-        let differs = if self.allow_same_disk && !profile.allow_same_disk {
+        let other_file = |file| profile.reach.environment_file.as_ref() != Some(file);
+        let differs = if self.environment_file.as_ref().is_some_and(other_file) {
+            Some((
+                "--environment-file",
+                "leave it out, or change `environment-file` in `[repository]`",
+            ))
+        } else if self.allow_same_disk && !profile.allow_same_disk {
             Some((
                 "--allow-same-disk",
                 "say `allow-same-disk = true` in `[repository]`",
