@@ -230,7 +230,7 @@ fn run(
         Command::Status(args) => {
             let found = Profile::load_or_reach(lookup)?;
             let file = args.prometheus.as_deref();
-            rustic_hapi::supervise::status(found.reading(), &args.request(), file, context)
+            rustic_hapi::supervise::status(lookup, found.reading(), &args.request(), file, context)
                 .map(|status| status.output(ui, args.markdown))
         }
         Command::Drill(args) => {

@@ -71,6 +71,8 @@ pub struct Status {
     pub proven: Option<DateTime<FixedOffset>>,
     /// The last run of this profile on this machine.
     pub run: Option<LastRun>,
+    /// What calls the runs of this machine, in words, where it has some.
+    pub schedule: Option<String>,
     /// Runs of this profile on this machine that began and never ended.
     pub never_ended: Vec<Begun>,
     /// What the operator should know.
@@ -199,6 +201,7 @@ pub fn of(
             .map(|record| record.time),
         drill: drills.into_iter().next_back(),
         run: run.filter(|_| known.is_some()),
+        schedule: None,
         never_ended,
         warnings,
     })

@@ -42,6 +42,7 @@ impl Status {
                 })).collect::<Vec<_>>(),
             })),
             "last-run": self.run,
+            "schedule": self.schedule,
             "never-ended": self.never_ended,
             "last-check": self.check,
             "last-drill": self.drill,

@@ -116,6 +116,9 @@ impl Status {
                 format!("{} ago, exit code {}{error}", self.ago(run.time), run.exit),
             ));
         }
+        if let Some(schedule) = &self.schedule {
+            lines.push(("schedule", schedule.clone()));
+        }
         lines.push(("last check", self.last_check()));
         lines.push(("last drill", self.last_drill()));
         lines

@@ -25,6 +25,45 @@ pub struct Installed {
     pub cron: State,
 }
 
+impl Installed {
+    /// What calls the runs of a profile, and when.
+    pub(crate) fn in_words(&self, profile: &Profile) -> String {
+        let all = [
+            (Kind::UserTimer, &self.user_timer),
+            (Kind::SystemTimer, &self.system_timer),
+            (Kind::Cron, &self.cron),
+        ];
+        let each = all.into_iter().filter_map(|(kind, state)| {
+            let State::Present {
+                enabled,
+                current,
+                missing,
+            } = state
+            else {
+                return None;
+            };
+            let noun = kind.noun();
+            let times = || {
+                let time = |at: &chrono::NaiveTime| at.format("%H:%M").to_string();
+                profile.at.iter().map(time).collect::<Vec<_>>().join(", ")
+            };
+            Some(match (enabled, missing, current) {
+                (false, ..) => format!("{noun}, which is NOT enabled"),
+                (_, Some(path), _) => {
+                    format!("{noun}, which calls the MISSING `{}`", path.display())
+                }
+                (_, _, Some(true)) => format!("{noun}, at {}", times()),
+                _ => format!("{noun}, which is out of date"),
+            })
+        });
+        let each: Vec<_> = each.collect();
+        match each.is_empty() {
+            true => "none installed on this machine (`rustic-hapi schedule --install`)".into(),
+            false => each.join("; "),
+        }
+    }
+}
+
 /// How a schedule is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {

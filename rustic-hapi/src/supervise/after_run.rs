@@ -9,8 +9,10 @@ use crate::commands::{snapshot, status};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
 use crate::profile::reading::Reading;
 use crate::report::metrics;
+use crate::schedule::{self, Machine};
 use crate::state::last_run::LastRun;
 
 /// Takes a snapshot as [`snapshot::run`] does, and writes down how it ended, whatever that was: for
@@ -63,12 +65,18 @@ pub fn take_snapshot(
 /// # Errors
 /// Those of [`status::run`]; the file for the metrics cannot be written.
 pub fn status(
+    lookup: &Lookup,
     from: Reading<'_>,
     request: &status::Request,
     prometheus: Option<&Path>,
     context: &Context<'_>,
 ) -> Result<status::Status, Error> {
-    let status = status::run(from, request, context)?;
+    let mut status = status::run(from, request, context)?;
+    // A machine that only looks has no runs to be called.
+    if let (Some(profile), true) = (from.profile, status.run.is_some()) {
+        let installed = schedule::installed(profile, lookup, &Machine::here()?);
+        status.schedule = Some(installed.in_words(profile));
+    }
     if let Some(path) = prometheus {
         metrics::write(
             path,
