@@ -100,6 +100,12 @@ fn roots_own_cron_over_a_service_accounts_home_goes_on() {
     let said = evening.says(&["snapshot"]).exits(0);
     assert!(said.stderr.contains("run it as that user"), "{said:?}");
     evening.says(&["doctor"]).exits(1);
+    // What it suggests ends that for good.
+    let commands = suggested(&said);
+    evening.follows(&commands[0], &[]).exits(0);
+    assert_eq!(of_root(&[&home.repository()]), Vec::<PathBuf>::new());
+    let said = evening.says(&["snapshot"]).exits(2);
+    assert_eq!(suggested(&said), commands[1..]);
 }
 
 #[test]
