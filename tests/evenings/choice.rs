@@ -216,4 +216,12 @@ fn another_hosts_snapshot_is_named_by_its_id() {
         .exits(2);
     assert!(said.stderr.contains("another host"), "{said:?}");
     evening.followed(&said, &[]).pop().unwrap().exits(0);
+    // On a machine without a profile it is this machine's name that counts.
+    let mut bare = home.bare(&["restore", "--in-place", "--yes", "--host", host.trim()]);
+    Said::from(bare.output().unwrap()).exits(0);
+    home.snapshot().exits(0);
+    let other = format!("--host=other-{}", host.trim());
+    let mut bare = home.bare(&["restore", "--in-place", "--yes", &other]);
+    let said = Said::from(bare.output().unwrap()).exits(2);
+    assert!(said.stderr.contains("another host"), "{said:?}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use crate::common::{files_below, run, sqlite3};
+use crate::common::{BindFs, Home, Said, files_below, run, sqlite3};
 use crate::evenings::{Evening, OPERATOR, suggested};
 
 /// What of root's is in these folders.
@@ -100,6 +100,12 @@ fn roots_own_cron_over_a_service_accounts_home_goes_on() {
     let said = evening.says(&["snapshot"]).exits(0);
     assert!(said.stderr.contains("run it as that user"), "{said:?}");
     evening.says(&["doctor"]).exits(1);
+    // What it suggests ends that for good.
+    let commands = suggested(&said);
+    evening.follows(&commands[0], &[]).exits(0);
+    assert_eq!(of_root(&[&home.repository()]), Vec::<PathBuf>::new());
+    let said = evening.says(&["snapshot"]).exits(2);
+    assert_eq!(suggested(&said), commands[1..]);
 }
 
 #[test]
@@ -187,4 +193,40 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
     );
     assert_eq!(whole.stdout, "");
     assert_eq!(sqlite3(&home.database(), "PRAGMA integrity_check"), "ok");
+}
+
+#[test]
+fn root_of_a_container_and_a_share_of_one_user_are_no_others() {
+    // A container's root is the user who started it.
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    home.change();
+    let (user, group) = (format!("--reuid={OPERATOR}"), format!("--regid={OPERATOR}"));
+    let before = [
+        &user,
+        &group,
+        "--clear-groups",
+        "unshare",
+        "--map-root-user",
+    ];
+    let mut contained = home.through("setpriv", &before, &["snapshot"]);
+    let said = Said::from(contained.output().unwrap());
+    assert!(!said.stderr.contains("root"), "{said:?}");
+    evening.says(&["snapshot"]).exits(0);
+
+    // All that is on such a share is one user's, whoever makes it.
+    let home = Home::new();
+    let options = ["--force-user=54321", "--force-group=54321"];
+    let behind = home.dir.path().join("behind");
+    let _share = BindFs::mount(&behind, home.repository(), &options);
+    home.init().exits(0);
+    home.snapshot().exits(0);
+    home.change();
+    let said = home.snapshot().exits(0);
+    assert!(!said.stderr.contains("root"), "{said:?}");
+    let owner = fs::metadata(home.repository().join("config"))
+        .unwrap()
+        .uid();
+    assert_eq!(owner, OPERATOR);
 }

@@ -50,6 +50,15 @@ fn a_restore_says_where_things_land_and_lands_in_no_live_folder() {
             .find(|p| p.parent() == Some(Path::new("/tmp")));
         fs::remove_dir_all(scratch.unwrap()).unwrap();
     }
+    // What was asked for besides the place stays.
+    let id = home.ids("hapi").pop().unwrap();
+    let call = ["restore", &id[..8], "--source", "hapi.db", "--target"];
+    let said = evening.says(&[&call[..], &[inside.to_str().unwrap()]].concat());
+    let command = suggested(&said.exits(2))[0].clone();
+    assert!(
+        command.starts_with(&call.join(" ").replacen("restore", "rustic-hapi restore", 1)),
+        "{command}"
+    );
     assert!(!inside.exists() && !home.hapi("tmp").exists());
     // Beside them is well, in the home, too; a try says the same places.
     let beside = home.path().join("restored");

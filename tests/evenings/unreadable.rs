@@ -4,8 +4,29 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use crate::common::{BusyHub, sqlite3};
+use crate::common::{BusyHub, run, sqlite3};
 use crate::evenings::{Evening, OPERATOR, give, suggested};
+
+#[test]
+fn a_crash_left_a_journal_and_no_mode_is_to_blame() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    let database = home.database();
+    // A writer that was killed in the middle of a transaction, which does not fit into its cache.
+    let script = "import os,sqlite3,sys\ndb=sqlite3.connect(sys.argv[1],isolation_level=None)\ndb.execute('pragma journal_mode=delete')\ndb.execute('pragma cache_size=1')\ndb.execute('begin')\ndb.execute('update messages set session_id=session_id')\nos._exit(0)";
+    run(
+        "python3",
+        &["-c".as_ref(), script.as_ref(), database.as_os_str()],
+    );
+    assert!(fs::metadata(home.hapi("hapi.db-journal")).unwrap().len() > 0);
+    give(&home.hapi(""), OPERATOR);
+    fs::set_permissions(home.hapi(""), fs::Permissions::from_mode(0o500)).unwrap();
+    let said = evening.says(&["snapshot"]);
+    fs::set_permissions(home.hapi(""), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_ne!(said.code, 0);
+    assert!(said.stderr.contains("start the hub once"), "{said:?}");
+    assert!(!said.stderr.contains("chmod"), "{said:?}");
+}
 
 #[test]
 fn the_file_that_is_in_the_way_of_a_database_is_named_and_let_in() {

@@ -132,21 +132,23 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// The first file that SQLite needs and this user may not use: SQLite itself names none. In WAL mode it
-    /// reads the `-wal`, writes to the `-shm` while it reads, and makes what is missing of them.
-    fn barrier(&self) -> Option<(&'static str, Barrier)> {
+    /// The first file that SQLite needs and this user may not read: SQLite itself names none.
+    fn unreadable(&self) -> Option<Barrier> {
+        ["", "-wal", "-shm", "-journal"]
+            .iter()
+            .find_map(|suffix| Barrier::to_reading(&with_suffix(&self.real, suffix)))
+    }
+
+    /// What keeps this user from writing where a reader of a database in WAL mode does: to the `-shm`, and to the
+    /// folder where a side file is missing.
+    fn unwritable(&self) -> Option<(&'static str, Barrier)> {
         let side = |suffix| with_suffix(&self.real, suffix);
-        let reading = |path: &Path| Barrier::to_reading(path).map(|b| ("read", b));
-        let found = reading(&self.real)
-            .or_else(|| reading(&side("-wal")))
-            .or_else(|| reading(&side("-shm")))
-            .or_else(|| reading(&side("-journal")));
-        let missing = || ["-wal", "-shm"].iter().any(|s| !side(s).exists());
+        if ["-wal", "-shm"].iter().all(|suffix| side(suffix).exists()) {
+            return Some(("write to", Barrier::to_writing(&side("-shm"))?));
+        }
         let folder = self.real.parent().unwrap_or(Path::new("/"));
-        let making = || Barrier::to_writing_in(folder).filter(|_| missing());
-        found
-            .or_else(|| making().map(|b| ("put the `-wal` and `-shm` files into", b)))
-            .or_else(|| Barrier::to_writing(&side("-shm")).map(|b| ("write to", b)))
+        let barrier = Barrier::to_writing_in(folder)?;
+        Some(("put the `-wal` and `-shm` files into", barrier))
     }
 
     fn cannot_open(&self, e: &rusqlite::Error) -> CaptureError {
@@ -156,7 +158,8 @@ impl<'a> Live<'a> {
                 .map_or(0, |m| m.len())
         };
         let path = self.path.to_owned();
-        if let Some((to, barrier)) = self.barrier() {
+        if let Some(barrier) = self.unreadable() {
+            let to = "read";
             return CaptureError::Barred { path, to, barrier };
         }
         if side("-journal") > 0 {
@@ -165,10 +168,16 @@ impl<'a> Live<'a> {
                 reason: e.to_string(),
             };
         }
-        let reason = match side("-wal") > 0 && side("-shm") == 0 {
-            true => format!("its `-wal` file has content but the `-shm` file is missing ({e})"),
-            false => e.to_string(),
-        };
+        // No mode helps a reader here.
+        if side("-wal") > 0 && side("-shm") == 0 {
+            let reason =
+                format!("its `-wal` file has content but the `-shm` file is missing ({e})");
+            return CaptureError::CannotOpen { path, reason };
+        }
+        if let Some((to, barrier)) = self.unwritable() {
+            return CaptureError::Barred { path, to, barrier };
+        }
+        let reason = e.to_string();
         CaptureError::CannotOpen { path, reason }
     }
 }

@@ -441,7 +441,7 @@ impl Cli {
                 owner::leaves_nothing_behind(location.as_ref(), &state)?
             }
         };
-        Ok(foreign.map(|foreign| format!("{}: run it as that user", foreign.in_words())))
+        Ok(foreign.map(|foreign| format!("{}; hint: {}", foreign.in_words(), foreign.hint())))
     }
 
     /// Whether it would only be tried.

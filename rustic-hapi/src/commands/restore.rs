@@ -14,6 +14,7 @@ use hapi_sources::{Identities, Kind};
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::holders;
+use crate::machine::shell::quoted;
 use crate::machine::target::Target;
 use crate::policy::choice::{Choice, Which};
 use crate::profile::reading::Reading;
@@ -87,7 +88,7 @@ pub fn run(
         contents.is_trustworthy(&choice.snapshot)?;
         plan.push(choice);
     }
-    away_from_the_sources(from, &request.target, &plan, &library)?;
+    away_from_the_sources(from, request, &plan, &library)?;
     let mut report = Report {
         target: request.target.clone(),
         dry_run: request.dry_run,
@@ -133,13 +134,28 @@ pub fn run(
     Ok(report)
 }
 
-const ELSEWHERE: &str = "restore into a folder of its own: `rustic-hapi restore --target \"$(mktemp -d)\"`; `rustic-hapi restore --in-place` is for the live files";
+/// The same into a folder of its own.
+fn elsewhere(request: &Request) -> String {
+    let mut command = "rustic-hapi restore".to_owned();
+    if let Which::Named(name) = &request.which {
+        command += &format!(" {}", quoted(name));
+    }
+    if let Some(host) = &request.host {
+        command += &format!(" --host {}", quoted(host));
+    }
+    for source in &request.sources {
+        command += &format!(" --source {}", quoted(source));
+    }
+    format!(
+        "restore into a folder of its own: `{command} --target \"$(mktemp -d)\"`; `{command} --in-place` is for the live files"
+    )
+}
 
 /// Refuses a target in a folder that a source lives in, or above one: what is restored would be taken for what is
 /// live, by people and by the next run.
 fn away_from_the_sources(
     from: Reading<'_>,
-    target: &Path,
+    request: &Request,
     plan: &[Choice],
     library: &Library,
 ) -> Result<(), Error> {
@@ -154,7 +170,7 @@ fn away_from_the_sources(
         let record = library.record(choice)?;
         folders.push(folder_of(record.kind, &record.path.to_path()));
     }
-    let target = real(target);
+    let target = real(&request.target);
     let home = real(&from.reach.home);
     for folder in folders {
         let Ok(folder) = fs::canonicalize(folder) else {
@@ -167,7 +183,7 @@ fn away_from_the_sources(
                     "sources live in `{}`: what is restored would be taken for them",
                     folder.display()
                 ),
-                ELSEWHERE,
+                elsewhere(request),
             ));
         }
         let is_in = target.starts_with(&folder) && !home.starts_with(&folder);
@@ -179,7 +195,7 @@ fn away_from_the_sources(
                     if is_in { "in" } else { "above" },
                     folder.display()
                 ),
-                ELSEWHERE,
+                elsewhere(request),
             ));
         }
     }

@@ -8,12 +8,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use hapi_sources::user_name;
+use hapi_sources::{user_for_chown, user_name};
 use rustix::process::geteuid;
 
 use crate::destination::location::Location;
 use crate::error::Error;
 use crate::machine::process::call_as;
+use crate::machine::shell::quoted;
 
 /// What a run as root would leave behind for another user to stumble over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +34,17 @@ impl Foreign {
         format!("`{path}` belongs to {owner}, who cannot read the files that root puts there")
     }
 
-    /// The call that leaves nothing of root's behind.
+    /// The call that leaves nothing of root's behind, and before it what gives back what root has left already.
     pub(crate) fn hint(&self) -> String {
-        format!("`{}`", call_as(self.owner))
+        let call = call_as(self.owner);
+        match self.is_routine {
+            false => format!("`{call}`"),
+            true => format!(
+                "`sudo chown -R {} {}` gives that user all of it; from then on run it as that user: `{call}`",
+                user_for_chown(self.owner),
+                quoted(&self.path.to_string_lossy())
+            ),
+        }
     }
 }
 

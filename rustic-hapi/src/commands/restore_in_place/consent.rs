@@ -12,6 +12,7 @@ use hapi_sources::{CaptureError, Kind, Stop, count_live};
 use crate::commands::restore_in_place::item::Item;
 use crate::commands::restore_in_place::request::Request;
 use crate::error::Error;
+use crate::machine::process::host_name;
 use crate::machine::shell::quoted;
 use crate::policy::choice::{self, Choice};
 use crate::policy::counts::counts;
@@ -51,16 +52,14 @@ pub(super) fn is_decided(
     for choice in choices {
         let (fact, others) = match doubt(from, choice, library) {
             Some(doubt) => doubt,
-            None => match (&request.host, from.profile) {
-                (Some(host), Some(profile)) if *host != profile.host => (
-                    format!(
-                        "the snapshot {} of `{}` is of another host or hub ({})",
-                        choice.snapshot, choice.source, choice.snapshot.host
-                    ),
-                    vec![choice.snapshot.clone()],
+            None if is_foreign(from, request, &choice.snapshot) => (
+                format!(
+                    "the snapshot {} of `{}` is of another host or hub ({})",
+                    choice.snapshot, choice.source, choice.snapshot.host
                 ),
-                _ => continue,
-            },
+                vec![choice.snapshot.clone()],
+            ),
+            None => continue,
         };
         let commands: Vec<String> = others
             .iter()
@@ -105,6 +104,14 @@ fn doubt(from: Reading<'_>, choice: &Choice, library: &Library) -> Option<(Strin
     let mut others: Vec<Snapshot> = before.cloned().into_iter().collect();
     others.push(choice.snapshot.clone());
     Some((fact(&choice.snapshot, of(damaged)), others))
+}
+
+/// Whether a snapshot is of another host than the profile's, or, without one, than this machine.
+fn is_foreign(from: Reading<'_>, request: &Request, snapshot: &Snapshot) -> bool {
+    let ours = from.profile.map(|profile| &profile.host);
+    let asked = request.host.as_ref().filter(|_| ours.is_some());
+    let here = ours.cloned().unwrap_or_else(host_name);
+    snapshot.host != here || asked.is_some_and(|host| *host != here)
 }
 
 fn into_a_folder(snapshot: &Snapshot, source: &str) -> String {
