@@ -352,6 +352,84 @@ fn a_chroot() {
 }
 
 #[test]
+fn the_account_and_the_frozen_folder_of_the_page_about_proxmox() {
+    let page = include_str!("../docs/proxmox.md");
+    let block = page
+        .split("```\n")
+        .find(|block| block.contains("Match User hapi"))
+        .unwrap();
+    let home = Home::new();
+    let at = home.dir.path();
+    // sshd reads the keys as the account.
+    fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(home.repository()).unwrap();
+    std::os::unix::fs::chown(home.repository(), Some(1000), Some(1000)).unwrap();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let others: String = passwd
+        .lines()
+        .filter(|line| !line.contains(":1000:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(
+        at.join("passwd"),
+        others + "hapi:x:1000:1000::/srv/jail:/bin/sh\n",
+    )
+    .unwrap();
+    fs::write(at.join("hapi.conf"), block).unwrap();
+    let script = format!(
+        "mount --bind '{0}/passwd' /etc/passwd && mount -t tmpfs -o mode=755 tmpfs /srv && install -d -m 0755 /srv/jail /srv/jail/hapi && mount --bind '{1}' /srv/jail/hapi && exec \"$0\" \"$@\"",
+        at.display(),
+        home.repository().display()
+    );
+    let lines = format!("Include {}/hapi.conf\n{SUBSYSTEM}", at.display());
+    let mut sshd = Sshd::with(
+        &folder(&home, "sshd"),
+        &home.path(),
+        &lines,
+        Some(&["unshare", "-m", "sh", "-c", &script]),
+    );
+    sshd.user = "hapi".to_owned();
+    sshd.known_to(&home.path());
+    fs::set_permissions(
+        folder(&home, "sshd/authorized_keys"),
+        fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
+    home.init_at(&sshd.location(Path::new("/hapi"))).exits(0);
+    home.cheapen();
+    let keys = files_below(&home.repository().join("keys"));
+    std::os::unix::fs::chown(&keys[0].0, Some(1000), Some(1000)).unwrap();
+    works(&home);
+    // What it has no business with.
+    let elsewhere = sshd.location(Path::new("/elsewhere"));
+    let refused = home.init_at(&elsewhere);
+    assert_ne!(refused.code, 0, "{refused:?}");
+
+    // A snapshot of the dataset is such a folder that nobody can write to.
+    let place = home.repository();
+    let (frozen, password) = (place.to_str().unwrap(), home.password());
+    let script = format!(
+        "mount --bind '{frozen}' '{frozen}' && mount -o remount,ro,bind '{frozen}' && exec \"$0\" \"$@\""
+    );
+    let before = ["-m", "sh", "-c", &script];
+    let reading = [
+        "--repository",
+        frozen,
+        "--password-file",
+        password.to_str().unwrap(),
+    ];
+    let target = at.join("back");
+    for args in [
+        &["snapshots"][..],
+        &["restore", "--target", target.to_str().unwrap()],
+    ] {
+        let args = [&reading[..], args].concat();
+        let said = home.through("unshare", &before, &args).output().unwrap();
+        Said::from(said).exits(0);
+    }
+}
+
+#[test]
 fn a_path_with_spaces_and_other_letters_and_restics_own_client_on_both_sides() {
     let home = Home::new();
     let sshd = Sshd::start(&folder(&home, "sshd"), &home.path());

@@ -23,7 +23,7 @@ use super::failure::{Failure, What};
 use super::place::Place;
 use super::program;
 use super::said::Said;
-use super::session::Session;
+use super::session::{HURRY, Session};
 use crate::destination::access::Access;
 use crate::machine::child;
 
@@ -67,11 +67,12 @@ impl Connection {
         let begun = process.runtime.block_on(async {
             let begun = Session::begin(pipes);
             tokio::pin!(begun);
-            let deadline = Instant::now() + START;
+            let since = Instant::now();
             loop {
+                let patience = if stop.is_set() { HURRY } else { START };
                 match tokio::time::timeout(Duration::from_millis(100), &mut begun).await {
                     Ok(session) => break Some(session),
-                    Err(_) if stop.is_set() || Instant::now() >= deadline => break None,
+                    Err(_) if since.elapsed() >= patience => break None,
                     Err(_) => {}
                 }
             }

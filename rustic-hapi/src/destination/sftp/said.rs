@@ -43,6 +43,7 @@ impl Said {
 
     /// All of it in one line.
     pub(super) fn words(&self) -> String {
+        const LONGEST: usize = 900;
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         // The box that ssh draws around a changed key has its facts at the end.
         let fence = lines.iter().rposition(|line| line.starts_with("@@@"));
@@ -55,4 +56,34 @@ impl Said {
     }
 }
 
-const LONGEST: usize = 900;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_box_around_a_changed_key_gives_way_to_its_facts() {
+        let said = Said::default();
+        for line in [
+            "@@@@@@@@@@@@@@@@@@@@@@@",
+            "@ REMOTE HOST IDENTIFICATION HAS CHANGED! @",
+            "@@@@@@@@@@@@@@@@@@@@@@@",
+            "Offending key in /k:1",
+            "  remove with:\r",
+            "  ssh-keygen -R nas",
+            "",
+            "Host key verification failed.\r",
+        ] {
+            said.add(line.as_bytes());
+        }
+        assert_eq!(
+            said.words(),
+            "Offending key in /k:1 · remove with: · ssh-keygen -R nas · Host key verification failed."
+        );
+        said.forget();
+        said.add(b"ssh: connect to host nas port 22: Connection refused");
+        assert_eq!(
+            said.words(),
+            "connect to host nas port 22: Connection refused"
+        );
+    }
+}

@@ -41,6 +41,9 @@ const HANDLES: usize = 96;
 /// So many files are kept open to be read on.
 const KEPT: usize = 8;
 
+/// How long anything may take once the end was asked for: a lock is to be removed all the same.
+pub(super) const HURRY: Duration = Duration::from_secs(5);
+
 /// How long a server has for an answer, after the last one to anything.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -125,6 +128,10 @@ impl Session {
                 }
                 Err(_) => {
                     let heard = Duration::from_millis(self.heard.load(Ordering::SeqCst));
+                    let patience = match stop.is_set() {
+                        true => patience.min(HURRY),
+                        false => patience,
+                    };
                     if self.begun.elapsed() > asked.max(heard) + patience {
                         return Err(What::Silence);
                     }
