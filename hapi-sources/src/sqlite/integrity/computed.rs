@@ -265,4 +265,29 @@ mod tests {
         }
         assert_eq!(Definition::parse("CREATE INDEX i ON t(a"), None);
     }
+
+    #[test]
+    fn a_program_that_reads_an_index_for_the_table_is_refused() {
+        let db = Connection::open_in_memory().unwrap();
+        let sql = "CREATE TABLE t (a, b); CREATE INDEX t_a ON t (a);
+            CREATE TABLE w (a, b, PRIMARY KEY (a, b)) WITHOUT ROWID; CREATE INDEX w_b ON w (b)";
+        db.execute_batch(sql).unwrap();
+        for (name, sql, is_read) in [
+            ("t", "SELECT a FROM t NOT INDEXED", true),
+            ("t", "SELECT a FROM t INDEXED BY t_a", false),
+            ("t", "SELECT a FROM t ORDER BY a", false),
+            ("t", "SELECT a FROM t WHERE rowid > 7", false),
+            ("t", "SELECT count(*) FROM t", false),
+            ("w", "SELECT a FROM w INDEXED BY sqlite_autoindex_w_1", true),
+            // This one reads w_b.
+            ("w", "SELECT a FROM w NOT INDEXED", false),
+            ("w", "SELECT a FROM w, t", false),
+        ] {
+            let Ok(table) = Table::read(&db, name, name == "w") else {
+                panic!("{name}");
+            };
+            let read = reads_only_the_table(&db, &table, sql);
+            assert_eq!(read.is_ok(), is_read, "{sql}");
+        }
+    }
 }
