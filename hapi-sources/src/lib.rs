@@ -14,7 +14,7 @@
 #![doc = include_str!("../EXAMPLE.md")]
 // From top to bottom: a file uses only files below it, so there is no circle. Some files of the kinds' folders
 // stand below their kind, since others need them: the guard asks `file/pinned.rs`, `sqlite/names.rs` and (as
-// sqlite does) `tree/pattern.rs`; a capture holds a `sqlite/verdict.rs`, with check, hash and header below it;
+// sqlite does) `tree/pattern.rs`; a capture holds a `sqlite/verdict.rs`, with integrity, at_rest and header below it;
 // taking holds `secret/cache.rs` and `secret/recipients.rs`.
 #![warn(unreachable_pub)]
 

@@ -26,7 +26,6 @@ mod sqlites_own;
 mod sum;
 mod tree;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,15 +88,15 @@ fn full(own: &mut SqlitesOwn, copy: &Path, stop: &Stop) -> Result<(), Failed> {
         if !matches!(is_sound, Ok(true)) {
             in_vain.store(true, Ordering::SeqCst);
         }
-        // Without a thread, SQLite looks at everything.
-        let doubtful = scans.map_or(Ok(Err(Halt::Doubt)), |scans| scans.join());
-        (is_sound, doubtful)
+        // Where there is no thread, or it comes to grief, SQLite looks at everything.
+        let doubtful = scans.ok().and_then(|scans| scans.join().ok());
+        (is_sound, doubtful.unwrap_or(Err(Halt::Doubt)))
     });
     if !is_sound? {
         own.said = Said::default();
         return Ok(own.all(FULL)?);
     }
-    match doubtful.map_err(|_| io::Error::other("the thread that scans it panicked"))? {
+    match doubtful {
         Err(Halt::Failed(failed)) => Err(failed),
         Err(Halt::Doubt) => Ok(own.all(FULL)?),
         Ok(doubtful) => doubtful.iter().try_for_each(|d| settle(own, d)),

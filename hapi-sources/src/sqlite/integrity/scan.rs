@@ -59,8 +59,13 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Returns the partial indexes that have entries for no row.
     fn table(&self, table: &Table) -> Result<Vec<String>, Halt> {
-        let (computed, plain): (Vec<_>, Vec<_>) =
-            table.indexes.iter().partition(|i| table.computes(i));
+        // Where a table is read by SQL, that does for its other indexes, too; but not for the order of its key.
+        let by_sql = matches!(table.order, Order::Rowid)
+            && table.indexes.iter().any(|index| table.computes(index));
+        let (computed, plain): (Vec<_>, Vec<_>) = table
+            .indexes
+            .iter()
+            .partition(|index| by_sql || table.computes(index));
         let rows = self.rows(table, &plain)?;
         let computed_rows = computed::sums(&self.db, table, &computed, &self.key)?;
         let mut surplus = Vec::new();
