@@ -66,6 +66,9 @@ fn what_is_private_is_not_put_where_everybody_reads_it() {
     let said = home.snapshot().exits(1);
     assert!(said.stderr.contains("others could read it"), "{said:?}");
     assert!(home.restic_snapshots().is_empty());
+    let said = home.hapi_command(&["doctor"]);
+    assert!(said.stdout.contains("has no modes of files"), "{said:?}");
+    assert!(!said.stdout.contains("chmod 700"), "{said:?}");
     home.edit_profile(|text| text.replace("/open/staging", "/staging"));
     home.snapshot().exits(0);
     // A recovery key, and secrets in plain.

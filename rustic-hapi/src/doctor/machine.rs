@@ -77,6 +77,13 @@ pub(super) fn private(folders: &[&Path]) -> Finding {
                     format!("run this as that user, or `chown -R {user} {word}`"),
                 );
             }
+            Ok(m) if m.mode() & 0o077 != 0 && has_no_modes(folder) => {
+                return Finding::fail(
+                    SUBJECT,
+                    format!("others can read `{shown}`: its file system has no modes of files"),
+                    "choose a place on one that has: `staging` in the profile, `XDG_STATE_HOME` for the state",
+                );
+            }
             Ok(m) if m.mode() & 0o077 != 0 => {
                 return Finding::fail(
                     SUBJECT,
@@ -91,6 +98,12 @@ pub(super) fn private(folders: &[&Path]) -> Finding {
         }
     }
     Finding::ok(SUBJECT, "nobody else looks into state and staging")
+}
+
+/// Whether what is made in a folder is everybody's, whatever mode it is given.
+fn has_no_modes(folder: &Path) -> bool {
+    let made = tempfile::tempfile_in(folder).and_then(|file| file.metadata());
+    made.is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
 }
 
 /// Whether the next unattended run comes at all.
