@@ -90,6 +90,8 @@ fn a_wal_that_lost_its_database_is_left_alone_kept_and_pinned() {
         let below = |path: &Path| target.join(path.strip_prefix("/").unwrap());
         assert!(fs::read(below(&kept)).unwrap() == wal);
         assert!(!below(&home.database()).exists());
+        let drilled = home.drill(&[&id[..8]]).exits(21);
+        assert!(drilled.stdout.contains("NOT WHOLE"), "{drilled:?}");
         let named = [&["restore", "--in-place"], &source[..]].concat();
         assert_ne!(home.hapi_command(&named).code, 0);
         untouched();

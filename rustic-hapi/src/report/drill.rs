@@ -62,7 +62,7 @@ impl Report {
         let verdict = match self.outcome() {
             DrillOutcome::Proven => paint.green("proven"),
             DrillOutcome::Failed => paint.red("NOT DECRYPTED"),
-            DrillOutcome::Difference => paint.red("DIFFERENT"),
+            DrillOutcome::Difference => paint.red(self.difference()),
         };
         let sealed = match sealed {
             0 => String::new(),
@@ -85,6 +85,16 @@ impl Report {
             _ = writeln!(text, "kept: {}", kept.display());
         }
         text
+    }
+
+    /// A snapshot that was named and does not hold everything came back as it is: nothing differs.
+    fn difference(&self) -> &'static str {
+        let differs = |source: &SourceDrill| source.verdict == Verdict::Different;
+        let booted = self.boot.as_ref().is_none_or(|boot| boot.up);
+        match self.findings.is_empty() && booted && !self.sources.iter().any(differs) {
+            true => "NOT WHOLE",
+            false => "DIFFERENT",
+        }
     }
 
     /// For programs.
@@ -145,7 +155,7 @@ impl Report {
         let verdict = match self.outcome() {
             DrillOutcome::Proven => "proven",
             DrillOutcome::Failed => "NOT DECRYPTED",
-            DrillOutcome::Difference => "DIFFERENT",
+            DrillOutcome::Difference => self.difference(),
         };
         let bytes_in_all: u64 = self.sources.iter().map(|s| s.bytes).sum();
         let sealed = match self.files().1 {
