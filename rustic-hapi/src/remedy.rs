@@ -245,6 +245,11 @@ fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, StorageFull | QuotaExceeded)
 }
 
+/// Whether a file system has room and no inodes. Some count none at all.
+fn no_inodes(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_files > 0 && stat.f_favail < 16)
+}
+
 /// What makes room where this path is. A full disk has no room for a lock either: so what can go without one
 /// comes first.
 pub(crate) fn make_room(path: &Path) -> String {
@@ -259,10 +264,13 @@ pub(crate) fn make_room(path: &Path) -> String {
             quoted(&path.to_string_lossy()),
             bytes(metadata.len())
         ),
+        None if no_inodes(repository) => {
+            "that file system has no inodes left for new files (`df -i`): remove files there that are not the repository's".into()
+        }
         None => "free 1 MiB there for a lock and an index".into(),
     };
     format!(
-        "{first}; then `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"
+        "{first}; then `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs; if that is too little, the repository needs a larger disk"
     )
 }
 
@@ -283,7 +291,8 @@ fn of_our_files(path: &Path) -> Option<String> {
 /// The engine has no type for a damaged file, only these words.
 fn in_the_engines_words(text: &str) -> Option<&'static str> {
     [
-        ("MAC check failed", concat!("that file of the repository is damaged: put it back from another copy; an index is made anew by ", by_restic!("rebuild-index"), " (from 0.16 on `restic repair index`)")),
+        ("processing Index", concat!("that file of the repository is damaged: put it back from another copy; an index is made anew by ", by_restic!("rebuild-index"), " (from 0.16 on `restic repair index`)")),
+        ("MAC check failed", "a file of the repository is damaged: `rustic-hapi check --read-data` names it, and what helps"),
         ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
     ]
     .into_iter()

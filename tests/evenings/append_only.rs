@@ -69,3 +69,36 @@ fn a_series_that_the_hub_does_not_have_is_told_with_those_that_it_has() {
     assert!(said.stderr.contains("with hapi;"), "{said:?}");
     assert!(said.stderr.contains("`extends`"), "{said:?}");
 }
+
+#[test]
+fn secrets_that_the_hub_keeps_are_not_denied_by_the_storage_host() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    home.snapshot().exits(0);
+    let target = home.dir.path().join("back");
+    let identity = home.identity();
+    let restored = on_the_storage_host(
+        home,
+        ("", ""),
+        &[
+            "restore",
+            "--target",
+            target.to_str().unwrap(),
+            "--identity",
+            identity.to_str().unwrap(),
+        ],
+    )
+    .exits(0);
+    assert!(restored.stdout.contains("hub.env"), "{restored:?}");
+    let drilled = on_the_storage_host(
+        home,
+        ("", ""),
+        &["drill", "--identity", identity.to_str().unwrap()],
+    )
+    .exits(0);
+    assert!(drilled.stdout.contains("hub.env"), "{drilled:?}");
+    let status = on_the_storage_host(home, ("", ""), &["status"]).exits(0);
+    assert!(!status.stderr.contains("in no snapshot"), "{status:?}");
+    let kit = on_the_storage_host(home, ("", ""), &["recovery-kit"]);
+    assert!(!kit.stdout.contains("Secrets are not in"), "{kit:?}");
+}

@@ -4,6 +4,7 @@
 
 mod append_only;
 mod choice;
+mod damage;
 mod full_disk;
 mod places;
 mod root_once;

@@ -36,3 +36,32 @@ fn a_small_hub_that_is_emptied_is_noticed_and_one_phone_that_unregisters_is_not(
         evening.says(&["snapshot"]).exits(0);
     }
 }
+
+#[test]
+fn a_hub_of_which_something_is_always_missing_is_not_emptied_unseen() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    // Every snapshot is partial.
+    home.edit_profile(|text| {
+        text + "\n[[source]]\nname = \"gone\"\npath = \"~/gone\"\nkind = \"file\"\nrequired = true\n"
+    });
+    evening.says(&["snapshot"]).exits(3);
+    home.change();
+    evening.says(&["snapshot"]).exits(3);
+    let count = || sqlite3(&home.database(), "SELECT count(*) FROM sessions");
+    let before = count();
+    sqlite3(
+        &home.database(),
+        "DELETE FROM messages; DELETE FROM sessions",
+    );
+    let said = evening.says(&["snapshot"]).exits(3);
+    assert!(said.stderr.contains("shrunk"), "{said:?}");
+    let plan = evening.says(&["forget", "--dry-run"]).exits(0);
+    assert!(
+        plan.stdout.contains("last sound one before shrunk"),
+        "{plan:?}"
+    );
+    let said = evening.says(&["restore", "--in-place", "--yes"]).exits(2);
+    evening.follows(&suggested(&said)[0], &[]).exits(0);
+    assert_eq!(count(), before);
+}

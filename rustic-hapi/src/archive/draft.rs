@@ -38,7 +38,9 @@ pub(crate) fn of(
     let description = manifest.describe(&bytes);
     let before = baseline(profile, history, &series.name, &time);
     let may_lose = profile.alarms.shrink;
-    let shrunk = before.and_then(|b| why_shrunk(b.description.as_ref()?, &description, may_lose));
+    let shrunk = before
+        .as_ref()
+        .and_then(|before| why_shrunk(before, &description, may_lose));
     // The snapshot before this one, whatever it is like: what it told need not be told again.
     let latest = history
         .iter()
@@ -48,7 +50,7 @@ pub(crate) fn of(
         told_once: told_once(&captures),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
         shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
-        before: before.and_then(|b| b.description.clone()),
+        before,
         manifest,
         description,
         shrunk,
@@ -106,18 +108,35 @@ fn tags(more: &[String], series: &Series, manifest: &Manifest, shrunk: bool) -> 
     tags
 }
 
-/// The snapshot that a new one is compared with: the last that is sound or accepted.
-fn baseline<'a>(
+/// What a new snapshot is compared with: each source as the last snapshot had it that held it whole and is not
+/// suspected, or accepted. Something else may always be missing.
+fn baseline(
     profile: &Profile,
-    history: &'a [Snapshot],
+    history: &[Snapshot],
     series: &str,
     now: &DateTime<Local>,
-) -> Option<&'a Snapshot> {
-    history
-        .iter()
-        .rev()
-        .filter(|s| s.series == series && !s.has(ONLY) && s.description.is_some() && s.time <= *now)
-        .find(|s| s.is_sound() || s.is_acknowledged(&profile.retention))
+) -> Option<Description> {
+    let comparable = |s: &&Snapshot| {
+        let counts = s.is_unsuspected() || s.is_acknowledged(&profile.retention);
+        s.series == series && !s.has(ONLY) && s.time <= *now && counts
+    };
+    let mut before: Option<Description> = None;
+    for snapshot in history.iter().filter(comparable) {
+        let Some(description) = &snapshot.description else {
+            continue;
+        };
+        let mut sources = before.map(|before| before.sources).unwrap_or_default();
+        let sound = description
+            .sources
+            .iter()
+            .filter(|(_, s)| s.outcome.is_sound());
+        sources.extend(sound.map(|(name, source)| (name.clone(), source.clone())));
+        before = Some(Description {
+            sources,
+            ..description.clone()
+        });
+    }
+    before
 }
 
 /// Says what lost more than it may of its rows, files, entries or bytes, if something did, or is not there any
@@ -127,7 +146,7 @@ fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<
     const TOO_SMALL_TO_TELL: u64 = 256 << 10;
     #[allow(clippy::cast_precision_loss, reason = "a part of it is what counts")]
     let shrank = |was: u64, is: u64| (is as f64) < (was as f64) * (1.0 - may_lose);
-    for (name, old) in before.sources.iter().filter(|(_, s)| s.outcome.is_sound()) {
+    for (name, old) in before.sources.iter() {
         // A source that failed is told as such; one that left the profile is not missed.
         let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
             continue;

@@ -111,6 +111,7 @@ impl RestoreArgs {
             }),
             None => Restoring::InPlace(restore_in_place::Request {
                 which,
+                identity: self.identity.clone(),
                 sources: self.source.clone(),
                 host: self.host.clone(),
                 dry_run: self.dry_run,

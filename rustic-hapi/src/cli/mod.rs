@@ -542,7 +542,18 @@ impl Global {
             ("--password-file", path(&self.password_file)),
         ];
         let all = std::env::args_os().skip(1);
-        let all = all.map(|word| word.to_string_lossy().into_owned());
+        let all: Vec<_> = all
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        // What came from a variable is another shell's no more.
+        let said = |flag: &str| all.iter().any(|word| word.split('=').next() == Some(flag));
+        let from_variables: Vec<String> = options
+            .iter()
+            .filter(|(flag, _)| !said(flag))
+            .filter_map(|(flag, value)| Some([(*flag).to_owned(), value.clone()?]))
+            .flatten()
+            .collect();
+        let all = from_variables.into_iter().chain(all);
         Call::new(
             options,
             all.map(|word| match redacted(&word) == word {

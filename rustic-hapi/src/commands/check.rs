@@ -9,6 +9,7 @@
 //! check reading everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::machine::shell::quoted;
 use crate::machine::{permission, record};
 use crate::policy::history::{self, Snapshot};
 use crate::policy::unmatched;
@@ -109,7 +111,7 @@ impl std::fmt::Display for Share {
             Self::All => f.write_str("all data that a snapshot needs was read"),
             Self::OneOf(nth) => write!(
                 f,
-                "share {nth} of {SHARES} of the data was read (another each week)"
+                "a part of the data was read ({nth} of {SHARES}; another each week)"
             ),
         }
     }
@@ -287,6 +289,30 @@ fn is_whole(
     Ok(whole)
 }
 
+/// What helps against a pack that is damaged, in a folder of this machine. The engine names it by the beginning of its
+/// id, in words.
+fn damaged_pack(repository: &Repository, error: &str) -> Option<String> {
+    let folder = repository.location().local()?;
+    let mut words = error.split_whitespace();
+    words.find(|word| *word == "pack")?;
+    let id = words
+        .next()
+        .filter(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    let packs = fs::read_dir(folder.join("data").join(&id[..2]))
+        .ok()?
+        .flatten();
+    let pack = packs.map(|pack| pack.path()).find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(id))
+    })?;
+    let aside = format!("{}-damaged-{id}", folder.display());
+    Some(format!(
+        "`mv {} {}` sets the damaged file aside; then {REPAIR}",
+        quoted(&pack.to_string_lossy()),
+        quoted(&aside)
+    ))
+}
+
 fn engine_check(repository: &Repository, trees: Vec<TreeId>, report: &mut Report) {
     let mut options = CheckOptions::default();
     options.read_data = true;
@@ -296,7 +322,8 @@ fn engine_check(repository: &Repository, trees: Vec<TreeId>, report: &mut Report
     match repository.check(options, trees) {
         Ok((errors, warnings)) => {
             for error in errors {
-                report.found(error, REPAIR);
+                let remedy = damaged_pack(repository, &error);
+                report.found(error, remedy.as_deref().unwrap_or(REPAIR));
             }
             report.notes.extend(warnings);
         }

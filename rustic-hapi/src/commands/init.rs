@@ -20,6 +20,7 @@ use self::new_profile::{
     add_environment_file, add_identity, add_recipients, existing_profile, new_profile, put_profile,
 };
 pub use self::request::Request;
+use crate::destination::variables::PASSWORD;
 use crate::error::Error;
 use crate::machine::able::{keeps_private, sync_file};
 use crate::machine::disk::{Relation, not_a_mount};
@@ -152,6 +153,10 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
                 .join(format!("{}.password", profile.name));
             put_password(&usual, Some(given))?;
             profile.reach.password = Password::File(usual);
+            profile
+                .reach
+                .from_variables
+                .retain(|name| *name != PASSWORD);
             true
         }
         _ => false,

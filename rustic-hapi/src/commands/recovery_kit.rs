@@ -295,11 +295,12 @@ impl<'a> Kit<'a> {
         let mut text = "## Identities\n\n".to_owned();
         let mut sources = self.profile.sources.iter();
         if self.recipients().is_empty() || !sources.any(|s| s.source.kind == Kind::Secret) {
-            text += "Secrets are not in this repository";
+            text += "This profile encrypts secrets to nobody, so its runs leave them out";
             for source in &self.profile.skipped_secrets {
-                text += &format!(", not {}", code(&source.path.to_string_lossy()));
+                text += &format!(", {}", code(&source.path.to_string_lossy()));
             }
-            return text + ": they have to be made anew, or kept elsewhere.\n";
+            return text
+                + ". Snapshots that another profile took may hold them, encrypted to the recipients that it names; else they have to be made anew, or kept elsewhere.\n";
         }
         text += "Each secret is encrypted to all of these; the identity of any one of them opens it.\n\n| recipient | its identity is kept at |\n|---|---|\n";
         for recipient in self.recipients() {

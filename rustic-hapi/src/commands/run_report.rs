@@ -75,7 +75,7 @@ impl RunReport {
         dry_run: bool,
     ) -> Self {
         let (mut warnings, mut remarks) = (Vec::new(), Vec::new());
-        warnings.extend(profile.about_secrets());
+        warnings.extend(profile.about_secrets(&|_| false));
         warnings.extend(from_the_future(history, &now));
         remarks.extend(dies_with_this_machine(profile).map(|fact| format!("warning: {fact}")));
         Self {

@@ -363,6 +363,10 @@ fn take(
     });
     if let Err(error) = read_back {
         proven.forget(&series.name);
+        if matches!(error, Error::NotProven { .. }) {
+            ledger.taken_back(time);
+            remember(ledger, run.profile, run.ui);
+        }
         return Err(error);
     }
     step("read back");

@@ -166,7 +166,13 @@ pub fn of(
     if let Some(profile) = from.profile {
         // A storage host's copy of the profile captures nothing.
         let takes = known.filter(|_| run.is_some());
-        warnings.extend(takes.and_then(Profile::about_secrets));
+        let newest = |name: &str| {
+            let mut described = series
+                .iter()
+                .filter_map(|s| s.newest.as_ref()?.description.as_ref());
+            described.any(|d| d.sources.contains_key(name))
+        };
+        warnings.extend(takes.and_then(|profile| profile.about_secrets(&newest)));
         warnings.extend(crate::policy::survival::dies_with_this_machine(profile));
     }
     let host = files

@@ -152,10 +152,15 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
         return Finding::warn(
             SUBJECT,
             format!("each slot is called more than once: {}", all.join(", ")),
-            format!(
-                "`rustic-hapi schedule --remove{}` takes one away",
-                option(found[1].0)
-            ),
+            // What does not run is the one too many.
+            {
+                let dead = found.iter().find(|(_, enabled, ..)| !enabled);
+                let (kind, ..) = dead.unwrap_or(&found[1]);
+                format!(
+                    "`rustic-hapi schedule --remove{}` takes one away",
+                    option(*kind)
+                )
+            },
         );
     }
     let (noun, flag) = (kind.noun(), option(kind));
@@ -186,10 +191,15 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
         return Finding::warn(
             SUBJECT,
             "the crontab has it, and no cron is running",
-            "start it (`systemctl enable --now cron`), or use a timer: `rustic-hapi schedule --install`",
+            schedule::what_works(kind, machine, &times_of(profile)),
         );
     }
     Finding::ok(SUBJECT, format!("{noun} calls `snapshot`"))
+}
+
+fn times_of(profile: &Profile) -> Vec<String> {
+    let time = |at: &chrono::NaiveTime| at.format("%H:%M").to_string();
+    profile.at.iter().map(time).collect()
 }
 
 /// Slots, retention and freshness all go by it.

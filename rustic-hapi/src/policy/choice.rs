@@ -249,8 +249,15 @@ fn newest(
     candidates.extend(late);
 
     let wanted: Vec<String> = if let Some(profile) = profile {
-        let sources = profile.sources.iter();
-        sources.map(|s| s.source.name.clone()).collect()
+        // What this profile skips, the hub's may not.
+        let held = |name: &str| {
+            let mut described = candidates.iter().filter_map(|s| s.description.as_ref());
+            described.any(|description| description.sources.contains_key(name))
+        };
+        let skipped = profile.skipped_secrets.iter();
+        let skipped = skipped.map(|s| &s.name).filter(|name| held(name));
+        let sources = profile.sources.iter().map(|s| &s.source.name);
+        sources.chain(skipped).cloned().collect()
     } else {
         // What the newest snapshot of each series holds, or names as failed.
         let mut series = BTreeSet::new();

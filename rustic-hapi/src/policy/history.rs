@@ -103,6 +103,13 @@ impl Snapshot {
         self.is_complete() && !self.has(SHRUNK)
     }
 
+    /// What it holds of a source whole can be relied on, whatever else is missing.
+    pub fn is_unsuspected(&self) -> bool {
+        ![ONLY, SHRUNK, DAMAGED, WAL_KEPT]
+            .iter()
+            .any(|tag| self.has(tag))
+    }
+
     /// Whether an id, or the beginning of one (8 characters or more), names it.
     pub fn is_named(&self, name: &str) -> bool {
         name.len() >= 8 && self.begins_with(name)

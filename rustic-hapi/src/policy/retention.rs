@@ -272,6 +272,8 @@ fn pins<Tz: TimeZone>(
         .find(|s| s.is_acknowledged(policy))
         .map(|s| s.time);
     let mut last_sound: Option<&Snapshot> = None;
+    // A hub of which something is always missing has no other.
+    let mut last_partial: Option<&Snapshot> = None;
     let mut last_schemas: Option<(&Snapshot, Schemas<'_>)> = None;
     // What a wrong clock dated in the future is no neighbour of anything.
     let limit = now.clone() + TimeDelta::hours(24);
@@ -289,11 +291,15 @@ fn pins<Tz: TimeZone>(
         let suspicion = [DAMAGED, WAL_KEPT, SHRUNK]
             .into_iter()
             .find(|tag| snapshot.has(tag));
-        if open && let (Some(what), Some(sound)) = (suspicion, last_sound) {
-            pin(sound, format!("last sound one before {what}"));
+        if open && let Some(what) = suspicion {
+            for sound in [last_sound, last_partial].into_iter().flatten() {
+                pin(sound, format!("last sound one before {what}"));
+            }
         }
         if snapshot.is_sound() {
-            last_sound = Some(snapshot);
+            (last_sound, last_partial) = (Some(*snapshot), None);
+        } else if snapshot.is_unsuspected() {
+            last_partial = Some(*snapshot);
         }
         let Some(schemas) = schemas_of(snapshot) else {
             continue;

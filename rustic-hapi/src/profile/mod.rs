@@ -119,7 +119,8 @@ impl Default for Alarms {
 
 impl Profile {
     /// Which secrets no snapshot has, or that `skip` does not count.
-    pub(crate) fn about_secrets(&self) -> Option<String> {
+    /// `held` are those that a newest snapshot has all the same: another profile took it.
+    pub(crate) fn about_secrets(&self, held: &dyn Fn(&str) -> bool) -> Option<String> {
         if self.skip_is_overruled {
             return Some(format!(
                 "`[secrets] skip` is true in `{}`, and does not count: there are `recipients`, so secrets are captured",
@@ -130,6 +131,7 @@ impl Profile {
             .skipped_secrets
             .iter()
             .map(|s| s.name.as_str())
+            .filter(|name| !held(name))
             .collect();
         (!names.is_empty()).then(|| {
             format!(

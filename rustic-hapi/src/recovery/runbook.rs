@@ -35,7 +35,7 @@ impl Runbook<'_> {
             &self.open_commands(),
         );
         text += &step(
-            "Into a scratch folder, on a disk with room (`TMPDIR=/mnt/… ` before `mktemp` chooses one), never onto the live\nfiles. `last_sound` finds the newest snapshot of the list that is not tagged `only`, `partial`, `damaged` or\n`shrunk`; put another id for it if you want that one.",
+            "Into a scratch folder, on a disk with room (`TMPDIR=/mnt/… ` before `mktemp` chooses one), never onto the live\nfiles. `last_sound` finds the newest snapshot of the list that is not tagged `only`, `damaged`, `wal-kept` or\n`shrunk`, and not `partial` if there is one; put another id for it if you want that one.",
             &self.restore_commands(),
         );
         let databases = self.check_commands();
@@ -263,8 +263,9 @@ impl Runbook<'_> {
 /// A shell function: the id of the newest snapshot that says nothing against itself. restic lists them oldest
 /// first, each beginning with its time.
 const LAST_SOUND: &str = r#"last_sound() {
-    restic snapshots --json "$@" | sed 's/},{"time"/}\n{"time"/g' | grep -vE '"(only|partial|damaged|shrunk)"' |
-        tail -n 1 | sed -n 's/.*"id":"\([0-9a-f]*\)".*/\1/p'
+    sound=$(restic snapshots --json "$@" | sed 's/},{"time"/}\n{"time"/g' | grep -vE '"(only|damaged|wal-kept|shrunk)"')
+    whole=$(printf '%s\n' "$sound" | grep -v '"partial"')
+    printf '%s\n' "${whole:-$sound}" | tail -n 1 | sed -n 's/.*"id":"\([0-9a-f]*\)".*/\1/p'
 }
 "#;
 

@@ -135,7 +135,7 @@ impl Status {
                 };
                 let read = match check.read {
                     Share::All => "all data read".to_owned(),
-                    Share::OneOf(nth) => format!("share {nth} of {SHARES} of the data read"),
+                    Share::OneOf(nth) => format!("part {nth} of {SHARES} of the data read"),
                 };
                 format!("{} ago: {found}, {read}", self.ago(check.time))
             }

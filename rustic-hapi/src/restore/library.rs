@@ -204,7 +204,9 @@ pub(crate) fn warnings_of(chosen: &Chosen, snapshots: &[Snapshot]) -> Vec<String
         }
         told.push(choice.snapshot.id);
         let before = snapshots.iter().rev().find(|s| {
-            s.series == choice.snapshot.series && s.time < choice.snapshot.time && s.is_sound()
+            s.series == choice.snapshot.series
+                && s.time < choice.snapshot.time
+                && s.is_unsuspected()
         });
         warnings.push(format!(
             "the snapshot {} has far fewer rows than the one before it{}",

@@ -90,34 +90,40 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
     }
     if action == Action::Install {
         report.inactive = inactive(&report, machine);
-        warn_of_others(&mut report, &plan.profile.name, lookup, machine);
+        // One that runs is not to be taken away for one that does not.
+        if report.inactive.is_none() {
+            warn_of_others(&mut report, &plan.profile.name, lookup, machine);
+        }
     }
     Ok(report)
 }
 
 /// Why what is written does not run by itself, and what does on this machine.
 fn inactive(report: &Report, machine: &Machine) -> Option<(&'static str, String)> {
-    let cron = cron_runs();
     let kind = report.request.kind;
-    let works = || {
-        if kind != Kind::UserTimer && machine.has_manager(Kind::UserTimer) {
-            return "`rustic-hapi schedule --install` works here".into();
-        }
-        if kind != Kind::SystemTimer && machine.has_manager(Kind::SystemTimer) {
-            return "`sudo rustic-hapi schedule --system --install` works here".into();
-        }
-        if kind != Kind::Cron && cron == Some(true) {
-            return "`rustic-hapi schedule --cron --install` works here".into();
-        }
-        format!(
-            "neither systemd nor cron runs here: start one of them, or have whatever starts programs on this machine call `rustic-hapi -q snapshot --drill` at {}",
-            report.slots.join(" and ")
-        )
-    };
+    let works = || what_works(kind, machine, &report.slots);
     if !report.to_type.is_empty() {
         return Some(("no systemd answers here", works()));
     }
-    (kind == Kind::Cron && cron == Some(false)).then(|| ("no cron is running", works()))
+    let dead = kind == Kind::Cron && cron_runs() == Some(false);
+    dead.then(|| ("no cron is running", works()))
+}
+
+/// What calls runs on this machine, where this kind does not.
+pub(crate) fn what_works(kind: Kind, machine: &Machine, slots: &[String]) -> String {
+    if kind != Kind::UserTimer && machine.has_manager(Kind::UserTimer) {
+        return "`rustic-hapi schedule --install` works here".into();
+    }
+    if kind != Kind::SystemTimer && machine.has_manager(Kind::SystemTimer) {
+        return "`sudo rustic-hapi schedule --system --install` works here".into();
+    }
+    if kind != Kind::Cron && cron_runs() == Some(true) {
+        return "`rustic-hapi schedule --cron --install` works here".into();
+    }
+    format!(
+        "neither systemd nor cron runs here: start one of them, or have whatever starts programs on this machine call `rustic-hapi snapshot --drill -q` at {}",
+        slots.join(" and ")
+    )
 }
 
 fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report, Error> {

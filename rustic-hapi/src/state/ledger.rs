@@ -157,6 +157,13 @@ impl Ledger {
         }
     }
 
+    /// It was removed again by the run that wrote it, since it could not be read back.
+    pub(crate) fn taken_back(&mut self, time: DateTime<Local>) {
+        if let Some(at) = self.entries.iter().rposition(|entry| entry.time == time) {
+            self.entries.remove(at);
+        }
+    }
+
     /// Retention is about to remove these.
     pub(crate) fn removing(&mut self, ids: &[SnapshotId]) {
         let ids: BTreeSet<String> = ids.iter().map(|id| id.to_hex().to_string()).collect();

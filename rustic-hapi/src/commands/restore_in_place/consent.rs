@@ -99,7 +99,7 @@ fn doubt(from: Reading<'_>, choice: &Choice, library: &Library) -> Option<(Strin
         return None;
     }
     let before = library.snapshots.iter().rev().find(|s| {
-        s.series == choice.snapshot.series && s.time < choice.snapshot.time && s.is_sound()
+        s.series == choice.snapshot.series && s.time < choice.snapshot.time && s.is_unsuspected()
     });
     let mut others: Vec<Snapshot> = before.cloned().into_iter().collect();
     others.push(choice.snapshot.clone());

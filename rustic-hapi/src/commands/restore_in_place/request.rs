@@ -1,5 +1,6 @@
 //! What an in-place restore is asked to do, and the command that would say it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::machine::shell::quoted;
@@ -14,6 +15,8 @@ pub struct Request {
     pub which: Which,
     /// Only these sources; the databases if empty.
     pub sources: Vec<String>,
+    /// The file with the identity, as it was given.
+    pub identity: Option<PathBuf>,
     /// Another host's snapshots than the profile's.
     pub host: Option<String>,
     /// Say what would be replaced; change nothing.
@@ -42,6 +45,9 @@ impl Request {
         };
         for source in named {
             command += &format!(" --source {}", quoted(source));
+        }
+        if let Some(file) = &self.identity {
+            command += &format!(" --identity {}", quoted(&file.to_string_lossy()));
         }
         command
     }

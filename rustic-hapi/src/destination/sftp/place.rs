@@ -167,7 +167,8 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
             let (account, port) = authority.split_at(from + at);
             let port = port[1..]
                 .parse()
-                .map_err(|_| format!("`{}` is no port", &port[1..]))?;
+                // It may be a password.
+                .map_err(|_| "what stands behind the host's colon is not a port".to_owned())?;
             Ok((account, Some(port)))
         }
         None => Ok((authority, None)),
