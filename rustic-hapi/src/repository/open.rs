@@ -222,8 +222,11 @@ impl Repository {
 
     /// A handle to restore with: the index is loaded, and neighbouring blobs are fetched together.
     pub(crate) fn for_reading(&self) -> Result<Engine, Error> {
-        let backend: Arc<dyn WriteBackend> =
-            Arc::new(Readahead::new(Arc::clone(&self.backend), self.packs()?));
+        let backend: Arc<dyn WriteBackend> = Arc::new(Readahead::new(
+            Arc::clone(&self.backend),
+            self.packs()?,
+            self.location().local().is_none(),
+        ));
         engine(&backend, self.location(), true, Ui::silent())?
             .open(&Credentials::Masterkey(self.inner.key()))
             .and_then(rustic_core::Repository::to_indexed)

@@ -17,9 +17,11 @@ const FIRST: u32 = 128 << 10;
 /// How fast they grow.
 const GROWTH: u32 = 4;
 /// The size up to which they do.
-const LARGEST: u32 = 4 << 20;
-/// So many of a pack are kept: readers do not go in step.
-const KEPT: usize = 3;
+const LARGEST: u32 = 2 << 20;
+/// So many of a pack are kept: a blob may begin in one and end in the next.
+const KEPT: usize = 2;
+/// So many more of a server's are on their way while one is used, so that nobody waits for its answers.
+const AHEAD: usize = 2;
 /// Bytes that all windows together may hold.
 const IN_ALL: usize = 48 << 20;
 
@@ -34,7 +36,12 @@ pub(crate) struct Readahead {
 
 /// The windows, and a bell that rings when one came, or did not.
 #[derive(Debug, Default)]
-struct Shared(Mutex<Windows>, Condvar);
+struct Shared {
+    windows: Mutex<Windows>,
+    bell: Condvar,
+    /// Whether they come from a server, and so ahead of their use.
+    far: bool,
+}
 
 #[derive(Debug, Default)]
 struct Windows {
@@ -64,7 +71,11 @@ impl Window {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Windows> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> usize {
+        KEPT + if self.far { AHEAD - 1 } else { 0 }
     }
 }
 
@@ -105,23 +116,28 @@ impl Drop for Fetch {
         let this = (self.id, self.start, self.end);
         windows.coming.retain(|other| *other != this);
         if let Some(bytes) = self.came.take() {
-            windows.put(self.id, self.start, bytes);
+            windows.put(self.id, self.start, bytes, self.windows.kept());
         }
         drop(windows);
-        self.windows.1.notify_all();
+        self.windows.bell.notify_all();
     }
 }
 
 impl Readahead {
-    /// Puts windows before a backend; `packs` are all of its packs with their sizes.
+    /// Puts windows before a backend, which is `far` where a server is asked; `packs` are all of its packs with
+    /// their sizes.
     pub(crate) fn new(
         inner: Arc<dyn WriteBackend>,
         packs: impl IntoIterator<Item = (Id, u32)>,
+        far: bool,
     ) -> Self {
         Self {
             inner,
             sizes: packs.into_iter().collect(),
-            windows: Arc::default(),
+            windows: Arc::new(Shared {
+                far,
+                ..Shared::default()
+            }),
         }
     }
 }
@@ -157,12 +173,20 @@ impl Windows {
         coming.any(|(pack, start, end)| pack == id && (*start..*end).contains(&at))
     }
 
-    /// Where the next window begins and how large it is, where one is read on, and it is the last there is.
+    /// Where the next window begins and how large it is, while the one that is used was read on.
     fn ahead(&self, id: &Id, offset: u32) -> Option<(u32, u32)> {
-        let last = self.by_pack.get(id)?.iter().max_by_key(|w| w.start)?;
-        let in_it = offset >= last.start && last.bytes.len() > FIRST as usize;
-        let none_comes = self.coming.iter().all(|(pack, _, _)| pack != id);
-        (in_it && none_comes).then(|| (last.end(), last.next_size))
+        let windows = self.by_pack.get(id)?;
+        let mut used = windows
+            .iter()
+            .filter(|w| (w.start..w.end()).contains(&offset));
+        used.find(|window| window.bytes.len() > FIRST as usize)?;
+        let coming = self.coming.iter().filter(|(pack, _, _)| pack == id);
+        let coming: Vec<u32> = coming.map(|(_, _, end)| *end).collect();
+        let there = windows.iter().map(Window::end);
+        let end = there.chain(coming.iter().copied()).max()?;
+        let size = windows.iter().map(|window| window.next_size).max()?;
+        let far = u64::from(end) > u64::from(offset) + u64::from(LARGEST) * AHEAD as u64;
+        (coming.len() < AHEAD && !far).then_some((end, size))
     }
 
     /// How much to read from `offset` on, where a window has to be filled.
@@ -176,7 +200,7 @@ impl Windows {
         wanted.unwrap_or(FIRST).max(length)
     }
 
-    fn put(&mut self, id: Id, start: u32, bytes: Bytes) {
+    fn put(&mut self, id: Id, start: u32, bytes: Bytes, kept: usize) {
         let size = u32::try_from(bytes.len()).unwrap_or(LARGEST);
         self.held += bytes.len();
         let windows = self.by_pack.entry(id).or_default();
@@ -186,7 +210,7 @@ impl Windows {
             next_size: size.saturating_mul(GROWTH).clamp(FIRST, LARGEST),
             used: self.clock,
         });
-        if windows.len() > KEPT {
+        if windows.len() > kept {
             self.held -= windows.remove(0).bytes.len();
         }
         while self.held > IN_ALL {
@@ -251,7 +275,7 @@ impl ReadBackend for Readahead {
             };
             if windows.is_coming(id, start) {
                 // Whatever comes rings.
-                let bell = &self.windows.1;
+                let bell = &self.windows.bell;
                 drop(bell.wait(windows).unwrap_or_else(PoisonError::into_inner));
                 continue;
             }
@@ -312,19 +336,24 @@ mod tests {
         let mut windows = Windows::default();
         let id = Id::default();
         assert_eq!(windows.size(&id, 0, 100), FIRST);
-        windows.put(id, 0, Bytes::from(vec![7; FIRST as usize]));
+        windows.put(id, 0, Bytes::from(vec![7; FIRST as usize]), KEPT);
         assert_eq!(windows.get(&id, 5, 100).map(|b| b.len()), Ok(100));
         assert_eq!(windows.get(&id, FIRST - 5, 100), Err(FIRST));
         assert_eq!(windows.size(&id, FIRST, 100), GROWTH * FIRST);
         // Whoever asks for one blob asks for no more.
         assert_eq!(windows.ahead(&id, 5), None);
-        windows.put(id, FIRST, Bytes::from(vec![8; 2 * FIRST as usize]));
+        windows.put(id, FIRST, Bytes::from(vec![8; 2 * FIRST as usize]), KEPT);
         let over_the_edge = windows.get(&id, FIRST - 2, 4).unwrap();
         assert_eq!(over_the_edge[..], [7, 7, 8, 8]);
         assert_eq!(windows.ahead(&id, 5), None);
         let next = (3 * FIRST, 2 * GROWTH * FIRST);
         assert_eq!(windows.ahead(&id, FIRST), Some(next));
         windows.coming.push((id, next.0, next.0 + next.1));
+        let after_that = (next.0 + next.1, next.1);
+        assert_eq!(windows.ahead(&id, FIRST), Some(after_that));
+        windows
+            .coming
+            .push((id, after_that.0, after_that.0 + after_that.1));
         assert_eq!(windows.ahead(&id, FIRST), None);
         assert!(windows.is_coming(&id, next.0 + 5));
         // Far ahead, or back: begin small again.
@@ -338,7 +367,7 @@ mod tests {
             let mut id = [0; 32];
             id[0] = n;
             windows.clock += 1;
-            windows.put(Id::new(id), 0, Bytes::from(vec![n; LARGEST as usize]));
+            windows.put(Id::new(id), 0, Bytes::from(vec![n; LARGEST as usize]), KEPT);
         }
         assert!(windows.held <= IN_ALL);
         assert_eq!(
