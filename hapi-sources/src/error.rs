@@ -1,4 +1,4 @@
-//! What can go wrong between a path and a capture, and on the way back.
+//! What can go wrong between a path and a capture, and on the way back. One file, since each list is whole.
 
 #![allow(
     missing_docs,

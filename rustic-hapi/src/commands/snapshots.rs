@@ -2,8 +2,8 @@
 
 use crate::commands::context::Context;
 use crate::error::Error;
-use crate::policy::choice;
 use crate::policy::history::Snapshot;
+use crate::policy::readable;
 use crate::policy::unmatched;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
@@ -35,7 +35,7 @@ pub fn run(
     let repository = Repository::open(from.reach, context.stop, context.ui.clone())?;
     let (files, unreadable) = repository.snapshots_or_readable()?;
     let snapshots = match all_hosts {
-        true => choice::of_all_hosts(&files),
+        true => readable::of_all_hosts(&files),
         false => origin::readable(&repository, &files, from.profile, host)?,
     };
     let of_profile = from.profile.filter(|_| host.is_none());

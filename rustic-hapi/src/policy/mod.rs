@@ -9,6 +9,7 @@ pub(crate) mod freshness;
 pub mod history;
 pub mod manifest;
 pub(crate) mod notes;
+pub(crate) mod readable;
 pub(crate) mod restic_time;
 pub mod retention;
 pub mod slots;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rustic_core::repofile::SnapshotFile;
 
-use crate::policy::choice::of_all_hosts;
 use crate::policy::history::Snapshot;
+use crate::policy::readable::of_all_hosts;
 use crate::profile::Profile;
 
 /// Where there is no snapshot of the profile in a repository that has others: what the profile looks for, and which

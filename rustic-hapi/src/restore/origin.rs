@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::machine::record;
-use crate::policy::choice;
 use crate::policy::history::{self, Origin, Origins, Snapshot};
 use crate::policy::manifest::PathRecord;
+use crate::policy::readable;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::restore::contents::Contents;
@@ -58,13 +58,13 @@ pub(crate) fn readable(
     let of_host = host.or(profile.map(|profile| profile.host.as_str()));
     // What is named may be a hub.
     let of_host = of_host.filter(|host| files.iter().any(|file| file.hostname == **host));
-    choice::readable(files, profile, host, &of(repository, files, of_host))
+    readable::readable(files, profile, host, &of(repository, files, of_host))
 }
 
 /// Reads the origins that no description names, of one host or of all. One that cannot be read stays
 /// unknown.
 fn of(repository: &Repository, files: &[SnapshotFile], host: Option<&str>) -> Origins {
-    let silent: Vec<Snapshot> = choice::of_all_hosts(files)
+    let silent: Vec<Snapshot> = readable::of_all_hosts(files)
         .into_iter()
         .filter(|snapshot| snapshot.hub().is_none())
         .filter(|snapshot| host.is_none_or(|host| snapshot.host == host))
@@ -236,7 +236,7 @@ pub(crate) fn only_others(
 pub(crate) fn hubs(repository: &Repository, files: &[SnapshotFile]) -> Vec<HubHere> {
     let origins = of(repository, files, None);
     let mut hubs: Vec<HubHere> = Vec::new();
-    for snapshot in choice::of_all_hosts(files).into_iter().rev() {
+    for snapshot in readable::of_all_hosts(files).into_iter().rev() {
         let Some(id) = history::hub_of(&snapshot, &origins) else {
             continue;
         };

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::machine::record;
-use crate::policy::history::{ONLY, Snapshot, USERNAME, to_chrono};
+use crate::policy::history::{ONLY, Snapshot};
 use crate::policy::retention::Plan;
 use crate::profile::Profile;
 use crate::repository::Repository;
+use crate::state::present::Present;
 
 /// The layout of the file.
 const VERSION: u32 = 1;
@@ -54,37 +55,6 @@ pub(crate) struct Entry {
     /// A run told that it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     told: bool,
-}
-
-/// What a repository holds of whatever host, series and hub, files that cannot be read among it: who changes
-/// a profile, or a snapshot's tags, loses nothing.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Present {
-    ids: BTreeSet<String>,
-    times: BTreeSet<DateTime<Utc>>,
-}
-
-impl Present {
-    /// # Errors
-    /// The repository cannot be listed.
-    pub(crate) fn of(repository: &Repository, files: &[SnapshotFile]) -> Result<Self, Error> {
-        let listed = repository.snapshot_ids()?;
-        let mut ids: BTreeSet<String> = listed.iter().map(|id| id.to_hex().to_string()).collect();
-        let originals = files.iter().filter_map(|file| file.original);
-        ids.extend(originals.map(|id| id.to_hex().to_string()));
-        let times = files.iter().filter(|file| file.username == USERNAME);
-        Ok(Self {
-            ids,
-            times: times
-                .filter_map(|file| Some(to_chrono(&file.time)?.to_utc()))
-                .collect(),
-        })
-    }
-
-    fn has(&self, entry: &Entry) -> bool {
-        entry.id.as_ref().is_some_and(|id| self.ids.contains(id))
-            || self.times.contains(&entry.time.to_utc())
-    }
 }
 
 /// What a comparison of the ledger with the repository showed.
@@ -187,7 +157,7 @@ impl Ledger {
             .entries
             .iter()
             .filter(|entry| entry.id.is_some() && !entry.removing)
-            .filter(|entry| !present.has(entry))
+            .filter(|entry| !present.has(entry.id.as_ref(), entry.time.to_utc()))
             .collect();
         // Somebody who applies the same policy elsewhere, the server's side say, takes nothing away.
         let mut vanished = Vec::new();
@@ -243,7 +213,7 @@ impl Ledger {
             if let (None, Some(there)) = (&entry.id, there) {
                 entry.id = Some(there.id.to_hex().to_string());
             }
-            missed || there.is_some() || present.has(entry)
+            missed || there.is_some() || present.has(entry.id.as_ref(), entry.time.to_utc())
         });
     }
 }

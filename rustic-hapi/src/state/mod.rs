@@ -7,5 +7,6 @@ pub(crate) mod drills;
 pub(crate) mod last_run;
 pub(crate) mod ledger;
 pub(crate) mod owner;
+pub(crate) mod present;
 pub(crate) mod run_lock;
 pub(crate) mod runs;

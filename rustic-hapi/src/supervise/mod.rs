@@ -5,9 +5,11 @@
 
 mod after_run;
 pub(crate) mod notify;
+mod test_message;
 pub mod watch;
 
 pub use after_run::{status, take_snapshot};
+pub use test_message::test_notification;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +32,7 @@ use crate::state::begun::{self, Begun, Mark};
 use crate::state::runs::{self, Run};
 use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Overrun, Watch};
-use crate::terminal::output::{JSON_VERSION, Output};
+use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
 
 /// What is supervised.
@@ -139,49 +141,6 @@ pub fn supervise(
         ending.tell(&mut output, failures);
         output
     })
-}
-
-/// Sends everybody in `[notify]` one message, as bad news comes: so that it is known to arrive.
-///
-/// # Errors
-/// The profile names nobody.
-pub fn test_notification(lookup: &Lookup) -> Result<Output, Error> {
-    Profile::load(lookup)?;
-    let notify = Notify::find(lookup);
-    if notify.is_empty() {
-        return Err(Error::usage(
-            "the profile names nobody to notify",
-            "add `[notify]` with `url` or `command` (profiles/full.toml has both)",
-        ));
-    }
-    let message = Message {
-        outcome: Outcome::Anomaly,
-        exit: 0,
-        run: runs::new_id(),
-        command: "notify".into(),
-        profile: lookup.name(),
-        host: crate::machine::process::host_name(),
-        text: "test message: nothing is wrong".into(),
-    };
-    let failures = notify.tell(&message);
-    let told: Vec<_> = [("url", &notify.url), ("command", &notify.command)]
-        .into_iter()
-        .filter_map(|(key, place)| place.is_some().then_some(key))
-        .collect();
-    let exit = match failures.is_empty() {
-        true => Exit::Complete,
-        false => Exit::Failed,
-    };
-    let text = match exit {
-        Exit::Complete => format!("a test message was sent ({})\n", told.join(" and ")),
-        _ => String::new(),
-    };
-    let json = json!({
-        "version": JSON_VERSION, "command": "notify", "exit": exit as u8,
-        "sent": told, "failures": failures,
-    });
-    let complaints = failures.iter().map(|failure| format!("error: {failure}"));
-    Ok(Output::new(text, json).ending(exit, complaints.collect()))
 }
 
 /// Writes down that it begins.

@@ -2,7 +2,7 @@
 //! (<https://datatracker.ietf.org/doc/html/draft-ietf-secsh-filexfer-02>) with OpenSSH's extensions.
 //!
 //! Nothing waits for one answer before it asks the next question, where the questions do not depend on each
-//! other: on a long way that is what takes the time.
+//! other: on a long way that is what takes the time. One file, since every question is one protocol's.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
