@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::common::{BindFs, Home, Said, files_below, run, sqlite3};
-use crate::evenings::{Evening, OPERATOR, suggested};
+use crate::evenings::{Evening, OPERATOR, give, suggested};
 
 /// What of root's is in these folders.
 fn of_root(folders: &[&Path]) -> Vec<PathBuf> {
@@ -76,6 +76,59 @@ fn root_is_sent_to_the_owner_and_leaves_nothing_behind() {
     evening.says(&["snapshot"]).exits(0);
     evening.says(&["check", "--read-data"]).exits(0);
     evening.says(&["drill"]).exits(0);
+}
+
+#[test]
+fn root_first_leaves_a_new_home_to_its_user() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    let id = home.ids("hapi").pop().unwrap();
+    let local = home.path().join(".local");
+    let out = home.dir.path().join("out");
+    for (call, code) in [
+        (&["restore", &id, "--in-place"][..], 0),
+        (&["restore", "--target", out.to_str().unwrap()], 0),
+        (&["status", "--notify"], 0),
+        (&["doctor"], 1),
+    ] {
+        fs::remove_dir_all(&local).unwrap();
+        evening.says_to_root(call).exits(code);
+        assert_eq!(of_root(&[&home.path()]), Vec::<PathBuf>::new(), "{call:?}");
+        home.change();
+        evening.says(&["snapshot"]).exits(0);
+    }
+
+    // What an older version left as root's: one command mends it.
+    fs::remove_dir_all(&local).unwrap();
+    fs::create_dir_all(local.join("state/rustic-hapi")).unwrap();
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o700)).unwrap();
+    let said = evening.says(&["snapshot"]);
+    assert_ne!(said.code, 0);
+    evening.followed(&said, &[]).pop().unwrap().exits(0);
+    evening.says(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn root_does_not_begin_in_another_users_home() {
+    let home = Home::new();
+    fs::set_permissions(home.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(home.repository()).unwrap();
+    give(&home.path(), OPERATOR);
+    give(&home.repository(), OPERATOR);
+    let said = home.init().exits(2);
+    assert!(
+        said.stderr.contains("refusing to write as root"),
+        "{said:?}"
+    );
+    assert!(
+        suggested(&said)[0].starts_with(&format!("sudo -u '#{OPERATOR}' ")),
+        "{said:?}"
+    );
+    assert_eq!(
+        of_root(&[&home.path(), &home.repository()]),
+        Vec::<PathBuf>::new()
+    );
 }
 
 #[test]
