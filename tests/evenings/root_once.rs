@@ -47,12 +47,28 @@ fn root_is_sent_to_the_owner_and_leaves_nothing_behind() {
             evening.followed(&said, &[]).pop().unwrap().exits(0);
         }
     }
+    for kind in [&[][..], &["--cron"]] {
+        let call = [&op, &["schedule", "--install"][..], kind].concat();
+        let said = evening.says_to_root(&call).exits(2);
+        let commands = suggested(&said);
+        assert!(
+            commands[0].starts_with(&format!("sudo -u '#{OPERATOR}' ")),
+            "{said:?}"
+        );
+        assert!(commands[1].contains("--system"), "{said:?}");
+        nothing();
+    }
     // Who looks, and who brings back, is let in: and leaves nothing either.
     let doctor = evening.says_to_root(&["doctor"]).exits(1);
     assert!(
         doctor
             .stdout
             .contains("who cannot read the files that root"),
+        "{doctor:?}"
+    );
+    assert!(!doctor.stdout.contains("chown"), "{doctor:?}");
+    assert!(
+        doctor.stdout.contains("and this runs as root"),
         "{doctor:?}"
     );
     nothing();
