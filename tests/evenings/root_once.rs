@@ -299,3 +299,46 @@ fn root_of_a_container_and_a_share_of_one_user_are_no_others() {
         .uid();
     assert_eq!(owner, OPERATOR);
 }
+
+#[test]
+fn what_may_not_be_read_is_not_different() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    evening.says(&["drill"]).exits(0);
+    let files = |folder: &str| {
+        let files = files_below(&home.repository().join(folder));
+        files.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    let mut packs = files_below(&home.repository().join("data"));
+    packs.sort_by_key(|(_, size)| *size);
+    let largest = vec![packs.pop().unwrap().0];
+    let out = home.dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    give(&out, OPERATOR);
+    let restore = ["restore", "--target", out.to_str().unwrap()];
+    for denied in [files("snapshots")[..1].to_vec(), files("data"), largest] {
+        for call in [&["drill"][..], &restore] {
+            for file in &denied {
+                chown(file, Some(0), Some(0)).unwrap();
+            }
+            let said = evening.says(call);
+            match call {
+                ["drill"] => assert_eq!(said.code, 22, "{said:?}"),
+                _ if denied[0].starts_with(home.repository().join("snapshots")) => {}
+                _ => assert_ne!(said.code, 0, "{said:?}"),
+            }
+            for lie in ["DIFFERENT", "is not what it says", "check --read-data"] {
+                let all = format!("{}{}", said.stdout, said.stderr);
+                assert!(!all.contains(lie), "{lie}: {said:?}");
+            }
+            let commands = suggested(&said);
+            let chown: Vec<_> = commands.iter().filter(|c| c.contains("chown")).collect();
+            assert_eq!(chown.len(), 1, "{said:?}");
+            let status = evening.says(&["status"]);
+            assert!(!status.stdout.contains("difference"), "{status:?}");
+            evening.follows(chown[0], &[]).exits(0);
+            evening.says(call).exits(0);
+        }
+    }
+}
