@@ -370,6 +370,20 @@ impl Reason {
         }
     }
 
+    /// With words before it.
+    pub(crate) fn after(self, words: &str) -> Self {
+        Self {
+            text: format!("{words}{}", self.text),
+            ..self
+        }
+    }
+
+    /// Whether this user may not read something, which says nothing of what it holds.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.cause == Some(Cause::System(io::ErrorKind::PermissionDenied))
+            || self.text.contains("Permission denied")
+    }
+
     /// With its remedy, where there is one.
     pub(crate) fn remedied(text: String, remedy: Option<&'static str>) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::common::{BindFs, Home, Said, files_below, run, sqlite3};
-use crate::evenings::{Evening, OPERATOR, suggested};
+use crate::evenings::{Evening, OPERATOR, give, suggested};
 
 /// What of root's is in these folders.
 fn of_root(folders: &[&Path]) -> Vec<PathBuf> {
@@ -47,12 +47,28 @@ fn root_is_sent_to_the_owner_and_leaves_nothing_behind() {
             evening.followed(&said, &[]).pop().unwrap().exits(0);
         }
     }
+    for kind in [&[][..], &["--cron"]] {
+        let call = [&op, &["schedule", "--install"][..], kind].concat();
+        let said = evening.says_to_root(&call).exits(2);
+        let commands = suggested(&said);
+        assert!(
+            commands[0].starts_with(&format!("sudo -u '#{OPERATOR}' ")),
+            "{said:?}"
+        );
+        assert!(commands[1].contains("--system"), "{said:?}");
+        nothing();
+    }
     // Who looks, and who brings back, is let in: and leaves nothing either.
     let doctor = evening.says_to_root(&["doctor"]).exits(1);
     assert!(
         doctor
             .stdout
             .contains("who cannot read the files that root"),
+        "{doctor:?}"
+    );
+    assert!(!doctor.stdout.contains("chown"), "{doctor:?}");
+    assert!(
+        doctor.stdout.contains("and this runs as root"),
         "{doctor:?}"
     );
     nothing();
@@ -76,6 +92,59 @@ fn root_is_sent_to_the_owner_and_leaves_nothing_behind() {
     evening.says(&["snapshot"]).exits(0);
     evening.says(&["check", "--read-data"]).exits(0);
     evening.says(&["drill"]).exits(0);
+}
+
+#[test]
+fn root_first_leaves_a_new_home_to_its_user() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    let id = home.ids("hapi").pop().unwrap();
+    let local = home.path().join(".local");
+    let out = home.dir.path().join("out");
+    for (call, code) in [
+        (&["restore", &id, "--in-place"][..], 0),
+        (&["restore", "--target", out.to_str().unwrap()], 0),
+        (&["status", "--notify"], 0),
+        (&["doctor"], 1),
+    ] {
+        fs::remove_dir_all(&local).unwrap();
+        evening.says_to_root(call).exits(code);
+        assert_eq!(of_root(&[&home.path()]), Vec::<PathBuf>::new(), "{call:?}");
+        home.change();
+        evening.says(&["snapshot"]).exits(0);
+    }
+
+    // What an older version left as root's: one command mends it.
+    fs::remove_dir_all(&local).unwrap();
+    fs::create_dir_all(local.join("state/rustic-hapi")).unwrap();
+    fs::set_permissions(&local, fs::Permissions::from_mode(0o700)).unwrap();
+    let said = evening.says(&["snapshot"]);
+    assert_ne!(said.code, 0);
+    evening.followed(&said, &[]).pop().unwrap().exits(0);
+    evening.says(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn root_does_not_begin_in_another_users_home() {
+    let home = Home::new();
+    fs::set_permissions(home.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(home.repository()).unwrap();
+    give(&home.path(), OPERATOR);
+    give(&home.repository(), OPERATOR);
+    let said = home.init().exits(2);
+    assert!(
+        said.stderr.contains("refusing to write as root"),
+        "{said:?}"
+    );
+    assert!(
+        suggested(&said)[0].starts_with(&format!("sudo -u '#{OPERATOR}' ")),
+        "{said:?}"
+    );
+    assert_eq!(
+        of_root(&[&home.path(), &home.repository()]),
+        Vec::<PathBuf>::new()
+    );
 }
 
 #[test]
@@ -229,4 +298,47 @@ fn root_of_a_container_and_a_share_of_one_user_are_no_others() {
         .unwrap()
         .uid();
     assert_eq!(owner, OPERATOR);
+}
+
+#[test]
+fn what_may_not_be_read_is_not_different() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    evening.says(&["drill"]).exits(0);
+    let files = |folder: &str| {
+        let files = files_below(&home.repository().join(folder));
+        files.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    let mut packs = files_below(&home.repository().join("data"));
+    packs.sort_by_key(|(_, size)| *size);
+    let largest = vec![packs.pop().unwrap().0];
+    let out = home.dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    give(&out, OPERATOR);
+    let restore = ["restore", "--target", out.to_str().unwrap()];
+    for denied in [files("snapshots")[..1].to_vec(), files("data"), largest] {
+        for call in [&["drill"][..], &restore] {
+            for file in &denied {
+                chown(file, Some(0), Some(0)).unwrap();
+            }
+            let said = evening.says(call);
+            match call {
+                ["drill"] => assert_eq!(said.code, 22, "{said:?}"),
+                _ if denied[0].starts_with(home.repository().join("snapshots")) => {}
+                _ => assert_ne!(said.code, 0, "{said:?}"),
+            }
+            for lie in ["DIFFERENT", "is not what it says", "check --read-data"] {
+                let all = format!("{}{}", said.stdout, said.stderr);
+                assert!(!all.contains(lie), "{lie}: {said:?}");
+            }
+            let commands = suggested(&said);
+            let chown: Vec<_> = commands.iter().filter(|c| c.contains("chown")).collect();
+            assert_eq!(chown.len(), 1, "{said:?}");
+            let status = evening.says(&["status"]);
+            assert!(!status.stdout.contains("difference"), "{status:?}");
+            evening.follows(chown[0], &[]).exits(0);
+            evening.says(call).exits(0);
+        }
+    }
 }

@@ -420,16 +420,34 @@ impl Cli {
             | Command::Check { .. }
             | Command::Drill(_) => true,
             Command::RecoveryKit(args) => args.new_key || args.confirm,
+            // What it has called as root would be refused.
+            Command::Schedule(args) => args.install && !args.system,
             _ => false,
         };
         if !writes {
             return Ok(None);
         }
+        let in_full = |error: Error| match (error, &self.command) {
+            (
+                Error::Usage {
+                    fact,
+                    hint: Some(hint),
+                },
+                Command::Schedule(_),
+            ) => Error::usage(
+                fact,
+                format!(
+                    "{hint}; or `rustic-hapi schedule --system --install`, which runs as the hub's user"
+                ),
+            ),
+            (error, _) => error,
+        };
         let found = Profile::load_or_reach(lookup);
         let foreign = match &found {
             Ok(found) => {
                 let reach = found.reading().reach;
-                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)?
+                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
+                    .map_err(in_full)?
             }
             // `init` has none yet; what is wrong with another is told by whoever needs it.
             Err(_) => {

@@ -25,7 +25,7 @@ use crate::policy::manifest::SourceRecord;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::difference::Difference;
-use crate::restore::library::{Library, warnings_of};
+use crate::restore::library::{Library, may_not_read, warnings_of};
 use crate::restore::proof::{databases_differ, secrets_differ};
 use crate::restore::restorer::Restorer;
 use crate::state::drills::{self, DrillOutcome, Record};
@@ -251,6 +251,10 @@ fn drill(
     let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
     let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
+    // What this user may not read is not different.
+    if let Some(reason) = library.denied.take() {
+        return Err(may_not_read(reason));
+    }
     let mut chosen = library.choose(from.profile, &request.which, &[], now);
     // In its first days a repository has no older snapshot.
     if request.weekly && matches!(chosen, Err(Error::NoSnapshot { .. })) {
@@ -301,6 +305,7 @@ fn drill(
         let first_look = looked_into.insert(choice.snapshot.id);
         let contents = match library.contents(&choice.snapshot) {
             Ok(contents) => contents,
+            Err(error @ Error::Engine { .. }) => return Err(error),
             Err(error) => {
                 report.sources.push(SourceDrill::lost(choice, &error));
                 continue;
@@ -326,6 +331,9 @@ fn drill(
             .get(&choice.source)
             .cloned();
         let came = restorer.bring(&repository, &mut library, choice)?;
+        if let Some(reason) = came.differences.iter().find_map(Difference::denied) {
+            return Err(may_not_read(reason.clone()));
+        }
         restored.push((SourceDrill::of(came, summary), record));
     }
     target.sync()?;

@@ -18,6 +18,7 @@ use crate::machine::shell::quoted;
 use crate::machine::target::Target;
 use crate::policy::choice::{Choice, Which};
 use crate::profile::reading::Reading;
+use crate::remedy::of_reason;
 use crate::repository::Repository;
 use crate::restore::library::{Library, warnings_of};
 use crate::restore::restorer::{Restorer, SourceReport};
@@ -80,6 +81,11 @@ pub fn run(
     let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;
     let chosen = library.choose(from.profile, &request.which, &request.sources, now)?;
     let mut warnings = library.unreadable.clone();
+    if let Some(remedy) = library.denied.take().as_ref().and_then(of_reason) {
+        warnings.push(format!(
+            "this user may not read all snapshots; hint: {remedy}"
+        ));
+    }
     warnings.extend(warnings_of(&chosen, &library.snapshots));
 
     let mut plan = Vec::new();

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chrono::{DateTime, Datelike, Local};
-use hapi_sources::Filter;
+use hapi_sources::{Filter, user_for_chown, user_name};
 
 use crate::doctor::finding::Finding;
 use crate::machine::disk::free_at;
 use crate::machine::private_files::is_absent;
-use crate::machine::process::on_path;
+use crate::machine::process::{call_as, on_path};
 use crate::machine::shell::quoted;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
@@ -70,11 +70,25 @@ pub(super) fn private(folders: &[&Path]) -> Finding {
                     "run this as the user that the hub runs as",
                 );
             }
+            // It can use all of it; that user could not any more.
+            Ok(m) if m.uid() != user && user == 0 => {
+                return Finding::warn(
+                    SUBJECT,
+                    format!(
+                        "`{shown}` belongs to {}, and this runs as root",
+                        user_name(m.uid())
+                    ),
+                    format!("run it as that user: `{}`", call_as(m.uid())),
+                );
+            }
             Ok(m) if m.uid() != user => {
                 return Finding::fail(
                     SUBJECT,
-                    format!("`{shown}` is another user's ({})", m.uid()),
-                    format!("run this as that user, or `chown -R {user} {word}`"),
+                    format!("`{shown}` belongs to {}", user_name(m.uid())),
+                    format!(
+                        "run this as that user, or `sudo chown -R {} {word}`",
+                        user_for_chown(user)
+                    ),
                 );
             }
             Ok(m) if m.mode() & 0o077 != 0 && has_no_modes(folder) => {

@@ -19,13 +19,24 @@ pub(crate) fn remedy(path: &Path, whole: &Path, marker: &Path) -> Option<String>
     let owner = fs::metadata(marker).or_else(|_| fs::metadata(whole));
     let owner = owner.map_or(barrier.owner, |m| m.uid());
     let us = geteuid().as_raw();
+    let above = barrier.path.parent().and_then(|p| fs::metadata(p).ok());
+    let is_for_us = match is_within {
+        true => owner == us || owner == 0,
+        // What root left in a folder of this user's, say.
+        false => barrier.is_ours() || above.is_some_and(|m| m.uid() == us),
+    };
+    let whole = match is_within {
+        true => whole,
+        false => &barrier.path,
+    };
     let command = match () {
-        () if !is_within || (owner != us && owner != 0) => format!(
+        () if !is_for_us => format!(
             "run it as the owner, {}: `{}`",
             user_name(owner),
             call_as(owner)
         ),
-        () if barrier.is_ours() => format!("`chmod -R u+rwX {}`", word(whole)),
+        () if barrier.is_ours() && is_within => format!("`chmod -R u+rwX {}`", word(whole)),
+        () if barrier.is_ours() => format!("`chmod u+rwx {}`", word(whole)),
         () => format!(
             "`sudo chown -R {} {}` makes it this user's again",
             user_for_chown(us),

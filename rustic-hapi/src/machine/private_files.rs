@@ -12,28 +12,24 @@ use crate::error::Error;
 use crate::machine::able::{if_able, keeps_private, sync_file, sync_folder};
 use crate::machine::permission;
 
-/// Makes a folder of ours, 0700, with whatever is missing above it.
+/// Makes a folder of ours, 0700, with whatever is missing above it. What root makes in another user's folder is that
+/// user's, who could not pass otherwise.
 ///
 /// # Errors
 /// [`Error::State`] with the folder.
 pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
-    let is_new = !path.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();
     let make = || -> io::Result<()> {
         let mut folder = fs::DirBuilder::new();
         folder.recursive(true).mode(0o700).create(path)?;
-        if is_new {
-            keeps_private(path)?;
-            // What root adds to another user's folder of ours is that user's; a folder `rustic-hapi` that root
-            // makes in a home is root's.
-            let above = path.parent().unwrap_or(path);
-            if above
-                .components()
-                .any(|part| part.as_os_str() == "rustic-hapi")
-            {
-                give_to_owner_of(above, &fs::File::open(path)?)?;
-            }
+        for made in missing.iter().rev().filter(|p| p.parent().is_some()) {
+            let above = made.parent().filter(|p| !p.as_os_str().is_empty());
+            give_to_owner_of(above.unwrap_or(Path::new(".")), &fs::File::open(made)?)?;
         }
-        Ok(())
+        match missing.is_empty() {
+            true => Ok(()),
+            false => keeps_private(path),
+        }
     };
     make().map_err(Error::at(path))
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::commands::restore::Report;
 use crate::exit::Exit;
 use crate::policy::description::Outcome;
+use crate::remedy::of_reason;
 use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::restore::restorer::SourceReport;
 use crate::terminal::output::{JSON_VERSION, Output};
@@ -129,7 +130,13 @@ impl Report {
         if differences().any(Difference::is_sealed) {
             lines.push(format!("hint: {OPENS_SECRETS}"));
         }
-        if differences().any(|d| !d.is_sealed()) {
+        let denied = differences().find_map(Difference::denied);
+        lines.extend(
+            denied
+                .and_then(of_reason)
+                .map(|remedy| format!("hint: {remedy}")),
+        );
+        if differences().any(|d| !d.is_sealed() && d.denied().is_none()) {
             lines.push("hint: name an older snapshot (`rustic-hapi snapshots`), and run `rustic-hapi check --read-data`".into());
         }
         lines.extend(

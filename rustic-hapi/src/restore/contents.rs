@@ -12,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use rustic_core::repofile::{Node, NodeType, SnapshotFile};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, one_line};
+use crate::error::{Error, Reason};
 use crate::policy::description::Description;
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{self, EntryKind, Manifest};
@@ -50,11 +50,11 @@ impl Contents {
     /// Loads the contents of a snapshot of ours.
     ///
     /// # Errors
-    /// In words: there is no manifest that can be read, so nothing is known of the snapshot.
-    pub(crate) fn load(engine: &Engine, snapshot: &Snapshot) -> Result<Self, String> {
+    /// There is no manifest that can be read, or this user may not read a folder: so nothing is known of the snapshot.
+    pub(crate) fn load(engine: &Engine, snapshot: &Snapshot) -> Result<Self, Reason> {
         let file: SnapshotFile = engine
             .get_file(&snapshot.id)
-            .map_err(|error| one_line(&error))?;
+            .map_err(|error| Reason::of(&error))?;
         let home = file
             .paths
             .iter()
@@ -65,11 +65,11 @@ impl Contents {
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|error| format!("its manifest is not one of ours: {error}"))?;
         if manifest.version > manifest::VERSION {
-            return Err(format!(
+            return Err(Reason::from(format!(
                 "its manifest has version {}, this program knows {}",
                 manifest.version,
                 manifest::VERSION
-            ));
+            )));
         }
         let description = manifest.describe(&bytes);
         let mut contents = Self {
@@ -132,7 +132,7 @@ impl Contents {
         engine: &Engine,
         file: &SnapshotFile,
         manifest_path: &Path,
-    ) -> Result<(), String> {
+    ) -> Result<(), Reason> {
         let mut wanted: BTreeMap<PathBuf, (EntryKind, Option<u64>)> = BTreeMap::new();
         let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
         let mut odd = Vec::new();
@@ -160,11 +160,12 @@ impl Contents {
             let tree = match engine.get_tree(&id) {
                 Ok(tree) => tree,
                 Err(error) => {
-                    self.differs(format!(
-                        "the folder `{}` cannot be read: {}",
-                        folder.display(),
-                        one_line(&error)
-                    ));
+                    let words = format!("the folder `{}` cannot be read: ", folder.display());
+                    let reason = Reason::of(&error).after(&words);
+                    if reason.is_denied() {
+                        return Err(reason);
+                    }
+                    self.differs(reason.text);
                     unreadable.push(folder);
                     continue;
                 }
@@ -231,12 +232,12 @@ pub(crate) fn is_plain(path: &Path) -> bool {
         && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
-fn read_manifest(engine: &Engine, file: &SnapshotFile, home: &Path) -> Result<Vec<u8>, String> {
+fn read_manifest(engine: &Engine, file: &SnapshotFile, home: &Path) -> Result<Vec<u8>, Reason> {
     let node = engine
         .node_from_path(file.tree, &home.join(manifest::FILE_NAME))
-        .map_err(|error| format!("its manifest cannot be found: {}", one_line(&error)))?;
+        .map_err(|error| Reason::of(&error).after("its manifest cannot be found: "))?;
     if node.node_type != NodeType::File || node.meta.size > LARGEST_MANIFEST {
-        return Err("its manifest is not a file of a sensible size".to_owned());
+        return Err("its manifest is not a file of a sensible size".into());
     }
     let mut bytes = Limited {
         bytes: Vec::new(),
@@ -244,7 +245,7 @@ fn read_manifest(engine: &Engine, file: &SnapshotFile, home: &Path) -> Result<Ve
     };
     engine
         .dump(&node, &mut bytes)
-        .map_err(|error| format!("its manifest cannot be read: {}", one_line(&error)))?;
+        .map_err(|error| Reason::of(&error).after("its manifest cannot be read: "))?;
     Ok(bytes.bytes)
 }
 

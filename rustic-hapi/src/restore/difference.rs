@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::Reason;
+
 /// What helps where no identity opens a secret.
 pub(crate) const OPENS_SECRETS: &str =
     "bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them";
@@ -20,7 +22,7 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// The repository does not give its bytes, for this reason.
-    Unreadable(String),
+    Unreadable(Reason),
     /// No identity that was given opens it.
     Sealed,
     /// Anything else, in words.
@@ -31,6 +33,21 @@ impl Difference {
     /// Whether only another identity is wanted.
     pub fn is_sealed(&self) -> bool {
         self.what == What::Sealed
+    }
+
+    /// Why it cannot be read, where this user may not: then nothing is known to be different.
+    pub(crate) fn denied(&self) -> Option<&Reason> {
+        self.what.denied()
+    }
+}
+
+impl What {
+    /// As [`Difference::denied`].
+    pub(crate) fn denied(&self) -> Option<&Reason> {
+        match self {
+            Self::Unreadable(reason) => Some(reason).filter(|reason| reason.is_denied()),
+            _ => None,
+        }
     }
 }
 

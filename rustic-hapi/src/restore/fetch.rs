@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use hapi_sources::{Observer, Stop};
 
-use crate::error::one_line;
+use crate::error::Reason;
 use crate::policy::manifest::EntryRecord;
 use crate::repository::Engine;
 use crate::restore::contents::Contents;
@@ -106,7 +106,7 @@ impl Fetch<'_> {
             ));
         }
         if let Err(error) = dumped {
-            return Err(Failure::Difference(What::Unreadable(one_line(&error))));
+            return Err(Failure::Difference(What::Unreadable(Reason::of(&error))));
         }
         if Some(proof.length) != entry.size {
             let (came, said) = (proof.length, entry.size.unwrap_or(0));

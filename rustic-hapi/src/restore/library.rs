@@ -7,7 +7,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::Stop;
 use rustic_core::repofile::SnapshotId;
 
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::policy::choice::{self, Choice, Chosen, Which};
 use crate::policy::description::SourceSummary;
 use crate::policy::history::{SHRUNK, Snapshot};
@@ -25,6 +25,8 @@ pub(crate) struct Library {
     pub(crate) snapshots: Vec<Snapshot>,
     /// What is wrong with snapshot files that cannot be read.
     pub(crate) unreadable: Vec<String>,
+    /// Why this user may not read one of them.
+    pub(crate) denied: Option<Reason>,
     opened: BTreeMap<SnapshotId, Contents>,
 }
 
@@ -40,6 +42,10 @@ impl Library {
             engine: repository.for_reading()?,
             snapshots,
             unreadable: unreadable.iter().map(ToString::to_string).collect(),
+            denied: unreadable
+                .into_iter()
+                .map(|file| file.reason)
+                .find(Reason::is_denied),
             opened: BTreeMap::new(),
         })
     }
@@ -53,13 +59,22 @@ impl Library {
         now: DateTime<Local>,
     ) -> Result<Chosen, Error> {
         let (engine, opened) = (&self.engine, &mut self.opened);
+        let mut denied = None;
         let mut describe = |snapshot: &Snapshot| {
-            let contents = Contents::load(engine, snapshot)?;
+            let contents = Contents::load(engine, snapshot).map_err(|reason| {
+                let text = reason.to_string();
+                denied = denied.take().or(Some(reason).filter(Reason::is_denied));
+                text
+            })?;
             let description = contents.description.clone();
             opened.insert(snapshot.id, contents);
             Ok(description)
         };
-        let mut chosen = choice::choose(&self.snapshots, profile, which, now, &mut describe)?;
+        let chosen = choice::choose(&self.snapshots, profile, which, now, &mut describe);
+        if let Some(reason) = denied {
+            return Err(may_not_read(reason));
+        }
+        let mut chosen = chosen?;
         self.unreadable.append(&mut chosen.unreadable);
         for name in sources {
             let known = chosen.choices.iter().any(|c| c.source == *name)
@@ -86,11 +101,15 @@ impl Library {
     pub(crate) fn contents(&mut self, snapshot: &Snapshot) -> Result<&Contents, Error> {
         let id = snapshot.id;
         if !self.opened.contains_key(&id) {
-            let contents =
-                Contents::load(&self.engine, snapshot).map_err(|reason| Error::Unlike {
+            let contents = Contents::load(&self.engine, snapshot).map_err(|reason| {
+                if reason.is_denied() {
+                    return may_not_read(reason);
+                }
+                Error::Unlike {
                     snapshot: snapshot.to_string(),
-                    differences: vec![reason],
-                })?;
+                    differences: vec![reason.to_string()],
+                }
+            })?;
             self.opened.insert(id, contents);
         }
         self.opened(&id)
@@ -153,6 +172,14 @@ impl Library {
             ui,
             stop,
         })
+    }
+}
+
+/// The error that this user may not read the repository, with what helps.
+pub(crate) fn may_not_read(reason: Reason) -> Error {
+    Error::Engine {
+        doing: "reading the repository",
+        reason,
     }
 }
 

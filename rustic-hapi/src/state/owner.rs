@@ -53,10 +53,22 @@ pub(crate) fn foreign(location: Option<&Location>, state: &Path) -> Option<Forei
     if !geteuid().is_root() {
         return None;
     }
-    let repository = location
-        .and_then(Location::local)
-        .and_then(|folder| of(folder, &folder.join("config"), &folder.join("snapshots")));
-    repository.or_else(|| of(state, state, state))
+    let Some(repository) = location.and_then(Location::local) else {
+        return of_new(state);
+    };
+    let config = repository.join("config");
+    match fs::metadata(&config) {
+        // Nobody but root can use it.
+        Ok(stat) if stat.uid() == 0 => None,
+        Ok(_) => of(repository, &config, &repository.join("snapshots")).or_else(|| of_new(state)),
+        Err(_) => of_new(state),
+    }
+}
+
+/// Whose a state folder is, or where there is none yet, whose it would be.
+fn of_new(state: &Path) -> Option<Foreign> {
+    let there = state.ancestors().find(|path| path.exists())?;
+    of(there, there, state)
 }
 
 /// Makes sure that a call leaves nothing of root's with another user.

@@ -17,6 +17,7 @@ use crate::policy::choice::Choice;
 use crate::policy::manifest::{EntryRecord, SourceRecord};
 use crate::restore::difference::{OPENS_SECRETS, What};
 use crate::restore::fetch::{Failure, Fetch};
+use crate::restore::library::may_not_read;
 use crate::restore::proof::database_is;
 use crate::restore::secret::open_secret;
 use crate::terminal::ui::Ui;
@@ -139,6 +140,9 @@ impl Item {
                 OPENS_SECRETS,
             ),
             Failure::Local(error) => Error::at(&self.live)(error),
+            Failure::Difference(What::Unreadable(reason)) if reason.is_denied() => {
+                may_not_read(reason)
+            }
             Failure::Difference(what) => Error::Unlike {
                 snapshot: self.choice.snapshot.to_string(),
                 differences: vec![format!("`{}`: {what}", self.entry.path.to_path().display())],
