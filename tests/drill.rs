@@ -279,7 +279,7 @@ fn secrets_are_proven_with_whatever_opens_them() {
     assert!(
         said.stdout.contains("NOT DECRYPTED")
             && !said.stdout.contains("DIFFERENT")
-            && said.stderr.contains("none of the identities opens it"),
+            && said.stderr.contains("this identity cannot decrypt it"),
         "{said:?}"
     );
     no_canary(&home, &said);

@@ -340,7 +340,7 @@ fn a_run_whose_lock_is_removed_by_force_writes_no_snapshot() {
     let said = held.ends().exits(1);
     assert!(
         said.stderr
-            .contains("somebody removed the lock of this run"),
+            .contains("another program removed the lock of this run"),
         "{said:?}"
     );
     assert_eq!(snapshots(&home), before);

@@ -441,7 +441,7 @@ fn the_kit_holds_no_secret_even_with_the_repository_out_of_reach() {
         markdown.contains("USER:PASSWORD@127.0.0.1:1/x"),
         "{markdown}"
     );
-    assert!(away.stderr.contains("was not looked at"), "{}", away.stderr);
+    assert!(away.stderr.contains("was not checked"), "{}", away.stderr);
     told.push(away);
     told.push(Said {
         code: 0,

@@ -248,7 +248,7 @@ fn servers_that_give_no_files() {
     told(
         "chatty",
         &chatty,
-        &["does not speak SFTP", "has to print nothing"],
+        &["does not speak SFTP", "must print nothing"],
         0,
         12,
     );

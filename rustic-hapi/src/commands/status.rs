@@ -231,7 +231,7 @@ fn oddities(
         });
     let different = drill
         .filter(|drill| drill.outcome == DrillOutcome::Difference)
-        .map(|_| "the last drill found a difference; `rustic-hapi drill` tells which".to_owned());
+        .map(|_| "the last drill found a difference; `rustic-hapi drill` shows it".to_owned());
     shrunk.chain(different).collect()
 }
 

@@ -100,14 +100,14 @@ pub(crate) fn readable(
         (Some(host), _) if hosts.contains(host) => host.to_owned(),
         (Some(host), _) => {
             return Err(Error::usage(
-                format!("no snapshot here is of the host `{host}`"),
+                format!("there is no snapshot of the host `{host}` here"),
                 format!("there are some of {}", joined(&hosts)),
             ));
         }
         (None, 0 | 1) => hosts.first().copied().unwrap_or_default().to_owned(),
         (None, _) => {
             return Err(Error::usage(
-                "snapshots of several hosts are here",
+                "there are snapshots of several hosts here",
                 format!("name one with `--host`: {}", joined(&hosts)),
             ));
         }
@@ -185,7 +185,7 @@ pub(crate) fn choose(
                             .first()
                             .map_or_else(String::new, |one| format!(": {one}"))
                     ),
-                    hint: "`rustic-hapi check --read-data` tells what is affected".into(),
+                    hint: "`rustic-hapi check --read-data` reports what is affected".into(),
                 }),
                 false => Ok(chosen),
             };
@@ -358,7 +358,7 @@ pub(crate) fn named<'a>(
         )),
         many => Err(nothing(
             &format!("`{name}` is the beginning of {} ids", many.len()),
-            "give more of its digits",
+            "give more digits of it",
         )),
     }
 }
@@ -393,7 +393,7 @@ fn older<'a>(snapshots: &'a [Snapshot], profile: Option<&Profile>) -> Result<&'a
         .ok_or_else(|| {
             nothing(
                 "there is no older snapshot yet",
-                "leave `--older` away to take the newest",
+                "leave out `--older` to take the newest",
             )
         })
 }

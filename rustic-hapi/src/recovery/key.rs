@@ -391,7 +391,7 @@ pub(crate) fn must_be_new(path: &Path) -> Result<(), Error> {
 
 fn there_already(path: &Path) -> Error {
     Error::usage(
-        format!("`{}` is there already, and stays as it is", path.display()),
+        format!("`{}` exists already and was not changed", path.display()),
         format!(
             "name a new file; whether this one holds a recovery key: `rustic-hapi recovery-kit --confirm --key-file {}`",
             crate::machine::shell::quoted(&path.to_string_lossy())

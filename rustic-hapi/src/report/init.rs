@@ -42,18 +42,18 @@ impl Report {
         let profile = match (self.profile_is_new, self.profile_changed) {
             (true, _) => "written",
             (false, true) => "kept, with the id added",
-            (false, false) => "kept as it is",
+            (false, false) => "unchanged",
         };
         text += &format!("profile     {} ({profile})\n", self.profile.display());
         let chunks = match self.chunk_size {
             Some(size) => format!("chunks of {} KiB", size >> 10),
             None => {
-                "content-defined chunks: each later snapshot of a database stores most of it anew"
+                "content-defined chunks: each later snapshot of a database stores most of it again"
                     .to_owned()
             }
         };
         let made = if self.adopted {
-            "was there already"
+            "existed already"
         } else {
             "made"
         };
@@ -103,9 +103,8 @@ impl Report {
         if missing {
             text += &self.recovery.text();
         }
-        text +=
-            "\nPrint the page that says how all of it comes back: `rustic-hapi recovery-kit`.\n";
-        text += "\nNext: `rustic-hapi snapshot`, then `rustic-hapi schedule --install`, which has it called.\n";
+        text += "\nPrint your recovery instructions: `rustic-hapi recovery-kit`.\n";
+        text += "\nNext: run `rustic-hapi snapshot` once, then `rustic-hapi schedule --install` to run it on schedule.\n";
         text
     }
 

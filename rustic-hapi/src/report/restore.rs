@@ -183,7 +183,7 @@ fn describe(source: &SourceReport, paint: Paint) -> String {
         return paint.red("left encrypted");
     }
     let what = match (source.choice.outcome, source.opened) {
-        (Outcome::Absent, _) => return "absent then".to_owned(),
+        (Outcome::Absent, _) => return "did not exist at that time".to_owned(),
         (Outcome::Failed, _) => return paint.red("not in this snapshot"),
         (_, Some(true)) => "decrypted".to_owned(),
         (_, Some(false)) => "encrypted".to_owned(),

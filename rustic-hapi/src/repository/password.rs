@@ -115,7 +115,7 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
         }
         return Err(wrong(
             format!("did not end within {} s", PATIENCE.as_secs()),
-            "does it wait for somebody? Nobody is there when a timer runs it",
+            "does it wait for input? A scheduled run cannot give any",
         ));
     };
     if !status.success() {

@@ -150,7 +150,7 @@ pub fn test_notification(lookup: &Lookup) -> Result<Output, Error> {
     let notify = Notify::find(lookup);
     if notify.is_empty() {
         return Err(Error::usage(
-            "the profile names nobody to notify",
+            "the profile has no `[notify]`",
             "add `[notify]` with `url` or `command` (profiles/full.toml has both)",
         ));
     }
@@ -210,7 +210,7 @@ fn missed(task: &Task<'_>, ui: &Ui) -> Vec<Begun> {
         Ok(runs) => runs.into_iter().filter(|run| !run.told).collect(),
         Err(error) => {
             let error = error.in_a_warning();
-            ui.warn(format_args!("whether all runs ended is not known: {error}"));
+            ui.warn(format_args!("cannot tell whether all runs ended: {error}"));
             Vec::new()
         }
     }
@@ -386,7 +386,7 @@ impl Ending<'_> {
         if let Err(error) = recorded {
             let error = error.in_a_warning();
             self.ui
-                .warn(format_args!("this run is not on record: {error}"));
+                .warn(format_args!("this run was not recorded: {error}"));
         }
         let nobody_needs_to_know = self.looks() && outcome == Outcome::Success;
         if self.notify.is_empty() || nobody_needs_to_know {

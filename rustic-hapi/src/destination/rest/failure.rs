@@ -120,7 +120,7 @@ impl Failure {
         Some(match &self.what {
             What::Status { status, .. } => match status.as_u16() {
                 401 => {
-                    "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for runs without anybody), or `user:password@` in the location"
+                    "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for scheduled runs), or `user:password@` in the location"
                 }
                 403 if self.doing.starts_with("DELETE ") => {
                     "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"
@@ -132,7 +132,7 @@ impl Failure {
                     "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"
                 }
                 410 => "the server says that what was here is gone for good: look at the server",
-                429 => "the server asks for patience; the next run tries again",
+                429 => "the server asks to be called less often; the next run tries again",
                 301 => {
                     "is the path right, without `//`? Else the server has moved: write its new address into `location`"
                 }
@@ -146,10 +146,10 @@ impl Failure {
                     "the server takes no files of this size: raise the limit of the proxy before it"
                 }
                 507 => {
-                    "make room at the server; `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"
+                    "make room at the server; `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs"
                 }
                 500..=599 => {
-                    "look at the server's own log; is its disk full, or its storage away? The next run tries again"
+                    "check the server's log: is its disk full, or its storage missing? The next run tries again"
                 }
                 300..=399 => "the server has moved: write its new address into `location`",
                 _ => return None,
@@ -159,7 +159,7 @@ impl Failure {
                 "does the server speak TLS at all? Without it: `rest:http://…`"
             }
             What::Tls(why) if why.contains("Expired") => {
-                "its certificate is no longer valid, or this machine's clock is wrong: look at both"
+                "its certificate is no longer valid, or this machine's clock is wrong: check both"
             }
             What::Tls(why) if why.contains("NotValidForName") => {
                 "its certificate is for another name: write that name into `location`"
@@ -200,17 +200,17 @@ impl fmt::Display for Failure {
                 None => write!(f, "`{name}` answers {status} to {doing}"),
             },
             What::Unreachable(why) => write!(f, "`{name}` cannot be reached: {why}"),
-            What::Tls(why) => write!(f, "`{name}` is not to be trusted: {why}"),
+            What::Tls(why) => write!(f, "`{name}` cannot be trusted: {why}"),
             What::Silence => write!(
                 f,
-                "`{name}` takes connections and does not answer ({doing})"
+                "`{name}` accepts connections but does not answer ({doing})"
             ),
             What::Broken(why) => write!(f, "the connection to `{name}` broke ({doing}): {why}"),
             What::Nonsense if self.said.is_some() => write!(f, "`{name}` fails at {doing}"),
             What::Nonsense => write!(f, "`{name}` answers nonsense: {doing}"),
         }?;
         match &self.said {
-            Some(said) => write!(f, "; rclone says: {said}"),
+            Some(said) => write!(f, "; rclone reports: {said}"),
             None => Ok(()),
         }
     }

@@ -25,7 +25,7 @@ impl Place {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const FORMS: &str =
             "it is neither `sftp:user@host:/path` nor `sftp://user@host:port//path`";
-        const NO_PASSWORD: &str = "a password has no place in an SFTP location: use a key";
+        const NO_PASSWORD: &str = "an SFTP location cannot contain a password: use a key";
         let rest = text.strip_prefix("sftp:").ok_or(FORMS)?;
         let (account, port, path) = match rest.strip_prefix("//") {
             Some(rest) => {
@@ -167,7 +167,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
             let (account, port) = authority.split_at(from + at);
             let port = port[1..]
                 .parse()
-                .map_err(|_| format!("`{}` is no port", &port[1..]))?;
+                .map_err(|_| format!("`{}` is not a valid port", &port[1..]))?;
             Ok((account, Some(port)))
         }
         None => Ok((authority, None)),
