@@ -12,7 +12,8 @@ fn a_new_machine_gets_password_repository_and_a_short_profile() {
     let home = Home::new();
     let said = home.init().exits(0);
     assert!(
-        said.stdout.contains("Keep off this machine"),
+        said.stdout
+            .contains("Keep a copy of these off this machine"),
         "{}",
         said.stdout
     );

@@ -655,7 +655,7 @@ fn what_an_upload_left_torn_is_healed_by_the_next_run() {
     let said = home.hapi_command(&["snapshot"]).exits(3);
     assert!(said.stderr.contains("cdcdcdcd is damaged"), "{said:?}");
     assert!(
-        said.stderr.contains("remove it from its folder"),
+        said.stderr.contains("remove it from the folder"),
         "{said:?}"
     );
     // Also where retention has no say.

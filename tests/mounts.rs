@@ -107,7 +107,7 @@ fn what_is_private_is_not_put_where_everybody_reads_it() {
         open.join("database").to_str().unwrap(),
     ]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.stderr.contains("others can read"), "{said:?}");
+    assert!(said.stderr.contains("other users can read"), "{said:?}");
 }
 
 /// A run in which each fsync of these paths fails.

@@ -99,7 +99,7 @@ pub enum Error {
         fact: String,
         hint: String,
     },
-    /// There is something else.
+    /// What is at the location is not a restic repository.
     #[error("`{location}` {fact}")]
     NotARepository {
         location: String,

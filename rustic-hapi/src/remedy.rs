@@ -97,7 +97,7 @@ impl Error {
                 .into_owned(),
             Self::Unproven { id, .. } => {
                 format!(
-                    "look at the destination ({}), then {}",
+                    "check the destination ({}), then {}",
                     by_restic!("check"),
                     format_args!(by_restic!("forget {}"), id)
                 )
@@ -142,7 +142,7 @@ impl Error {
             Self::UnreadableSnapshots { torn: false, files, .. } => {
                 files.iter().find_map(of_reason).unwrap_or(LOOK.into()).into_owned()
             }
-            Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
+            Self::UnreadableSnapshots { .. } => "on some destinations an interrupted upload leaves such a file: put it back from another copy of the repository, or if there is none, remove it from the folder `snapshots`".into(),
             Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
                 return hint.clone();
             }
@@ -201,13 +201,13 @@ pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<S
         CaptureError::NoRecipients { .. } => "add `recipients` to `[secrets]` in the profile",
         CaptureError::Staging(StagingError::NoSpace { .. }) => STAGING,
         CaptureError::Read { error, .. } if error.raw_os_error() == Some(EIO) => {
-            "the disk does not give it back: look at `dmesg`, and keep the snapshots that have it"
+            "the disk cannot read it: see `dmesg`, and keep the snapshots that have it"
         }
         CaptureError::WrongType { .. } => {
             "correct the path or the kind of the source in the profile"
         }
         CaptureError::NotADatabase { .. } => {
-            "if it was one until lately, look at it before the next migration; the last snapshot keeps what it has of it"
+            "if it was one until recently, check it before the next migration; the last snapshot keeps what it has of it"
         }
         other => return other.hint(),
     };

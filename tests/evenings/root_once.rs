@@ -178,7 +178,7 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
     );
     evening.followed(&said, &[]).pop().unwrap().exits(0);
     let said = evening.says(&["snapshot"]).exits(0);
-    assert!(!said.stderr.contains("on record"), "{said:?}");
+    assert!(!said.stderr.contains("not recorded"), "{said:?}");
 
     // The owner's own mode: another command.
     let config = home.repository().join("config");

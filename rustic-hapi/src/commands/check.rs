@@ -88,7 +88,7 @@ const REPAIR: &str = concat!(
 );
 const DISTRUST: &str = "restore nothing from this snapshot; `rustic-hapi drill` proves the others";
 const COPY: &str = "put the file back from another copy of the repository";
-const RUNS: &str = "look at the schedule and its log";
+const RUNS: &str = "check the schedule and its log";
 
 impl Share {
     /// The share whose turn it is: the same for a whole week, and the next one in the next.

@@ -1,5 +1,5 @@
 //! A prune gives back the space of what retention removed. A run does one of its own at most weekly,
-//! once everybody has heard that the snapshot is saved: nothing about the snapshot depends on it.
+//! after the run has reported that the snapshot is saved: nothing about the snapshot depends on it.
 
 use std::path::PathBuf;
 use std::time::Duration;

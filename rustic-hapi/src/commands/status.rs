@@ -224,7 +224,7 @@ fn oddities(
         .filter(|s| s.has(SHRUNK) && !known(s))
         .map(|s| {
             format!(
-                "the newest complete snapshot of `{}`, {s}, has far fewer rows than a sound one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+                "the newest complete snapshot of `{}`, {s}, has far fewer rows than a good one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
                 s.series,
                 s.short_id()
             )

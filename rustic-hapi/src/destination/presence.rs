@@ -57,7 +57,7 @@ impl Presence {
                 location: location.to_string(),
                 fact,
                 hint: match location.local() {
-                    Some(_) => "choose an empty folder, or look at what is there; nothing was changed",
+                    Some(_) => "choose an empty folder, or check what is there; nothing was changed",
                     None => "is the path right, and is this an empty folder or a server for restic repositories (rest-server, `rclone serve restic`)? Nothing was changed",
                 }
                 .into(),

@@ -79,7 +79,7 @@ impl Rclone {
             hint: Some(hint.to_owned()),
         };
         let (user, password) = (random()?, random()?);
-        const INSTALL: &str = "install it (`apt install rclone`), or put it on the PATH of who runs this: cron's is short";
+        const INSTALL: &str = "install it (`apt install rclone`), or put it on the PATH of the user who runs this: cron's is short";
         let Some(program) = crate::machine::process::on_path("rclone") else {
             return Err(failed(
                 "needs the program `rclone`, which is not on the PATH".into(),

@@ -185,7 +185,7 @@ fn other_disk(profile: &Profile) -> Finding {
         {
             return Finding::warn(
                 SUBJECT,
-                format!("the repository is on this very machine ({host})"),
+                format!("the repository is on this machine ({host})"),
                 "if the machine is lost, so is the repository: use a server elsewhere, or copy it there (`restic copy`)",
             );
         }

@@ -412,7 +412,7 @@ fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
         })
         .map(|(lost, reason)| {
             format!(
-                "the recovery key in `{}` dies with `{}` ({reason}): move it off this machine",
+                "the recovery key in `{}` would be lost together with `{}` ({reason}): move it off this machine",
                 file.display(),
                 lost.display()
             )

@@ -70,7 +70,7 @@ impl Report {
         text += &match self.dry_run {
             false if files > 0 && already == files => {
                 format!(
-                    "all of it was there already: {what} in {place}, each compared with its manifest\n"
+                    "nothing to restore: {what} exist unchanged in {place}, each compared with its manifest\n"
                 )
             }
             true => format!("would restore {what} to {place} (--dry-run)\n"),
@@ -81,7 +81,7 @@ impl Report {
         };
         let sealed = self.sources.iter().any(|s| s.opened == Some(false));
         if sealed && !self.dry_run {
-            text += "secrets are still encrypted (.age): open them with `--identity FILE`, or `age -d -i FILE`\n";
+            text += "secrets are still encrypted (.age): decrypt them with `--identity FILE`, or `age -d -i FILE`\n";
         }
         text
     }
@@ -191,7 +191,7 @@ fn describe(source: &SourceReport, paint: Paint) -> String {
     };
     let already = match source.already {
         0 => String::new(),
-        n if n == files => ", there already".to_owned(),
+        n if n == files => ", unchanged".to_owned(),
         n => format!(", {} there already", grouped(n)),
     };
     let outcome = match source.choice.outcome {

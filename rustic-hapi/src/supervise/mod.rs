@@ -235,7 +235,7 @@ impl Ending<'_> {
     }
 
     /// Tells beside the work that it begins, and which runs before it never ended: this one may not end, either.
-    /// A look at the state is no run, so its start is no news.
+    /// `status` and `prune` are not runs, so their start is not reported.
     fn tell_start(&self) -> Option<thread::JoinHandle<Vec<String>>> {
         let start = self.message(Outcome::Start, 0, String::new());
         let start = (!self.looks()).then_some(start);

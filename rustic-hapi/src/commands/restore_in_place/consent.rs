@@ -178,7 +178,7 @@ pub(super) fn agreed(
             return Err(Error::usage(
                 "nothing was changed: replacing the live files needs an answer, and there is no terminal to ask on",
                 format!(
-                    "{}; `--yes` takes the newest sound snapshot, whichever it is",
+                    "{}; `--yes` takes the newest good snapshot without asking",
                     commands.join("; ")
                 ),
             ));

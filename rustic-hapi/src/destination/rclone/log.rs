@@ -86,9 +86,9 @@ pub(crate) fn remedy(said: &str) -> Option<&'static str> {
         ("x509: ", "is it the right server, its certificate still valid? Name the certificate authority of a private one with `RESTIC_CACERT=FILE` (in `environment-file`)"),
         ("Forbidden", "may this key list, read and write in the bucket?"),
         ("Unauthorized", "are the keys right?"),
-        ("InternalError", "look at the store's own state; the next run tries again"),
+        ("InternalError", "check the status of the store; the next run tries again"),
         ("SlowDown", "the store asks to be called less often; the next run tries again"),
-        ("ServiceUnavailable", "look at the store's own state; the next run tries again"),
+        ("ServiceUnavailable", "check the status of the store; the next run tries again"),
         ("no space left", "make room at the destination; `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs"),
     ]
     .into_iter()

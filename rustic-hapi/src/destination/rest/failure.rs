@@ -126,18 +126,18 @@ impl Failure {
                     "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"
                 }
                 403 => {
-                    "the server knows this user and refuses: may it read and write at this path?"
+                    "the server knows this user but refuses: may it read and write at this path?"
                 }
                 400 => {
                     "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"
                 }
-                410 => "the server says that what was here is gone for good: look at the server",
+                410 => "the server says that this was removed permanently: check the server",
                 429 => "the server asks to be called less often; the next run tries again",
                 301 => {
                     "is the path right, without `//`? Else the server has moved: write its new address into `location`"
                 }
                 404 => {
-                    "is the path of the location right? A repository's files do not go by themselves: look at the server"
+                    "is the path of the location right? A repository's files do not vanish: check the server"
                 }
                 405 => {
                     "is this a server for restic repositories (rest-server, `rclone serve restic`)?"
@@ -167,9 +167,7 @@ impl Failure {
             What::Tls(_) => {
                 "is it the right server? Name the certificate authority of a private one with `RESTIC_CACERT=FILE`"
             }
-            What::Silence => {
-                "is the server hung, or its disk asleep? Look at it, and run this again"
-            }
+            What::Silence => "is the server hung, or its disk asleep? Check it, and run this again",
             What::Unreachable(why) if why.contains("Connection refused") => {
                 "is the server running, and is the port right?"
             }
@@ -178,10 +176,10 @@ impl Failure {
             }
             What::Unreachable(_) => "is the machine on, and the network (VPN, tailnet) up?",
             What::Broken(_) if self.doing.starts_with("POST ") => {
-                "the network or the server broke off, or it has no room left (its own log tells); the next run goes on where this one was"
+                "the network or the server broke off, or the server is full (see its log); the next run continues from here"
             }
             What::Broken(_) => {
-                "the network or the server broke off; the next run goes on where this one was"
+                "the network or the server broke off; the next run continues from here"
             }
             What::Nonsense => {
                 "is this a server for restic repositories (rest-server, `rclone serve restic`)?"

@@ -112,7 +112,7 @@ impl Failure {
     fn remedy(&self) -> Option<&'static str> {
         Some(match &self.what {
             What::NoProgram => {
-                "install it (`apt install openssh-client`), or put it on the PATH of who runs this: cron's is short"
+                "install it (`apt install openssh-client`), or put it on the PATH of the user who runs this: cron's is short"
             }
             What::Ssh(said) | What::Broken(said) => return of_ssh(said),
             What::Late { said, .. } if said.is_empty() => {
@@ -124,24 +124,22 @@ impl Failure {
             What::Nonsense(_) => {
                 "does its shell print something without a terminal (`~/.bashrc`)? `ssh HOST true` must print nothing"
             }
-            What::Silence => {
-                "is the server hung, or its disk asleep? Look at it, and run this again"
-            }
+            What::Silence => "is the server hung, or its disk asleep? Check it, and run this again",
             What::Full { .. } => {
                 "make room at the server: `rustic-hapi forget --prune` frees what retention removed"
             }
             What::Short { .. } => {
-                "the file is shorter than it was: look at the server's disk; `rustic-hapi check` reports what else is affected"
+                "the file is shorter than it was: check the server's disk; `rustic-hapi check` reports what else is affected"
             }
             What::Refused { code, .. } => match code {
                 StatusCode::PermissionDenied => {
                     "give this user the permission to read and write there"
                 }
                 StatusCode::NoSuchFile => {
-                    "is the path of the location right? A repository's files do not go by themselves: look at the server"
+                    "is the path of the location right? A repository's files do not vanish: check the server"
                 }
                 _ => {
-                    "SFTP has no word for it: a quota, a file system that is read-only, a disk that fails? Look at the server"
+                    "SFTP does not report the cause: a quota, a file system that is read-only, a disk that fails? Check the server"
                 }
             },
             What::Stopped => return None,
@@ -177,7 +175,7 @@ fn of_ssh(said: &str) -> Option<&'static str> {
         ("Could not resolve hostname", "is the name right, and the network (VPN, tailnet) up?"),
         ("Unable to negotiate", "server and ssh have no cipher in common: update the older one"),
         ("No such file or directory", "a program is missing there: let its sshd_config say `Subsystem sftp internal-sftp`"),
-        ("not responding", "the network or the server broke off; the next run goes on where this one was"),
+        ("not responding", "the network or the server broke off; the next run continues from here"),
         ("timed out", "is the machine on, and the network (VPN, tailnet) up?"),
         ("No route to host", "is the machine on, and the network (VPN, tailnet) up?"),
         ("unreachable", "is the machine on, and the network (VPN, tailnet) up?"),
@@ -185,7 +183,7 @@ fn of_ssh(said: &str) -> Option<&'static str> {
     .into_iter()
     .find_map(|(fact, remedy)| said.contains(fact).then_some(remedy))
     .or(Some(
-        "the network or the server broke off; the next run goes on where this one was",
+        "the network or the server broke off; the next run continues from here",
     ))
 }
 
