@@ -77,13 +77,13 @@ fn relative_path() {
 fn duplicate_source() {
     let row = "[[source]]\nname = \"x\"\npath = \"~/x\"\nkind = \"file\"\n";
     let (home, said) = appended(&format!("{row}{row}"));
-    refused(&home, said, 2, &["source `x`", "given twice"]);
+    refused(&home, said, 2, &["source `x`", "used twice"]);
 }
 
 #[test]
 fn duplicate_series() {
     let (home, said) = appended("[[series]]\nname = \"x\"\n[[series]]\nname = \"x\"\n");
-    refused(&home, said, 2, &["series `x`", "given twice"]);
+    refused(&home, said, 2, &["series `x`", "used twice"]);
 }
 
 #[test]

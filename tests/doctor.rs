@@ -123,7 +123,7 @@ fn what_the_sources_lack_is_told() {
     let json = look(&home);
     says(&json, "source hub.env", "fail", "does not exist", "profile");
     says(&json, "source hapi.db", "ok", "hapi.db", "");
-    says(&json, "source jwt-secret.json", "ok", "need not", "");
+    says(&json, "source jwt-secret.json", "ok", "optional", "");
     let new = "new-in-this-version.json";
     says(&json, "hapi-home", "warn", new, "[[source]]");
     assert!(
@@ -136,10 +136,16 @@ fn what_the_sources_lack_is_told() {
         &json,
         "schedule",
         "fail",
-        "nothing calls",
+        "nothing runs",
         "schedule --install",
     );
-    says(&json, "other disk", "warn", "dies with", "restic copy");
+    says(
+        &json,
+        "other disk",
+        "warn",
+        "is lost together with",
+        "restic copy",
+    );
     says(
         &json,
         "snapshots",
@@ -152,7 +158,7 @@ fn what_the_sources_lack_is_told() {
         &json,
         "drill",
         "warn",
-        "none on this machine",
+        "never run on this machine",
         "rustic-hapi drill",
     );
     fs::write(
@@ -228,7 +234,7 @@ fn a_repository_that_does_not_open_is_told_and_the_rest_is_not_left_out() {
         "chunk size",
         "recovery key",
     ] {
-        says(&json, subject, "warn", "not looked at", "look again");
+        says(&json, subject, "warn", "skipped", "again");
     }
     fs::write(home.password(), password).unwrap();
     home.edit_profile(|text| {
@@ -239,7 +245,7 @@ fn a_repository_that_does_not_open_is_told_and_the_rest_is_not_left_out() {
     says(&json, "repository", "ok", "opens", "");
     says(&json, "repository id", "fail", "000000", "id");
     home.edit_profile(|text| text.replace("\nid = \"0", "\n# \"0"));
-    says(&look(&home), "repository id", "warn", "names none", "id = ");
+    says(&look(&home), "repository id", "warn", "has none", "id = ");
     home.edit_profile(|text| text.replace("allow-same-disk = true", ""));
     says(
         &look(&home),
@@ -321,7 +327,7 @@ fn an_identity_beside_what_it_opens_is_told() {
     fs::create_dir_all(&folder).unwrap();
     // One that opens something else is nobody's business.
     fs::copy(home.dir.path().join("second.txt"), folder.join("else.txt")).unwrap();
-    says(&look(&home), "identity", "ok", "none", "");
+    says(&look(&home), "identity", "ok", "no private key", "");
     fs::copy(home.identity(), folder.join("keys.txt")).unwrap();
     says(
         &look(&home),
@@ -347,7 +353,7 @@ fn a_recovery_key_that_nobody_tried_is_told() {
         &look(&home),
         "recovery key",
         "warn",
-        "nobody tried",
+        "never verified",
         "--confirm",
     );
 }
@@ -359,13 +365,13 @@ fn a_broken_profile_is_a_failure_among_others() {
     let said = doctor(&home, &["doctor", "--json"]).exits(1);
     let json = said.json();
     says(&json, "profile", "fail", "nonsense", "");
-    says(&json, "repository", "warn", "not looked at", "");
+    says(&json, "repository", "warn", "skipped", "");
     says(&json, "private folders", "ok", "", "");
     says(&json, "clock", "ok", "it is", "");
     let text = doctor(&home, &["doctor"]).exits(1).stdout;
     assert!(text.starts_with("FAIL profile: "), "{text}");
     assert!(text.lines().nth(1).unwrap().starts_with("     "), "{text}");
-    assert!(text.matches("look again").count() < 8, "{text}");
+    assert!(text.matches("correct that").count() < 8, "{text}");
     fs::remove_file(home.profile()).unwrap();
     says(
         &look(&home),

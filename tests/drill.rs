@@ -170,7 +170,9 @@ fn each_source_comes_from_the_newest_snapshot_that_holds_it_whole() {
     let latest = home.drill(&["latest", "--json"]).exits(21).json();
     assert_eq!(verdict(&latest, "hapi.db"), "missing");
     assert!(
-        latest["findings"].to_string().contains("not wholly"),
+        latest["findings"]
+            .to_string()
+            .contains("does not have all of it"),
         "{latest}"
     );
     let older = home.drill(&["--older", "--json"]).exits(0).json();
@@ -201,7 +203,7 @@ fn each_source_comes_from_the_newest_snapshot_that_holds_it_whole() {
     let said = home.drill(&[&first.to_hex()[..8]]).exits(22);
     assert!(
         said.stderr.contains("is the beginning of 3 ids")
-            && said.stderr.contains("more of its digits"),
+            && said.stderr.contains("more digits of it"),
         "{}",
         said.stderr
     );
@@ -279,7 +281,7 @@ fn secrets_are_proven_with_whatever_opens_them() {
     assert!(
         said.stdout.contains("NOT DECRYPTED")
             && !said.stdout.contains("DIFFERENT")
-            && said.stderr.contains("none of the identities opens it"),
+            && said.stderr.contains("this identity cannot decrypt it"),
         "{said:?}"
     );
     no_canary(&home, &said);
@@ -451,7 +453,7 @@ fn what_keeps_a_drill_from_running_is_told_as_such() {
     fs::write(home.password(), "wrong\n").unwrap();
     told(
         home.drill(&[]),
-        &["does not open", "hint: put the password there"],
+        &["does not open", "hint: put the password"],
     );
     fs::write(home.password(), password).unwrap();
 
@@ -663,13 +665,16 @@ fn a_snapshot_that_cannot_say_what_it_holds_is_no_success() {
     );
     let said = home.drill(&[&newest[..8]]).exits(22);
     assert!(
-        said.stderr.contains("is not what it says") && said.stderr.contains("hint:"),
+        said.stderr.contains("does not match its manifest") && said.stderr.contains("hint:"),
         "{said:?}"
     );
 
     let target = home.dir.path().join("target");
     let said = home.restore(&target, &[&newest[..8]]).exits(1);
-    assert!(said.stderr.contains("is not what it says"), "{said:?}");
+    assert!(
+        said.stderr.contains("does not match its manifest"),
+        "{said:?}"
+    );
     assert!(!target.exists());
     let said = home.restore(&target, &[]).exits(0);
     assert!(said.stderr.contains("passed over"), "{said:?}");

@@ -84,7 +84,8 @@ fn what_sqlite_finds_beside_the_archive_is_in_the_snapshot_and_costs_no_second_c
 
     let said = home.hapi_command(&["-v", "snapshot"]).exits(3);
     assert!(
-        said.stderr.contains("written anew as it did end"),
+        said.stderr
+            .contains("did not end as presumed: it is written again"),
         "{}",
         said.stderr
     );

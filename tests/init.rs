@@ -12,7 +12,8 @@ fn a_new_machine_gets_password_repository_and_a_short_profile() {
     let home = Home::new();
     let said = home.init().exits(0);
     assert!(
-        said.stdout.contains("Keep off this machine"),
+        said.stdout
+            .contains("Keep a copy of these off this machine"),
         "{}",
         said.stdout
     );
@@ -159,7 +160,7 @@ fn a_repository_that_restic_made_is_taken_and_its_cost_told() {
     fs::set_permissions(home.password(), fs::Permissions::from_mode(0o600)).unwrap();
     home.restic(&["init"]);
     let said = home.init().exits(0);
-    assert!(said.stdout.contains("was there already"), "{}", said.stdout);
+    assert!(said.stdout.contains("existed already"), "{}", said.stdout);
     assert!(said.stdout.contains("content-defined"), "{}", said.stdout);
     home.snapshot().exits(0);
     home.restic(&["check", "--read-data"]);
@@ -170,7 +171,7 @@ fn profile_check_and_show() {
     let home = Home::initialised();
     let said = home.hapi_command(&["profile", "check"]).exits(0);
     assert!(
-        said.stdout.contains("10 sources in 2 series"),
+        said.stdout.contains("10 sources, 2 series"),
         "{}",
         said.stdout
     );
@@ -182,7 +183,7 @@ fn profile_check_and_show() {
         .hapi_command(&["--profile", copy.to_str().unwrap(), "profile", "check"])
         .exits(0);
     assert!(
-        again.stdout.contains("10 sources in 2 series"),
+        again.stdout.contains("10 sources, 2 series"),
         "{}",
         again.stdout
     );

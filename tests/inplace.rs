@@ -295,13 +295,13 @@ fn what_fails_half_way_is_put_back_and_nothing_plain_is_left() {
             .map(crate::common::Said::from)
             .unwrap()
     };
-    // Something that is no file is where a file is to be: known before anything is replaced.
+    // Something that is not a file is where a file is to be: known before anything is replaced.
     let env = home.hapi("hub.env");
     let live = fs::read(&env).unwrap();
     fs::remove_file(&env).unwrap();
     fs::create_dir(&env).unwrap();
     let said = both("").exits(2);
-    assert!(said.stderr.contains("is no file"), "{said:?}");
+    assert!(said.stderr.contains("is not a file"), "{said:?}");
     assert_eq!(sqlite3(&home.database(), "SELECT count(*) FROM since"), "0");
     assert_eq!(set_aside(&home), Vec::<PathBuf>::new());
     fs::remove_dir(&env).unwrap();

@@ -80,7 +80,7 @@ fn a_wal_that_lost_its_database_is_left_alone_kept_and_pinned() {
         let reasons = plan(&home);
         assert!(reasons.contains("lost its database"), "{reasons}");
         assert!(
-            reasons.contains("last sound one before wal-kept"),
+            reasons.contains("last good one before wal-kept"),
             "{reasons}"
         );
         // It is never put beside a database, and comes into a folder as what it is.

@@ -340,7 +340,7 @@ fn a_run_whose_lock_is_removed_by_force_writes_no_snapshot() {
     let said = held.ends().exits(1);
     assert!(
         said.stderr
-            .contains("somebody removed the lock of this run"),
+            .contains("another program removed the lock of this run"),
         "{said:?}"
     );
     assert_eq!(snapshots(&home), before);
@@ -655,7 +655,7 @@ fn what_an_upload_left_torn_is_healed_by_the_next_run() {
     let said = home.hapi_command(&["snapshot"]).exits(3);
     assert!(said.stderr.contains("cdcdcdcd is damaged"), "{said:?}");
     assert!(
-        said.stderr.contains("remove it from its folder"),
+        said.stderr.contains("remove it from the folder"),
         "{said:?}"
     );
     // Also where retention has no say.

@@ -64,10 +64,13 @@ fn what_is_private_is_not_put_where_everybody_reads_it() {
     // Captures, before they are encrypted.
     home.edit_profile(|text| format!("staging = \"{}\"\n{text}", open.join("staging").display()));
     let said = home.snapshot().exits(1);
-    assert!(said.stderr.contains("others could read it"), "{said:?}");
+    assert!(
+        said.stderr.contains("other users could read it"),
+        "{said:?}"
+    );
     assert!(home.restic_snapshots().is_empty());
     let said = home.hapi_command(&["doctor"]);
-    assert!(said.stdout.contains("has no modes of files"), "{said:?}");
+    assert!(said.stdout.contains("has no file modes"), "{said:?}");
     assert!(!said.stdout.contains("chmod 700"), "{said:?}");
     home.edit_profile(|text| text.replace("/open/staging", "/staging"));
     home.snapshot().exits(0);
@@ -80,7 +83,10 @@ fn what_is_private_is_not_put_where_everybody_reads_it() {
         key.to_str().unwrap(),
     ];
     let said = home.hapi_command(&made).exits(1);
-    assert!(said.stderr.contains("others could read it"), "{said:?}");
+    assert!(
+        said.stderr.contains("other users could read it"),
+        "{said:?}"
+    );
     assert!(!key.exists());
     let target = open.join("restored");
     let said = home.hapi_command(&[
@@ -101,7 +107,7 @@ fn what_is_private_is_not_put_where_everybody_reads_it() {
         open.join("database").to_str().unwrap(),
     ]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.stderr.contains("others can read"), "{said:?}");
+    assert!(said.stderr.contains("other users can read"), "{said:?}");
 }
 
 /// A run in which each fsync of these paths fails.

@@ -317,7 +317,10 @@ fn a_server_that_hangs_or_fails_changes_nothing() {
             "{:?}",
             started.elapsed()
         );
-        assert!(said.stderr.contains("url could not be asked"), "{said:?}");
+        assert!(
+            said.stderr.contains("could not reach the notification URL"),
+            "{said:?}"
+        );
         assert!(said.stderr.contains("command failed"), "{said:?}");
         // The address lets anyone who has it report in our name.
         assert!(!said.stderr.contains("secret-uuid"), "{said:?}");

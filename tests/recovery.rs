@@ -136,7 +136,7 @@ fn init_writes_a_recovery_key_that_stock_restic_takes() {
     assert_eq!(key.trim(), key_in(&key));
     assert!(!(said.stdout.clone() + &said.stderr).contains(key.trim()));
     assert!(
-        said.stderr.contains("dies with"),
+        said.stderr.contains("would be lost together with"),
         "it is on the hub's disk: {}",
         said.stderr
     );
@@ -277,7 +277,7 @@ fn a_new_key_goes_into_no_pipe_and_over_no_file() {
     fs::write(&file, "mine\n").unwrap();
     let args = ["--new-key", "--key-file", file.to_str().unwrap()];
     let said = kit(&home, &args).exits(2);
-    assert!(said.stderr.contains("there already"), "{}", said.stderr);
+    assert!(said.stderr.contains("exists already"), "{}", said.stderr);
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine\n");
     let nowhere = home.dir.path().join("no such folder/key");
     let args = ["--new-key", "--key-file", nowhere.to_str().unwrap()];
@@ -441,7 +441,7 @@ fn the_kit_holds_no_secret_even_with_the_repository_out_of_reach() {
         markdown.contains("USER:PASSWORD@127.0.0.1:1/x"),
         "{markdown}"
     );
-    assert!(away.stderr.contains("was not looked at"), "{}", away.stderr);
+    assert!(away.stderr.contains("was not checked"), "{}", away.stderr);
     told.push(away);
     told.push(Said {
         code: 0,

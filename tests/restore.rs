@@ -247,7 +247,11 @@ fn what_is_in_the_way_stays_and_nothing_is_written_beside_it() {
 
     for root in ["/", "/tmp/.."] {
         let said = home.restore(Path::new(root), &["--overwrite"]).exits(2);
-        assert!(said.stderr.contains("is no target"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("refusing to restore into `/`"),
+            "{}",
+            said.stderr
+        );
     }
     let said = home.hapi_command(&["restore"]).exits(2);
     assert!(said.stderr.contains("--target DIR"), "{}", said.stderr);
@@ -351,7 +355,7 @@ fn a_snapshot_that_shrank_is_told_with_the_sound_one_before_it() {
     );
     let target = home.dir.path().join("target");
     let said = home.restore(&target, &["--dry-run"]).exits(0);
-    let told = format!("from the last sound one, {}", &sound[..8]);
+    let told = format!("from the last good one, {}", &sound[..8]);
     assert!(
         said.stderr.contains("far fewer rows") && said.stderr.contains(&told),
         "{}",
@@ -470,7 +474,7 @@ fn a_hostile_repository_writes_nothing_outside_of_the_target() {
 
     let said = home.drill(&[&latest[..8]]).exits(21);
     assert!(
-        said.stderr.contains("no plain absolute path"),
+        said.stderr.contains("not a plain absolute path"),
         "{}",
         said.stderr
     );

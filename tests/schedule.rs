@@ -352,7 +352,10 @@ fn what_is_installed_is_told() {
 
     let second = go(Kind::Cron, Action::Install);
     assert!(
-        second.complaints.iter().any(|c| c.contains("comes twice")),
+        second
+            .complaints
+            .iter()
+            .any(|c| c.contains("happens twice")),
         "{second:?}"
     );
     assert_eq!(look(&home).cron, here(true, Some(true)));

@@ -77,7 +77,10 @@ fn an_alias_and_a_jump_host() {
         .output();
     let init = Said::from(init.unwrap()).exits(0);
     // 127.0.0.1 of the host in between is another machine.
-    assert!(!init.stderr.contains("this very machine"), "{init:?}");
+    assert!(
+        !init.stderr.contains("the repository is on this machine"),
+        "{init:?}"
+    );
     home.cheapen();
     let snapshot = || Said::from(as_owner(&home, &["snapshot"]).output().unwrap());
     snapshot().exits(0);
@@ -248,7 +251,7 @@ fn servers_that_give_no_files() {
     told(
         "chatty",
         &chatty,
-        &["does not speak SFTP", "has to print nothing"],
+        &["does not speak SFTP", "must print nothing"],
         0,
         12,
     );

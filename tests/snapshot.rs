@@ -354,7 +354,7 @@ fn a_damaged_database_is_kept_and_told_loudly() {
     let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
     let pinned = plan
         .lines()
-        .find(|l| l.contains("last sound one before damaged"))
+        .find(|l| l.contains("last good one before damaged"))
         .expect(&plan);
     assert!(
         pinned.contains(&sound["short_id"].as_str().unwrap()[..8]),
@@ -437,7 +437,7 @@ fn only_and_tagged_snapshots_carry_their_tags() {
     let tagged = home.restic_snapshots().pop().unwrap();
     assert_eq!(tags(&tagged), ["before-upgrade", "hapi"]);
     let plan = home.hapi_command(&["forget", "--dry-run"]).exits(0).stdout;
-    assert!(plan.contains("asked for with --keep"), "{plan}");
+    assert!(plan.contains("kept by --keep"), "{plan}");
     home.hapi_command(&["snapshot", "--only", "nonsense"])
         .exits(2);
     home.hapi_command(&["snapshot", "--keep", "60d"]).exits(2);
@@ -675,7 +675,7 @@ fn output_is_one_line_for_cron_and_nothing_when_quiet() {
     assert!(told[0].contains("is it the database"), "{told:?}");
     assert_eq!(
         told[1],
-        "warning: the repository is on the disk that it should outlive: it is the same file system"
+        "warning: the repository is on the same disk as the sources: it is the same file system"
     );
     let quiet = home.hapi_command(&["-q", "snapshot"]).exits(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));

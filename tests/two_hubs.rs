@@ -279,7 +279,7 @@ fn init_on_a_new_machine_says_which_hubs_there_are_and_goes_on_with_one() {
     begin_anew();
     let said = init(&[]).exits(0);
     assert!(
-        said.stdout.contains("goes on with the snapshots of"),
+        said.stdout.contains("continues the snapshots of"),
         "{said:?}"
     );
     // The weekly series has been taken this week.

@@ -154,7 +154,7 @@ fn init_writes_down_what_the_variables_say_and_a_timer_needs_it() {
     assert!(
         refused
             .stderr
-            .contains("needs `RESTIC_REPOSITORY`, which no timer has"),
+            .contains("needs `RESTIC_REPOSITORY`, which scheduled runs do not have"),
         "{refused:?}"
     );
 }

@@ -142,7 +142,7 @@ pub enum CaptureError {
         "`{}` belongs to {owner}, who {}",
         path.display(),
         match made {
-            Some(made) => format!("cannot write `{}`: this user made it", made.display()),
+            Some(made) => format!("cannot write `{}`: this user created it", made.display()),
             None => "could not write the `-wal` and `-shm` files that this user would make".to_owned(),
         }
     )]

@@ -235,7 +235,7 @@ fn an_index_that_disagrees_is_told_with_what_mends_it() {
         "UPDATE messages SET text = 'new' WHERE id = 7",
     );
     let remedy = |index| {
-        format!("`REINDEX \"{index}\"` makes the index anew from its table, and loses no row")
+        format!("`REINDEX \"{index}\"` rebuilds the index from its table without losing a row")
     };
     let missing = format!("row 7 missing from index by_text; {}", remedy("by_text"));
     assert_eq!(damaged(look(&path)), [missing]);

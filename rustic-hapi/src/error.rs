@@ -50,7 +50,7 @@ pub enum ProfileError {
         hint: String,
     },
     /// HOME is not set and `--home` not given.
-    #[error("HOME is not set, so `~` means nothing")]
+    #[error("HOME is not set, so `~` cannot be resolved")]
     NoHome,
 }
 
@@ -86,7 +86,7 @@ pub enum Error {
     #[error("the key given opens the repository, but {fact}")]
     NotARecoveryKey { fact: String },
     /// A key that was added could not be shown to open the repository, and is still there.
-    #[error("the new key {id} is unproven: {reason}; removing it failed: {removal}")]
+    #[error("the new key {id} could not be verified: {reason}; removing it failed: {removal}")]
     UnprovenKey {
         id: String,
         reason: String,
@@ -99,7 +99,7 @@ pub enum Error {
         fact: String,
         hint: String,
     },
-    /// There is something else.
+    /// What is at the location is not a restic repository.
     #[error("`{location}` {fact}")]
     NotARepository {
         location: String,
@@ -131,7 +131,7 @@ pub enum Error {
         remedy: Option<String>,
     },
     /// It is gone at the next start.
-    #[error("the repository `{location}` is in memory ({kind}), and gone at the next start")]
+    #[error("the repository `{location}` is in memory ({kind}) and will be lost at reboot")]
     InMemory { location: String, kind: String },
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
@@ -140,13 +140,13 @@ pub enum Error {
     #[error("`{command}` failed: {reason}")]
     Tool { command: String, reason: String },
     /// The commit gate refused the snapshot.
-    #[error("no snapshot was written, since {}", joined(failures))]
+    #[error("no snapshot was written: {}", joined(failures))]
     Refused { failures: Vec<Reason> },
     /// The snapshot could not be read back, and was removed.
     #[error("the snapshot could not be read back and was removed: {reason}")]
     NotProven { reason: Reason },
     /// The snapshot could not be read back, and could not be removed.
-    #[error("the snapshot {id} is unproven: {reason}; removing it failed: {removal}")]
+    #[error("the snapshot {id} could not be verified: {reason}; removing it failed: {removal}")]
     Unproven {
         id: String,
         reason: String,
@@ -203,7 +203,7 @@ pub enum Error {
         files: Vec<PathBuf>,
     },
     /// A snapshot is not what its manifest and description say.
-    #[error("the snapshot {snapshot} is not what it says: {}", differences.join("; "))]
+    #[error("the snapshot {snapshot} does not match its manifest: {}", differences.join("; "))]
     Unlike {
         snapshot: String,
         differences: Vec<String>,
@@ -233,7 +233,7 @@ pub enum Error {
         remedies: Vec<String>,
     },
     /// The old database is at its path, as it was.
-    #[error("`{}` was not replaced and is as it was: {reason}", path.display())]
+    #[error("`{}` was not replaced and is unchanged: {reason}", path.display())]
     NotSwapped {
         path: PathBuf,
         reason: String,
@@ -243,7 +243,7 @@ pub enum Error {
     #[error("{error}; what had been replaced was put back")]
     Undone { error: Box<Error> },
     /// A restore in place failed half way, and putting back failed, too.
-    #[error("{error}; putting back what had been replaced failed, too: these lines do it, with the hub stopped:\n{}", undo.join("\n"))]
+    #[error("{error}; putting back what had been replaced also failed; these lines do it, with the hub stopped:\n{}", undo.join("\n"))]
     NotUndone {
         error: Box<Error>,
         undo: Vec<String>,
@@ -265,7 +265,7 @@ pub enum Error {
     #[error("internal error: {what}")]
     Internal { what: String },
     /// SIGHUP, SIGINT or SIGTERM.
-    #[error("stopped by signal {signal}")]
+    #[error("{}", interrupted(*signal))]
     Signal { signal: i32 },
     /// A source failed in a way that concerns the whole run.
     #[error(transparent)]
@@ -420,6 +420,16 @@ impl fmt::Display for Remedied {
 }
 
 impl StdError for Remedied {}
+
+/// What a signal means to the person who sent it.
+fn interrupted(signal: i32) -> String {
+    match signal {
+        1 => "hung up (the terminal was closed)".to_owned(),
+        2 => "interrupted (Ctrl-C)".to_owned(),
+        15 => "terminated".to_owned(),
+        other => format!("ended by signal {other}"),
+    }
+}
 
 /// Each cause once: a full disk fails many files in the same way.
 fn joined(reasons: &[Reason]) -> String {

@@ -52,7 +52,7 @@ impl Error {
                 "nothing was written; choose an empty folder, or replace them with `--overwrite`".into()
             }
             Self::Unlike { .. } => {
-                "nothing was restored from it; `rustic-hapi check --read-data` tells what else is affected, `rustic-hapi snapshots` what other snapshots there are".into()
+                "nothing was restored from it; `rustic-hapi check --read-data` reports what else is affected, `rustic-hapi snapshots` lists the other snapshots".into()
             }
             Self::NoRoom { .. } => "make room there, or choose another place".into(),
             Self::Tool { command, .. } if command.starts_with("crontab") => {
@@ -64,13 +64,13 @@ impl Error {
                 return error.hint();
             }
             Self::WrongPassword { .. } => {
-                "put the password there that this repository was made with, or its recovery key".into()
+                "put the password of this repository there, or its recovery key".into()
             }
             Self::DamagedKeys { .. } => {
                 "put the file back into `keys` from another copy of the repository, or open it with the recovery key (its own file: `--password-file`)".into()
             }
             Self::WrongKey { .. } => {
-                format!("compare it with the page it stands on, letter by letter; {} shows the keys there are, `rustic-hapi recovery-kit --new-key` makes another", by_restic!("key list"))
+                format!("compare it letter by letter with the page it is written on; {} lists the keys, `rustic-hapi recovery-kit --new-key` makes another", by_restic!("key list"))
             }
             Self::NotARecoveryKey { .. } => {
                 "a recovery key is one that `rustic-hapi recovery-kit --new-key` made, kept off this machine".into()
@@ -97,7 +97,7 @@ impl Error {
                 .into_owned(),
             Self::Unproven { id, .. } => {
                 format!(
-                    "look at the destination ({}), then {}",
+                    "check the destination ({}), then {}",
                     by_restic!("check"),
                     format_args!(by_restic!("forget {}"), id)
                 )
@@ -124,14 +124,14 @@ impl Error {
                     io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
                 ) =>
             {
-                "something that is no folder is there: choose another place".into()
+                "it exists and is not a folder: choose another place".into()
             }
             Self::Engine { doing, reason } => {
                 let index = doing.starts_with("reading the index").then_some(
                     concat!(
-                        "`rustic-hapi check` tells which file it is; ",
+                        "`rustic-hapi check` reports which file it is; ",
                         by_restic!("rebuild-index"),
-                        " (from 0.16 on `restic repair index`) makes the index anew from the packs"
+                        " (from 0.16 on `restic repair index`) rebuilds the index from the packs"
                     ),
                 );
                 return of_reason(reason).or(index.map(Cow::Borrowed)).map(Cow::into_owned);
@@ -142,7 +142,7 @@ impl Error {
             Self::UnreadableSnapshots { torn: false, files, .. } => {
                 files.iter().find_map(of_reason).unwrap_or(LOOK.into()).into_owned()
             }
-            Self::UnreadableSnapshots { .. } => "an upload that broke off leaves such a file on some destinations: put it back from another copy of the repository if there is one, else remove it from its folder `snapshots`".into(),
+            Self::UnreadableSnapshots { .. } => "on some destinations an interrupted upload leaves such a file: put it back from another copy of the repository, or if there is none, remove it from the folder `snapshots`".into(),
             Self::Destination { hint, .. } | Self::NothingCaptured { hint, .. } => {
                 return hint.clone();
             }
@@ -158,16 +158,16 @@ impl Error {
                 folder.display()
             ),
             Self::Stalled { .. } => {
-                "is the server hung, the link down, a disk asleep? No snapshot was written, and the next run sends only what is missing; `no-progress` in `[limits]` is how long nothing may move".into()
+                "is the server hung, the connection down, or a disk asleep? No snapshot was written, and the next run sends only what is missing; `no-progress` in `[limits]` is how long nothing may move".into()
             }
             Self::TooLong { .. } => {
-                "is the link slower than it was? No snapshot was written, and the next run sends only what is missing; `total` in `[limits]` is how long a run may take".into()
+                "is the connection slower than before? No snapshot was written, and the next run sends only what is missing; `total` in `[limits]` is how long a run may take".into()
             }
             Self::Internal { what } if what.contains("spawn thread") => {
                 "no more threads may be started: raise `TasksMax=` of the unit, or `ulimit -u`".into()
             }
             Self::Internal { .. } => {
-                "this is a defect; the repository has no half snapshot, and the next run may well work".into()
+                "this is a defect; the repository has no half snapshot, and the next run may succeed".into()
             }
             Self::Staging(StagingError::Io { path, error })
                 if error.kind() == io::ErrorKind::PermissionDenied =>
@@ -201,13 +201,13 @@ pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<S
         CaptureError::NoRecipients { .. } => "add `recipients` to `[secrets]` in the profile",
         CaptureError::Staging(StagingError::NoSpace { .. }) => STAGING,
         CaptureError::Read { error, .. } if error.raw_os_error() == Some(EIO) => {
-            "the disk does not give it back: look at `dmesg`, and keep the snapshots that have it"
+            "the disk cannot read it: see `dmesg`, and keep the snapshots that have it"
         }
         CaptureError::WrongType { .. } => {
             "correct the path or the kind of the source in the profile"
         }
         CaptureError::NotADatabase { .. } => {
-            "if it was one until lately, look at it before the next migration; what the last snapshot has of it stays"
+            "if it was one until recently, check it before the next migration; the last snapshot keeps what it has of it"
         }
         other => return other.hint(),
     };
@@ -215,10 +215,10 @@ pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<S
 }
 
 /// What helps where a file could not be read, and nothing more is known.
-pub(crate) const LOOK: &str = "look at the disk, the server or the network; nothing was removed";
+pub(crate) const LOOK: &str = "check the disk, the server and the network; nothing was removed";
 
 /// What helps where this user may not read a file of the repository.
-pub(crate) const PERMISSION: &str = "run this as the user that the repository's files belong to (a run as root leaves files of root's); `lsattr` shows whether they are append-only or immutable";
+pub(crate) const PERMISSION: &str = "run this as the user that the repository's files belong to (a run as root leaves files that belong to root); `lsattr` shows whether they are append-only or immutable";
 
 /// What helps against what was at the bottom of a failure at the destination.
 pub(crate) fn of_reason(reason: &Reason) -> Option<Cow<'static, str>> {
@@ -237,7 +237,7 @@ pub(crate) fn of_reason(reason: &Reason) -> Option<Cow<'static, str>> {
 }
 
 /// What helps where a destination is full.
-pub(crate) const FULL: &str = "make room there: `rustic-hapi doctor` names what is unfinished, and `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs";
+pub(crate) const FULL: &str = "make room there: `rustic-hapi doctor` names what is unfinished, and `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs";
 
 /// Whether there is no room, on the file system or for this user.
 fn is_full(kind: io::ErrorKind) -> bool {
@@ -270,7 +270,7 @@ pub(crate) fn make_room(path: &Path) -> String {
         None => "free 1 MiB there for a lock and an index".into(),
     };
     format!(
-        "{first}; then `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs; if that is too little, the repository needs a larger disk"
+        "{first}; then `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs; if that is too little, the repository needs a larger disk"
     )
 }
 
@@ -291,7 +291,7 @@ fn of_our_files(path: &Path) -> Option<String> {
 /// The engine has no type for a damaged file, only these words.
 fn in_the_engines_words(text: &str) -> Option<&'static str> {
     [
-        ("processing Index", concat!("that file of the repository is damaged: put it back from another copy; an index is made anew by ", by_restic!("rebuild-index"), " (from 0.16 on `restic repair index`)")),
+        ("processing Index", concat!("that file of the repository is damaged: put it back from another copy; to rebuild an index: ", by_restic!("rebuild-index"), " (from 0.16 on `restic repair index`)")),
         ("MAC check failed", "a file of the repository is damaged: `rustic-hapi check --read-data` names it, and what helps"),
         ("processing Config", "the repository's `config` is damaged: put it back from another copy of the repository, without which nothing can be read"),
     ]

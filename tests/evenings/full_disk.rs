@@ -82,7 +82,7 @@ fn what_the_program_advises_makes_room_at_once() {
     evening.follows(&advice[0], &[]).exits(0);
     // Without a terminal nobody agreed yet.
     let said = evening.follows(&advice[1], &[]).exits(2);
-    assert!(said.stderr.contains("without restic's locks"), "{said:?}");
+    assert!(said.stderr.contains("ignores restic's locks"), "{said:?}");
     let advice = suggested(&said);
     assert!(advice[0].ends_with("--instant --yes"), "{said:?}");
     let said = evening.follows(&advice[0], &[]).exits(0);

@@ -77,12 +77,12 @@ fn a_repository_in_a_containers_layer_is_warned_of() {
     run("umount", &["-l".as_ref(), layer.as_os_str()]);
     let made = made.exits(0);
     assert!(
-        format!("{made:?}").contains("layer of this container"),
+        format!("{made:?}").contains("container's own layer"),
         "{made:?}"
     );
     let found = finding(&doctor);
     assert!(
-        found.0 == "warn" && found.1.contains("layer of this container"),
+        found.0 == "warn" && found.1.contains("container's own layer"),
         "{found:?}"
     );
 }

@@ -242,12 +242,12 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
     chown(&records, Some(0), Some(0)).unwrap();
     let said = evening.says(&["snapshot"]).exits(0);
     assert!(
-        said.stderr.contains("this run is not on record"),
+        said.stderr.contains("this run was not recorded"),
         "{said:?}"
     );
     evening.followed(&said, &[]).pop().unwrap().exits(0);
     let said = evening.says(&["snapshot"]).exits(0);
-    assert!(!said.stderr.contains("on record"), "{said:?}");
+    assert!(!said.stderr.contains("not recorded"), "{said:?}");
 
     // The owner's own mode: another command.
     let config = home.repository().join("config");

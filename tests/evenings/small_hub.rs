@@ -27,7 +27,7 @@ fn a_small_hub_that_is_emptied_is_noticed_and_one_phone_that_unregisters_is_not(
         assert!(said.stderr.contains(&fact), "{said:?}");
         let plan = evening.says(&["forget", "--dry-run"]).exits(0);
         assert!(
-            plan.stdout.contains("last sound one before shrunk"),
+            plan.stdout.contains("last good one before shrunk"),
             "{plan:?}"
         );
         let said = evening.says(&["restore", "--in-place", "--yes"]).exits(2);
@@ -58,7 +58,7 @@ fn a_hub_of_which_something_is_always_missing_is_not_emptied_unseen() {
     assert!(said.stderr.contains("shrunk"), "{said:?}");
     let plan = evening.says(&["forget", "--dry-run"]).exits(0);
     assert!(
-        plan.stdout.contains("last sound one before shrunk"),
+        plan.stdout.contains("last good one before shrunk"),
         "{plan:?}"
     );
     let said = evening.says(&["restore", "--in-place", "--yes"]).exits(2);

@@ -31,7 +31,7 @@ fn a_restore_says_where_things_land_and_lands_in_no_live_folder() {
         let said = evening.says(&call).exits(2);
         assert!(
             said.stderr
-                .contains("what is restored would be taken for them"),
+                .contains("restored files would be mistaken for them"),
             "{said:?}"
         );
         assert_eq!(live(), before);

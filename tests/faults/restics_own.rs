@@ -37,7 +37,7 @@ fn a_repository_of_restics_works_and_its_cost_is_told() {
     let said = home.init().exits(0);
     assert!(
         said.stdout.contains(
-            "content-defined chunks: each later snapshot of a database stores most of it anew"
+            "content-defined chunks: each later snapshot of a database stores most of it again"
         ),
         "{}",
         said.stdout

@@ -2,8 +2,8 @@
 //!
 //! The backup API writes page 1 last, with a header of its own. So we predict that page, hash the rest
 //! 4 MiB behind the writer, and compare page 1 at the end; on a mismatch the file is hashed again. SQLite
-//! appends, so what it has not written yet is beyond the end of the file; the distance is for the case that
-//! it ever does not.
+//! appends, so what it has not written yet is beyond the end of the file; the distance is a margin in case it
+//! ever writes elsewhere.
 
 use std::fs::File;
 use std::io;

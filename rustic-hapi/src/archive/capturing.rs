@@ -107,9 +107,7 @@ pub(crate) fn capture(
 ) -> Result<Captured, Error> {
     let cache = SecretCache::open(&profile.reach.state.join("secrets"));
     if let Err(error) = &cache {
-        ui.warn(format_args!(
-            "secrets are encrypted anew by each run: {error}"
-        ));
+        ui.warn(format_args!("each run encrypts the secrets again: {error}"));
     }
     // Every source is named, so that no folder of one series opens a database or copies a secret
     // of another.

@@ -153,7 +153,7 @@ fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<
         };
         // A pattern that matches nothing any more is in order: plans are committed to git.
         if source.outcome == Outcome::Absent && old.files > 0 && source.kind != Kind::Glob {
-            return Some(format!("{name} is not there any more"));
+            return Some(format!("{name} no longer exists"));
         }
         // A file may have any length but none.
         if source.kind == Kind::File && old.bytes > 0 && source.bytes == 0 {

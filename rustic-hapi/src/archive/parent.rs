@@ -1,9 +1,9 @@
 //! A parent is a snapshot whose chunks the engine takes for files that are still the same, without
 //! reading them.
 //!
-//! The engine takes files for the same by size and time, and cannot be told which of them to read. So there is
-//! a parent only where all files that it would take are the same by their hash. Nor does it look whether a
-//! tree that it takes is still there: all of them have to be. That the chunks are, it asks its index.
+//! The engine treats two files as equal if size and modification time agree, and cannot be told which of them to
+//! read. So there is a parent only where all files that it would take have the same hash. It does not check that a
+//! tree it reuses still exists, so we check all of them; chunks it looks up in its index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

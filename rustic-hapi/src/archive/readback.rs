@@ -65,7 +65,7 @@ fn compare(
         .get_file(&snapshot.id)
         .map_err(|error| Reason::of(&error))?;
     if stored.tree != snapshot.tree || stored.description != snapshot.description {
-        return Err("the snapshot file is not what was written".into());
+        return Err("the snapshot file differs from what was written".into());
     }
     if written.snapshot != Some(*snapshot.id) {
         return Err("the snapshot was not written through the gate".into());
@@ -98,7 +98,7 @@ fn compare(
             };
             if !same_kind {
                 return Err(
-                    format!("`{}` is something else in the snapshot", path.display()).into(),
+                    format!("`{}` is of another type in the snapshot", path.display()).into(),
                 );
             }
             if let ItemContent::File { sha256, .. } = &item.content {
@@ -153,7 +153,7 @@ fn packs_are_listed(
                     &id.to_hex()[..8]
                 ));
             }
-            None => return Err(format!("the pack {} is not there", &id.to_hex()[..8])),
+            None => return Err(format!("the pack {} is missing", &id.to_hex()[..8])),
         }
     }
     Ok(listed)
@@ -176,7 +176,7 @@ fn blobs_add_up(
             .is_none_or(|size| u64::from(*size) < end)
         {
             return Err(format!(
-                "the pack {} of an earlier run is missing or cut short ({}, then run again: what is missing is stored anew)",
+                "the pack {} of an earlier run is missing or cut short ({}, then run again: what is missing is stored again)",
                 &entry.pack.to_hex()[..8],
                 by_restic!("rebuild-index")
             ));

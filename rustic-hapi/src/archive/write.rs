@@ -33,8 +33,8 @@ pub(crate) struct Label {
 /// Why there is no snapshot of an archive.
 #[derive(Debug)]
 pub(crate) enum Unwritten {
-    /// SQLite found something in a copy of which the manifest presumes that it is sound. All data are in
-    /// the repository: what was written is told.
+    /// SQLite found damage in a copy that the manifest took for sound. The data is in the repository already;
+    /// `Written` lists the packs.
     PresumedWrongly(Written),
     /// Anything else.
     Failed(Error),

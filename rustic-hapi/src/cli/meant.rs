@@ -48,7 +48,7 @@ impl SnapshotArgs {
         if self.keep.is_some() && self.tag.is_none() {
             return Err(Error::usage(
                 "`--keep` needs `--tag`",
-                "say why it stays: `--tag before-upgrade --keep 60d`",
+                "give a reason to keep it: `--tag before-upgrade --keep 60d`",
             ));
         }
         Ok(snapshot::Request {
@@ -97,7 +97,7 @@ impl RestoreArgs {
         Ok(match &self.target {
             None if !self.in_place => {
                 return Err(Error::usage(
-                    "where to is not said",
+                    "say where to restore to: `--target DIR` or `--in-place`",
                     "`--target DIR` restores into a folder, `--in-place` to where the sources live, with the hub stopped",
                 ));
             }
@@ -195,7 +195,7 @@ impl RecoveryKitArgs {
             }
             (_, true, dash) => match Origin::stdin() {
                 Origin::Stdin if dash.is_none() => Err(Error::usage(
-                    "there is no terminal to type the recovery key on",
+                    "cannot ask for the recovery key without a terminal",
                     "name the file it is in: `--key-file FILE`, or `-` for standard input",
                 )),
                 origin => Ok(Request::Confirm(origin)),

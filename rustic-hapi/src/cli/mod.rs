@@ -36,12 +36,12 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but something the profile asked for did not happen, 10 no repository, 11 locked by another run, 12 wrong password, 20 stale, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
+const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but not everything in the profile was done, 10 no repository, 11 locked by another run, 12 wrong password, 20 stale, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// A profile's name (looked for in ~/.config/rustic-hapi and /etc/rustic-hapi) or path
+    /// Profile name (searched in ~/.config/rustic-hapi and /etc/rustic-hapi) or path
     #[arg(
         long,
         global = true,
@@ -49,10 +49,10 @@ pub struct Global {
         env = "RUSTIC_HAPI_PROFILE"
     )]
     pub profile: Option<String>,
-    /// What `~` means
+    /// Use this home directory instead of $HOME
     #[arg(long, global = true, value_name = "DIR", env = "RUSTIC_HAPI_HOME")]
     pub home: Option<PathBuf>,
-    /// Where the repository is, in restic's notation; wins over the profile
+    /// Repository location in restic's notation (overrides the profile)
     #[arg(
         long,
         global = true,
@@ -61,7 +61,7 @@ pub struct Global {
         hide_env_values = true
     )]
     pub repository: Option<String>,
-    /// The file that holds the repository's password; wins over the profile
+    /// File with the repository's password (overrides the profile)
     #[arg(
         long,
         global = true,
@@ -69,20 +69,19 @@ pub struct Global {
         env = "RUSTIC_HAPI_PASSWORD_FILE"
     )]
     pub password_file: Option<PathBuf>,
-    /// One JSON document on standard output (docs/json.md)
+    /// Print one JSON document on standard output (docs/json.md)
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say nothing on success
+    /// Print nothing on success
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say the steps, too
+    /// Show each step
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// How lines for a log look (how much is said: `-q`, `-v`, or RUSTIC_HAPI_LOG, one of error, info,
-    /// debug)
+    /// Log format (level: `-q`, `-v`, or RUSTIC_HAPI_LOG with error, info or debug)
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// No progress bars, even on a terminal
+    /// Show no progress bars, even on a terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
 }
@@ -90,64 +89,64 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Look at this machine, make the repository and a profile for it
+    /// Create the repository and a profile for this machine
     Init(InitArgs),
-    /// Capture what is due, prove that it arrived, apply retention (what cron calls)
+    /// Take the snapshots that are due, verify them, apply retention (for timers and cron)
     Snapshot(SnapshotArgs),
     /// List this profile's snapshots
     Snapshots {
-        /// Another host's snapshots than the profile's
+        /// Use the snapshots of this host (default: the profile's)
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
-        /// Those of every host that has some here
+        /// List the snapshots of all hosts in the repository
         #[arg(long, conflicts_with = "host")]
         all_hosts: bool,
     },
-    /// Fresh or stale, slots filled and missed, from the repository itself
+    /// Show whether backups are up to date
     Status(StatusArgs),
-    /// Prove that everything comes back: restore into a scratch folder and compare
+    /// Prove that everything can be restored: restore into a scratch folder and compare
     Drill(DrillArgs),
-    /// Bring sources back into a folder, each file compared with what was captured
+    /// Restore sources into a folder or in place, and verify each file
     Restore(RestoreArgs),
-    /// Look for damage in the repository, and for what should be there and is not
+    /// Check the repository for damage and for missing snapshots
     Check {
-        /// Read all data, instead of this week's share
+        /// Read all data (default: this week's share)
         #[arg(long)]
         read_data: bool,
-        /// Compare another host's snapshots with their manifests than the profile's
+        /// Check the snapshots of this host (default: the profile's)
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
     },
-    /// Find now what would make the next unattended run fail
+    /// Find problems that would make the next scheduled run fail
     Doctor {
-        /// Look again with the environment that cron gives
+        /// Check again with cron's environment
         #[arg(long)]
         as_cron: bool,
     },
-    /// Apply the retention plan, or show it with --dry-run
+    /// Apply retention, or show the plan with --dry-run
     Forget(ForgetArgs),
-    /// Print the variables with which restic and rustic open the same repository
+    /// Print the environment variables for using the repository with restic or rustic
     Env {
-        /// With what the destination's server wants to know: user and password, keys
+        /// Include the server's credentials: user and password, keys
         #[arg(long)]
         with_credentials: bool,
     },
-    /// Print the page with which everything comes back; make or prove a recovery key
+    /// Print the recovery instructions; make or verify a recovery key
     RecoveryKit(RecoveryKitArgs),
-    /// Print the systemd units or crontab lines that call `snapshot` at the profile's slots
+    /// Print, install or remove the systemd units or crontab lines that run `snapshot`
     Schedule(ScheduleArgs),
-    /// Send a test message to everybody in `[notify]`
+    /// Send a test message to the URL and command in `[notify]`
     Notify {
-        /// Send it (as an anomaly: a monitor takes it for bad news until the next run)
+        /// Send it, as an anomaly: a monitor shows a problem until the next run
         #[arg(long, required = true)]
         test: bool,
     },
     /// Check or show the profile
     #[command(subcommand)]
     Profile(ProfileCommand),
-    /// A throwaway hub with a live writer, snapshots, retention and a restore, in seconds
+    /// Try it all in seconds on a throwaway hub: snapshots, retention, restore
     Demo {
-        /// Leave everything there to look at
+        /// Keep all files of the demo
         #[arg(long)]
         keep: bool,
     },
@@ -156,33 +155,33 @@ pub enum Command {
 /// Arguments of `init`.
 #[derive(Clone, Debug, Args)]
 pub struct InitArgs {
-    /// An age recipient (age1…) or SSH public key that secrets are encrypted to; better two
+    /// Encrypt secrets to this age recipient (age1…) or SSH public key (may be repeated; give two)
     #[arg(long, value_name = "KEY")]
     recipient: Vec<String>,
-    /// A file with such keys, one a line: a recipients file of age's, authorized_keys, a .pub file
+    /// Read recipients from this file, one per line: an age recipients file, authorized_keys, a .pub file
     #[arg(long, value_name = "FILE")]
     recipients_file: Vec<PathBuf>,
-    /// The shipped profile to extend: hapi or hapi-stock; found out unless given
+    /// Shipped profile to extend: hapi or hapi-stock (default: detected)
     #[arg(long, value_name = "NAME")]
     extends: Option<String>,
-    /// HAPI's home; found out unless given
+    /// HAPI's home directory (default: detected)
     #[arg(long, value_name = "DIR")]
     hapi_home: Option<PathBuf>,
-    /// The host name that snapshots carry (default: this machine's)
+    /// Host name for the snapshots (default: this machine's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Go on with the snapshots of this hub: after its home moved, or on a new machine. Without it,
+    /// Continue the snapshots of this hub, after its home moved or on a new machine. Without it,
     /// `init` lists the hubs that have snapshots in the repository
     #[arg(long, value_name = "HUB-ID")]
     adopt: Option<String>,
-    /// Accept a repository on the disk that it should outlive
+    /// Accept a repository on the same disk as the hub
     #[arg(long)]
     allow_same_disk: bool,
-    /// Put the server's user and password, or keys, into this file (0600) and name it in the profile: from this
-    /// shell's variables, else asked for on the terminal
+    /// Write the server's user and password, or keys, into this file (mode 0600) and name it in the profile;
+    /// they come from this shell's variables, or from a prompt
     #[arg(long, value_name = "FILE")]
     environment_file: Option<PathBuf>,
-    /// Write a recovery key to this new file; on a terminal it is shown once unless given
+    /// Write a recovery key to this new file (default: show it once on the terminal)
     #[arg(long, value_name = "FILE")]
     recovery_key: Option<PathBuf>,
     #[command(flatten)]
@@ -195,22 +194,22 @@ pub struct SnapshotArgs {
     /// Take only this source (may be repeated); the snapshot gets the tag `only`
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     only: Vec<String>,
-    /// Take every series, due or not
+    /// Take every series, even if it is not due
     #[arg(long)]
     all: bool,
-    /// A further tag, before an upgrade, say
+    /// Add a tag, for example before-upgrade
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
-    /// Keep this snapshot at least so long (h, d, w)
+    /// Keep this snapshot for at least this long (h, d, w)
     #[arg(long, value_name = "60d", value_parser = hours)]
     keep: Option<u32>,
     /// Capture and check, but write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Leave old snapshots alone
+    /// Do not apply retention
     #[arg(long)]
     no_forget: bool,
-    /// Then drill as `drill --weekly` does, if the snapshot was saved (what timers call)
+    /// Run `drill --weekly` after the snapshot is saved (used by timers)
     #[arg(long, conflicts_with = "dry_run")]
     drill: bool,
     #[command(flatten)]
@@ -220,20 +219,20 @@ pub struct SnapshotArgs {
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
-    /// How old the newest complete snapshot may be (h, d, w); the schedule says unless given
+    /// Maximum age of the newest complete snapshot (h, d, w; default: from the schedule)
     #[arg(long, value_name = "13h", value_parser = hours)]
     max_age: Option<u32>,
-    /// Another host's snapshots than the profile's
+    /// Use the snapshots of this host (default: the profile's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
     /// Write metrics to this file, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE")]
     pub prometheus: Option<PathBuf>,
-    /// A block to paste into an issue or a hand-over
+    /// Print Markdown, to paste into an issue
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
-    /// Tell whom `[notify]` names when it is stale, and when it is so no more: for another machine's
-    /// timer
+    /// Send a notification when backups become stale, and when they recover (for a timer on another
+    /// machine)
     #[arg(long)]
     notify: bool,
 }
@@ -241,19 +240,19 @@ pub struct StatusArgs {
 /// Arguments of `forget`.
 #[derive(Clone, Debug, Args)]
 pub struct ForgetArgs {
-    /// Show what would stay and go, with reasons; change nothing
+    /// Show what would be kept and removed, with reasons; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Then free space: packs without use are marked, and deleted by a prune 23 h or more later
+    /// Also free space: mark unused packs; a prune 23 h or more later deletes them
     #[arg(long)]
     prune: bool,
-    /// With --prune: delete at once what no snapshot needs, without the 23 h; for a full disk
+    /// With --prune: delete unused data now, without waiting 23 h (for a full disk)
     #[arg(long, requires = "prune", conflicts_with_all = ["dry_run", "unattended"])]
     instant: bool,
-    /// Agree to --instant without being asked
+    /// Run --instant without asking
     #[arg(long, requires = "instant")]
     yes: bool,
-    /// For a timer: as a run does it, postponed while others use the repository or the clock looks wrong
+    /// For a timer: postpone it while others use the repository or the clock looks wrong
     #[arg(long, conflicts_with = "dry_run")]
     unattended: bool,
     /// How long to wait for another run.
@@ -264,30 +263,30 @@ pub struct ForgetArgs {
 /// Arguments of `drill`.
 #[derive(Clone, Debug, Args)]
 pub struct DrillArgs {
-    /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
+    /// Snapshot id or `latest` (default: for each source, its newest complete snapshot)
     snapshot: Option<String>,
-    /// A random snapshot that is not the newest of its series
+    /// Choose a random snapshot that is not the newest of its series
     #[arg(long, conflicts_with = "snapshot")]
     older: bool,
-    /// A random older snapshot, unless there was a drill this week: for a timer
+    /// Choose a random older snapshot; do nothing if there was a drill this week (for a timer)
     #[arg(long, conflicts_with_all = ["snapshot", "older"])]
     weekly: bool,
-    /// Prove that the secrets open: an age identity file, or an SSH private key
+    /// Test that the secrets can be decrypted with this age identity file or SSH private key
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// Another host's snapshots than the profile's
+    /// Use the snapshots of this host (default: the profile's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Where the scratch folder is made; the staging folder unless given
+    /// Where to make the scratch folder (default: the staging folder)
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// Leave what was restored, to look at
+    /// Keep the restored files
     #[arg(long)]
     keep: bool,
-    /// Start a program on the copy (HAPI_HOME, DB_PATH and PORT are set; secrets lie there encrypted) and see whether it comes up
+    /// Start this program on the copy and test that it comes up (HAPI_HOME, DB_PATH and PORT are set; secrets stay encrypted)
     #[arg(long, value_name = "CMD")]
     boot: Option<String>,
-    /// How long it may take to listen on PORT, or to end
+    /// Time limit for the program to listen on PORT, or to end
     #[arg(long, value_name = "60s", value_parser = seconds, default_value = "60s", requires = "boot")]
     boot_wait: Duration,
 }
@@ -295,32 +294,32 @@ pub struct DrillArgs {
 /// Arguments of `restore`.
 #[derive(Clone, Debug, Args)]
 pub struct RestoreArgs {
-    /// `latest`, or the beginning of an id; for each source the newest that holds it whole unless given
+    /// Snapshot id or `latest` (default: for each source, its newest complete snapshot)
     snapshot: Option<String>,
-    /// The folder to restore into; paths below it are those in the snapshot
+    /// Folder to restore into; it gets the full paths of the snapshot
     #[arg(long, value_name = "DIR")]
     target: Option<PathBuf>,
-    /// To where the sources live, the hub stopped: its databases, or what `--source` names; what was
-    /// there is set aside. Without a terminal to ask on, name a snapshot's id
+    /// Restore over the live files, with the hub stopped: its databases, or the given `--source`s. The
+    /// old files are set aside. Without a terminal, a snapshot id or `--yes` is needed
     #[arg(long, conflicts_with_all = ["target", "overwrite"])]
     in_place: bool,
-    /// Replace the live files without a question (never by a snapshot that is shrunk, damaged or of
-    /// another host: name that by its id)
+    /// Replace the live files without asking (for a snapshot that is shrunk, damaged or of another
+    /// host, give its id)
     #[arg(long, requires = "in_place")]
     yes: bool,
-    /// Only this source (may be repeated)
+    /// Restore only this source (may be repeated)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Open the secrets: an age identity file, or an SSH private key
+    /// Decrypt the secrets with this age identity file or SSH private key
     #[arg(long, value_name = "FILE")]
     pub identity: Option<PathBuf>,
-    /// Another host's snapshots than the profile's
+    /// Use the snapshots of this host (default: the profile's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Replace files that are in the way and different
+    /// Replace existing files that differ
     #[arg(long)]
     overwrite: bool,
-    /// Say what would be restored; write nothing
+    /// Show what would be restored; write nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -330,16 +329,16 @@ pub struct RestoreArgs {
 /// Arguments of `recovery-kit`.
 #[derive(Clone, Debug, Args)]
 pub struct RecoveryKitArgs {
-    /// Add a second key to the repository, to be kept off this machine
+    /// Add a second key to the repository; keep it off this machine
     #[arg(long, conflicts_with_all = ["confirm", "output"])]
     new_key: bool,
-    /// Prove that the recovery key that was kept opens the repository
+    /// Test that your copy of the recovery key opens the repository
     #[arg(long, conflicts_with = "output")]
     confirm: bool,
-    /// Write the new key to this new file, or read the kept one from it (- is standard input)
+    /// Write the new key to this new file, or read your copy from it (`-`: standard input)
     #[arg(long, value_name = "FILE", conflicts_with = "output")]
     key_file: Option<PathBuf>,
-    /// Write the page to this file
+    /// Write the instructions to this file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -347,19 +346,19 @@ pub struct RecoveryKitArgs {
 /// Arguments of `schedule`.
 #[derive(Clone, Debug, Args)]
 pub struct ScheduleArgs {
-    /// Put it where it works: a timer of this user's, unless --system or --cron
+    /// Install it (default: a systemd timer of this user)
     #[arg(long)]
     install: bool,
-    /// Take it away again; lines and files of others stay
+    /// Remove it; other lines and files stay
     #[arg(long, conflicts_with = "install")]
     remove: bool,
-    /// Units for the whole system, which run as the hub's user (to install them: as root)
+    /// Use system units, which run as the hub's user (install them as root)
     #[arg(long)]
     system: bool,
-    /// Whom they run as (default: the owner of the hub's database)
+    /// User they run as (default: the owner of the hub's database)
     #[arg(long, value_name = "NAME", requires = "system")]
     user: Option<String>,
-    /// Lines for this user's crontab, where there is no systemd
+    /// Use this user's crontab, where there is no systemd
     #[arg(long, conflicts_with = "system")]
     cron: bool,
 }
@@ -367,7 +366,7 @@ pub struct ScheduleArgs {
 /// How long to wait for another run.
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
-    /// Wait so long for another run (s, m, h)
+    /// Wait this long for another run (s, m, h)
     #[arg(long, value_name = "10m", value_parser = seconds, default_value = "0s")]
     lock_wait: Duration,
 }
@@ -375,9 +374,9 @@ pub struct LockArgs {
 /// What to do with the profile.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ProfileCommand {
-    /// Read it and say whether it makes sense
+    /// Check that the profile is valid
     Check,
-    /// Print it with what it inherits
+    /// Print the profile, including inherited settings
     Show,
 }
 
@@ -594,10 +593,10 @@ fn absolute(location: &str) -> String {
 }
 
 fn hours(text: &str) -> Result<u32, String> {
-    parse_hours(text).ok_or_else(|| "write a length of time as 36h, 60d or 8w".to_owned())
+    parse_hours(text).ok_or_else(|| "write a duration as 36h, 60d or 8w".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = parse_seconds(text).map(Duration::from_secs);
-    seconds.ok_or_else(|| "write a length of time as 30s, 10m or 1h".to_owned())
+    seconds.ok_or_else(|| "write a duration as 30s, 10m or 1h".to_owned())
 }

@@ -86,11 +86,11 @@ pub struct Finding {
 
 const REPAIR: &str = concat!(
     by_restic!("rebuild-index"),
-    " (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: what is missing and still exists here is stored anew; then `rustic-hapi check --read-data`"
+    " (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: it stores again what is missing and still exists here; then `rustic-hapi check --read-data`"
 );
 const DISTRUST: &str = "restore nothing from this snapshot; `rustic-hapi drill` proves the others";
 const COPY: &str = "put the file back from another copy of the repository";
-const RUNS: &str = "look at the schedule and its log";
+const RUNS: &str = "check the schedule and its log";
 
 impl Share {
     /// The share whose turn it is: the same for a whole week, and the next one in the next.
@@ -216,7 +216,7 @@ pub fn run(
     report.took = started.elapsed();
     if let Err(error) = remember(from.reach, &report) {
         let error = error.in_a_warning();
-        ui.warn(format_args!("this check is not on record: {error}"));
+        ui.warn(format_args!("this check was not recorded: {error}"));
     }
     Ok(report)
 }
@@ -458,7 +458,7 @@ fn expectations(
                     "complete snapshots of `{}` are kept of {kept} distinct days only; the repository is {age} days old",
                     series.name
                 ),
-                "runs were missed, or somebody removed snapshots: `rustic-hapi snapshots` shows which days are there",
+                "runs were missed, or snapshots were removed: `rustic-hapi snapshots` shows the remaining days",
             );
         }
     }

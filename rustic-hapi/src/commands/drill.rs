@@ -229,7 +229,7 @@ pub fn run(
     if let Err(error) = drills::append(from.reach, &record) {
         // A machine that has only the repository may have no place for it.
         let error = error.in_a_warning();
-        ui.warn(format_args!("this drill is not on record: {error}"));
+        ui.warn(format_args!("this drill was not recorded: {error}"));
     }
     result.map_err(|error| match error {
         usage @ Error::Usage { .. } => usage,

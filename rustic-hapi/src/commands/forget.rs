@@ -32,7 +32,7 @@ pub struct Request {
 }
 
 /// What it means for others that packs are deleted at once.
-const AT_ONCE: &str = "what no snapshot needs is deleted at once; restic and rustic-hapi are waited for, but a program that uses the repository without restic's locks (rustic) may be storing something that needs it";
+const AT_ONCE: &str = "data that no snapshot needs is deleted immediately; this waits for restic and rustic-hapi, but a program that ignores restic's locks (rustic) may be storing a snapshot that needs it";
 
 /// Asks whether packs may be deleted at once.
 fn agreed(profile: &Profile, consent: Consent, stop: &Stop) -> Result<(), Error> {
@@ -40,7 +40,7 @@ fn agreed(profile: &Profile, consent: Consent, stop: &Stop) -> Result<(), Error>
     match consent {
         Consent::Given => Ok(()),
         Consent::Nobody => Err(Error::usage(
-            format!("`--instant` is asked for without a terminal to ask on: {AT_ONCE}"),
+            format!("`--instant` needs a terminal to ask on, or `--yes`: {AT_ONCE}"),
             "if nothing else uses the repository now: `rustic-hapi … --yes`",
         )),
         Consent::Terminal => {
@@ -48,7 +48,7 @@ fn agreed(profile: &Profile, consent: Consent, stop: &Stop) -> Result<(), Error>
                 true => Ok(()),
                 false => Err(Error::usage(
                     "nothing was changed: the answer was not `y`",
-                    "`rustic-hapi forget --prune` marks packs, and deletes them a day later",
+                    "`rustic-hapi forget --prune` marks packs, and a later prune deletes them",
                 )),
             }
         }

@@ -124,7 +124,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
             location: profile.reach.location.to_string(),
             fact: format!("the profile names the repository {id}, which is not there"),
             hint: format!(
-                "is the disk mounted? {}To begin anew, remove `id` from the profile",
+                "is the disk mounted? {}To start over, remove `id` from the profile",
                 profile
                     .reach
                     .location
@@ -228,7 +228,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
 fn about_the_place(profile: &Profile) -> Vec<String> {
     let unknown = || match crate::policy::survival::of_profile(profile) {
         (Relation::Unknown(by), path) => Some(format!(
-            "whether the repository is on another disk than `{}` cannot be told ({by})",
+            "whether the repository is on another disk than `{}` is unknown ({by})",
             path.display()
         )),
         _ => None,
@@ -237,7 +237,7 @@ fn about_the_place(profile: &Profile) -> Vec<String> {
     let shell = profile.reach.only_in_this_shell().unwrap_or_default();
     let shell = (!shell.is_empty()).then(|| {
         format!(
-            "no timer has {}: write what it says into the file that `environment-file` of `[repository]` names",
+            "only this shell has {}; scheduled runs need them in a file: set `environment-file` in `[repository]`",
             shell.join(", ")
         )
     });

@@ -1,5 +1,5 @@
 //! A prune gives back the space of what retention removed. A run does one of its own at most weekly,
-//! once everybody has heard that the snapshot is saved: nothing about the snapshot depends on it.
+//! after the run has reported that the snapshot is saved: nothing about the snapshot depends on it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,7 +66,10 @@ pub fn run(profile: &Profile, context: &Context<'_>) -> Result<Output, Error> {
 
     let later = |error: &Error| {
         ui.step(format_args!("the prune is postponed: {error}"));
-        Output::nothing_to_do("prune", "others use the repository: the next run prunes")
+        Output::nothing_to_do(
+            "prune",
+            "other programs use the repository: the next run prunes",
+        )
     };
     let _lock = match crate::state::run_lock::lock(&profile.reach, Duration::ZERO, stop) {
         Err(error @ Error::Locked { .. }) => return Ok(later(&error)),
@@ -88,7 +91,7 @@ pub fn run(profile: &Profile, context: &Context<'_>) -> Result<Output, Error> {
 /// What it did, in one line.
 pub(crate) fn line(pruned: &Pruned) -> String {
     format!(
-        "pruned: {} packs marked, {} packs with {} deleted, {} rewritten",
+        "pruned: {} packs marked for a later prune, {} packs with {} deleted, {} rewritten",
         pruned.packs_marked,
         pruned.packs_deleted,
         bytes(pruned.bytes_deleted),

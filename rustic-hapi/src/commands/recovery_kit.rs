@@ -118,7 +118,7 @@ impl<'a> Kit<'a> {
             ) => return Err(error),
             Err(error) => {
                 kit.warnings
-                    .push(format!("the repository was not looked at: {error}"));
+                    .push(format!("the repository was not checked: {error}"));
                 kit.unchecked = Some(error.to_string());
             }
         }
@@ -172,7 +172,7 @@ impl<'a> Kit<'a> {
 
     fn head(&self) -> String {
         format!(
-            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nanew when the profile, the keys or the machine change.\n",
+            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nagain when the profile, the keys or the machine change.\n",
             code(&self.profile.host),
             self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
             env!("CARGO_PKG_VERSION"),
@@ -189,13 +189,13 @@ impl<'a> Kit<'a> {
             "its id",
             self.id
                 .as_deref()
-                .map_or_else(|| "not known: the profile names none".to_owned(), code),
+                .map_or_else(|| "unknown: the profile has none".to_owned(), code),
         ));
         rows.push((
-            "looked at",
+            "checked",
             match &self.unchecked {
-                None => "yes: it has this id, and the password opens it".to_owned(),
-                Some(reason) => format!("**no, this was not checked**: {}", cell(reason)),
+                None => "yes, the id matches and the password works".to_owned(),
+                Some(reason) => format!("**no**: {}", cell(reason)),
             },
         ));
         if let Some(chunks) = self.chunk_size {
@@ -218,7 +218,7 @@ impl<'a> Kit<'a> {
                     code(&path.to_string_lossy())
                 ),
                 Password::Given(_) => format!(
-                    "in the variable RESTIC_PASSWORD of whoever printed this; also kept at: {BLANK}"
+                    "in the variable RESTIC_PASSWORD of the user who printed this; also kept at: {BLANK}"
                 ),
                 Password::Command(command) => format!(
                     "what {} prints on this machine; also kept at: {BLANK}",
@@ -258,7 +258,7 @@ impl<'a> Kit<'a> {
             .keys
             .iter()
             .map(|key| {
-                let made = key.created.as_deref().unwrap_or("nobody wrote when");
+                let made = key.created.as_deref().unwrap_or("at an unknown time");
                 let proof = match &self.confirmed {
                     Some(proof) if proof.key_id == key.id => {
                         format!("proven {}", proof.confirmed.format("%Y-%m-%d"))
@@ -343,8 +343,8 @@ fn page(
             // What was filled in by hand is nowhere else.
             if fs::symlink_metadata(&path).is_ok() {
                 return Err(Error::usage(
-                    format!("`{}` is there already", path.display()),
-                    "it stays as it is: an older page may have been filled in by hand; name a new file",
+                    format!("`{}` exists already", path.display()),
+                    "it was not changed, since it may have been filled in by hand; name a new file",
                 ));
             }
             write_private(&path, markdown.as_bytes())?;
@@ -364,13 +364,13 @@ fn made(made: Made, profile: &Profile) -> Output {
     );
     if let Some(file) = &made.file {
         text += &format!(
-            "It is in {}, and nowhere else: keep it off this machine. It is one line, and a password file that restic takes.\n",
+            "It is in {}, and nowhere else: keep it off this machine. It is one line, which restic accepts as a password file.\n",
             file.display()
         );
     }
     for other in &made.others {
         text += &format!(
-            "The recovery key {id} of {when} still opens it, too; once it is not needed: {remove}\n",
+            "The recovery key {id} of {when} still opens it as well; when you no longer need it: {remove}\n",
             id = other.short_id(),
             remove = format_args!(by_restic!("key remove {}"), other.short_id()),
             when = other.created.as_deref().unwrap_or("an unknown time"),
@@ -441,8 +441,8 @@ pub fn place(file: Option<&Path>, may_show: bool) -> Result<KeyGoesTo, Error> {
         Some(path) if path.as_os_str() != "-" => Ok(KeyGoesTo::File(path.into())),
         None if may_show => Ok(KeyGoesTo::Terminal),
         _ => Err(Error::usage(
-            "there is no terminal to show a new recovery key on (with `--json` or `-q` none counts)",
-            "have it written to a new file: `--key-file FILE`",
+            "cannot show a new recovery key without a terminal (or with `--json` or `-q`)",
+            "write it to a new file: `--key-file FILE`",
         )),
     }
 }

@@ -72,7 +72,7 @@ pub fn run(
     let started = Instant::now();
     if fs::canonicalize(&request.target).is_ok_and(|target| target == Path::new("/")) {
         return Err(Error::usage(
-            "`/` is no target: a database put down beside a leftover `-wal` comes back wrong",
+            "refusing to restore into `/`: a database next to an old `-wal` file would be corrupted",
             "restore into an empty folder, or use `rustic-hapi restore --in-place`",
         ));
     }
@@ -118,7 +118,7 @@ pub fn run(
     report.target = target.path().to_path_buf();
     if !target.has_modes() {
         report.warnings.push(format!(
-            "others can read what is in `{}`: this file system has no modes of files",
+            "other users can read what is in `{}`: this file system has no file modes",
             target.path().display()
         ));
     }
@@ -153,7 +153,7 @@ fn elsewhere(request: &Request) -> String {
         command += &format!(" --source {}", quoted(source));
     }
     format!(
-        "restore into a folder of its own: `{command} --target \"$(mktemp -d)\"`; `{command} --in-place` is for the live files"
+        "restore into a separate folder: `{command} --target \"$(mktemp -d)\"`; `{command} --in-place` is for the live files"
     )
 }
 
@@ -186,7 +186,7 @@ fn away_from_the_sources(
         if target == folder {
             return Err(Error::usage(
                 format!(
-                    "sources live in `{}`: what is restored would be taken for them",
+                    "sources are in `{}`: restored files would be mistaken for them",
                     folder.display()
                 ),
                 elsewhere(request),
@@ -196,7 +196,7 @@ fn away_from_the_sources(
         if is_in || folder.starts_with(&target) {
             return Err(Error::usage(
                 format!(
-                    "`{}` is {} `{}`, where sources live: what is restored would be taken for them",
+                    "`{}` is {} `{}`, where sources are: restored files would be mistaken for them",
                     target.display(),
                     if is_in { "in" } else { "above" },
                     folder.display()

@@ -96,8 +96,8 @@ pub fn run(
         .find(|(name, _)| request.sources.contains(name));
     if let Some((name, _)) = nowhere {
         return Err(Error::NoSnapshot {
-            fact: format!("no snapshot holds anything of `{name}`"),
-            hint: "leave it away; `rustic-hapi snapshots` lists what there is".into(),
+            fact: format!("no snapshot has anything of `{name}`"),
+            hint: "leave it out; `rustic-hapi snapshots` lists what there is".into(),
         });
     }
     let Coming {
@@ -116,7 +116,7 @@ pub fn run(
     let unseen = nobody_has_a_database_open(from, &items, request.dry_run, &mut report)?;
     if unseen > 0 {
         report.warnings.push(format!(
-            "{unseen} processes of other users could not be looked at; run as root to see them all"
+            "{unseen} processes of other users could not be checked; run as root to check them all"
         ));
     }
     if request.dry_run {
@@ -348,7 +348,7 @@ fn coming(
         if record.kind == Kind::Secret && identities.is_none() && !record.entries.is_empty() {
             return Err(Error::usage(
                 format!("the secret `{}` is encrypted", choice.source),
-                "bring the identity along: `--identity FILE`",
+                "give the identity: `--identity FILE`",
             ));
         }
         coming.choices.push(choice.clone());
@@ -377,7 +377,7 @@ fn coming(
             if !is_plain(&path) {
                 return Err(Error::Unlike {
                     snapshot: choice.snapshot.to_string(),
-                    differences: vec![format!("`{}` is no plain absolute path", path.display())],
+                    differences: vec![format!("`{}` is not a plain absolute path", path.display())],
                 });
             }
             if record.is_kept_side_file(entry) {
@@ -399,7 +399,7 @@ fn coming(
     if coming.items.is_empty() && coming.folders.is_empty() {
         return Err(Error::NoSnapshot {
             fact: "there is nothing to restore in place".into(),
-            hint: "name what is wanted with `--source`; `rustic-hapi restore --dry-run --target DIR` shows what there is".into(),
+            hint: "choose with `--source`; `rustic-hapi restore --dry-run --target DIR` shows what there is".into(),
         });
     }
     Ok(coming)
@@ -473,7 +473,7 @@ fn nobody_has_a_database_open(
         }
         if is_in_rollback_mode(&path) {
             report.warnings.push(format!(
-                "`{}` is in rollback-journal mode: a hub in another container that does nothing just now cannot be seen, so make sure that it is stopped",
+                "`{}` is in rollback-journal mode: an idle hub in another container cannot be detected, so make sure that it is stopped",
                 path.display()
             ));
         }

@@ -102,7 +102,7 @@ pub fn apply_by_itself<Tz: TimeZone>(
     if now.to_utc() - since > PATIENCE {
         return Err(Error::Postponed {
             fact: format!(
-                "others have had the repository locked at each run since {}; now {holder}",
+                "other programs have had the repository locked at each run since {}; now {holder}",
                 since.format("%Y-%m-%d")
             ),
             hint: "`rustic-hapi doctor` lists the locks and what removes each (`restic unlock` where its process is gone)",
@@ -166,7 +166,7 @@ pub fn apply<Tz: TimeZone>(
     {
         return Err(Error::Postponed {
             fact,
-            hint: "look at the clock; `rustic-hapi forget` applies the plan now, and after a week it is applied by itself",
+            hint: "check the clock; `rustic-hapi forget` applies the plan now, and after a week a run applies it",
         });
     }
     let again = repository.snapshot_ids()?;

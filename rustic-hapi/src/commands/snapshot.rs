@@ -166,7 +166,7 @@ pub fn run(
         && let Err(error) = proven.store(&profile.reach.state, &profile.series)
     {
         ui.warn(format_args!(
-            "what this run proved is not on record, and is proven anew by the next one: {}",
+            "what this run verified was not recorded, so the next run verifies it again: {}",
             error.in_a_warning()
         ));
     }
@@ -196,7 +196,7 @@ pub fn run(
         ) {
             Ok(status) => report.status = Some(status),
             Err(error) => report.warnings.push(format!(
-                "the metrics say nothing new of the snapshots: {error}"
+                "the metrics of the snapshots were not updated: {error}"
             )),
         }
     }
@@ -330,9 +330,7 @@ fn take(
                 return Err(error);
             }
             Err(Unwritten::PresumedWrongly(sent)) => {
-                step(
-                    "not as SQLite's check was presumed to end, and is written anew as it did end",
-                );
+                step("SQLite's check did not end as presumed: it is written again");
                 sent_before = sent;
                 // With no verdict left to come, this is done once.
                 captured = concluded(captured, stop)?;
@@ -435,7 +433,7 @@ fn compare_with_ledger(
             }
         }
         Err(error) => ui.warn(format_args!(
-            "whether snapshots are missing is not known: {}",
+            "cannot tell whether snapshots are missing: {}",
             error.in_a_warning()
         )),
     }
@@ -465,7 +463,9 @@ fn go_on_where_it_broke_off(repository: &Repository, stop: &Stop, ui: &Ui) -> Re
     match repository.take_up_loose_packs() {
         Err(_) if stop.is_set() => Err(CaptureError::Stopped.into()),
         Err(error) => {
-            ui.step(format_args!("what was sent before is not used: {error}"));
+            ui.step(format_args!(
+                "what an earlier run sent is not reused: {error}"
+            ));
             Ok(())
         }
         Ok(()) => Ok(()),

@@ -230,14 +230,14 @@ fn oddities(
         .filter(|s| s.has(SHRUNK) && !known(s))
         .map(|s| {
             format!(
-                "the newest complete snapshot of `{}`, {s}, has far fewer rows than a sound one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+                "the newest complete snapshot of `{}`, {s}, has far fewer rows than a good one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
                 s.series,
                 s.short_id()
             )
         });
     let different = drill
         .filter(|drill| drill.outcome == DrillOutcome::Difference)
-        .map(|_| "the last drill found a difference; `rustic-hapi drill` tells which".to_owned());
+        .map(|_| "the last drill found a difference; `rustic-hapi drill` shows it".to_owned());
     shrunk.chain(different).collect()
 }
 

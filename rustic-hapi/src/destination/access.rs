@@ -88,7 +88,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, P
         let of_restic = name.starts_with("RESTIC_") || name.starts_with("RUSTIC_");
         if of_restic && !variables::OF_SERVERS.contains(&name) {
             return Err(wrong(
-                format!("line {number}: `{name}` is none for this file"),
+                format!("line {number}: `{name}` does not belong into this file"),
                 "`location`, `password-file` and `password-command` stand in `[repository]`; a server's are `RESTIC_REST_USERNAME`, `RESTIC_REST_PASSWORD` and `RESTIC_CACERT`",
             ));
         }
@@ -101,7 +101,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<String, Zeroizing<String>>, P
         if found.insert(name.to_owned(), value).is_some() {
             return Err(wrong(
                 format!("line {number}: `{name}` is given twice"),
-                "leave one of them",
+                "remove one of them",
             ));
         }
     }

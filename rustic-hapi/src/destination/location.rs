@@ -37,7 +37,7 @@ impl Location {
                 "rclone" => match secret_option(text) {
                     None => Ok(Self::Remote(text.to_owned())),
                     Some(name) => Err(format!(
-                        "`{name}` has no place in it, since everybody sees what a program is called with: write it into rclone's configuration, or as a variable of rclone's into the environment file"
+                        "it cannot contain `{name}`, since every user of this machine sees a program's arguments: write it into rclone's configuration, or as one of rclone's variables into the environment file"
                     )),
                 },
                 "sftp" => Place::parse(text).map(|_| Self::Remote(text.to_owned())),

@@ -51,7 +51,7 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// Reaches for the place that a location names. Of a server nothing is asked yet; a program that goes
+    /// Reaches for the place that a location names. Sends nothing to a server yet; a program that goes
     /// between is started. Only what is not of this machine needs `access`.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ impl ObjectStore {
                 };
                 let (host, bucket) = rest.split_once('/').ok_or(FORM)?;
                 if host.contains('@') {
-                    return Err("keys have no place in an S3 location: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` hold them".to_owned());
+                    return Err("an S3 location cannot contain keys: put them into `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`".to_owned());
                 }
                 if host.is_empty() || path(bucket).is_empty() {
                     return Err(FORM.to_owned());

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::machine::disk;
 use crate::machine::private_files::is_absent;
 
-const OTHER: &str = "holds something that is not a restic repository";
+const OTHER: &str = "contains something that is not a restic repository";
 
 /// A file system's own folder does not make a place occupied.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -50,14 +50,14 @@ impl Presence {
             }),
             Self::Nothing => Err(Error::Destination {
                 location: location.to_string(),
-                fact: "answers 404 to everything: it has nothing at this path, or is no server for restic repositories".into(),
+                fact: "answers 404 to everything: it has nothing at this path, or is not a server for restic repositories".into(),
                 hint: Some("are host, port and path right? If this is the first time, `rustic-hapi init` makes a repository".into()),
             }),
             Self::Occupied(fact) => Err(Error::NotARepository {
                 location: location.to_string(),
                 fact,
                 hint: match location.local() {
-                    Some(_) => "choose an empty folder, or look at what is there; nothing was changed",
+                    Some(_) => "choose an empty folder, or check what is there; nothing was changed",
                     None => "is the path right, and is this an empty folder or a server for restic repositories (rest-server, `rclone serve restic`)? Nothing was changed",
                 }
                 .into(),
@@ -111,7 +111,7 @@ pub(super) fn at_server(server: &Rest) -> Result<Presence, Error> {
             Listed::Missing => missing += 1,
             Listed::Foreign => {
                 return Ok(Presence::Occupied(
-                    "is no server for restic repositories: it answers 404 with a page for people"
+                    "is not a server for restic repositories: it answers 404 with a web page"
                         .into(),
                 ));
             }

@@ -79,7 +79,7 @@ impl Rclone {
             hint: Some(hint.to_owned()),
         };
         let (user, password) = (random()?, random()?);
-        const INSTALL: &str = "install it (`apt install rclone`), or put it on the PATH of who runs this: cron's is short";
+        const INSTALL: &str = "install it (`apt install rclone`), or put it on the PATH of the user who runs this: cron's is short";
         let Some(program) = crate::machine::process::on_path("rclone") else {
             return Err(failed(
                 "needs the program `rclone`, which is not on the PATH".into(),
@@ -167,10 +167,10 @@ impl Rclone {
                 Err(_) => {
                     let said = log
                         .last_error()
-                        .map_or_else(String::new, |said| format!("; it says: {said}"));
+                        .map_or_else(String::new, |said| format!("; it reports: {said}"));
                     return Err(failed(
                         format!(
-                            "cannot be reached: rclone did not get there within {} s{said}",
+                            "cannot be reached: rclone got no answer within {} s{said}",
                             START.as_secs()
                         ),
                         "is the machine on, and the network (VPN, tailnet) up?",
@@ -211,7 +211,7 @@ impl Rclone {
             (Listing::Missing, Some(bucket)) => match self.listed(&bucket) {
                 Listing::Names(_) => Listing::Names(Vec::new()),
                 Listing::Missing => Listing::Failed(Some(
-                    "there is no such bucket, or it is no such server".to_owned(),
+                    "there is no such bucket, or it is not an S3 server".to_owned(),
                 )),
                 failed => failed,
             },

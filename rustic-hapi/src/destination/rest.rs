@@ -198,7 +198,7 @@ impl Rest {
 
     /// That the place cannot be looked at, in the words of what is behind the server.
     pub(crate) fn unlisted(&self, said: Option<String>) -> Failure {
-        let mut failure = self.failure(What::Nonsense, "a look at the place".to_owned());
+        let mut failure = self.failure(What::Nonsense, "opening the place".to_owned());
         failure.said = said.or(failure.said);
         failure
     }
@@ -274,10 +274,7 @@ impl Rest {
             size: u64,
         }
         let entries: Option<Vec<Entry>> = serde_json::from_slice(body).map_err(|_| {
-            self.failure(
-                What::Nonsense,
-                format!("a list of `{path}` that is no list"),
-            )
+            self.failure(What::Nonsense, format!("its list of `{path}` is not valid"))
         })?;
         Ok(entries
             .unwrap_or_default()
@@ -345,7 +342,7 @@ impl Rest {
         }
         match length {
             Some(length) if length != body.len() as u64 => Err(broken(&format_args!(
-                "{} of {length} bytes came",
+                "received {} of {length} bytes",
                 body.len()
             ))),
             _ => Ok(body),
@@ -406,9 +403,10 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
         hint: Some("write it as `rest:http://host:8000/path/`; `/`, `@` and `:` in a user or password are written as %2F, %40 and %3A".into()),
     }
     };
-    let mut base = Url::parse(url).map_err(|error| wrong(format!("is no address: {error}")))?;
+    let mut base =
+        Url::parse(url).map_err(|error| wrong(format!("is not a valid address: {error}")))?;
     if !["http", "https"].contains(&base.scheme()) || base.host().is_none() {
-        return Err(wrong("is no address of a web server".into()));
+        return Err(wrong("is not the address of a web server".into()));
     }
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
@@ -419,7 +417,7 @@ fn address(name: &str, url: &str, access: &Access) -> Result<Url, Error> {
     {
         return Err(Error::usage(
             format!("`{name}` names another user than `RESTIC_REST_USERNAME`"),
-            "nothing was done, because either may be meant: leave one of them",
+            "nothing was done; remove one of them",
         ));
     }
     base.set_query(None);

@@ -62,10 +62,8 @@ impl Variables {
 pub(crate) fn disagree(name: &'static str, other: &str) -> ProfileError {
     ProfileError::Variable {
         name: name.into(),
-        fact: format!("says something else than {other}"),
-        hint: format!(
-            "nothing was done, because either may be meant: `unset {name}`, or make them agree"
-        ),
+        fact: format!("disagrees with {other}"),
+        hint: format!("nothing was done; `unset {name}`, or make both the same"),
     }
 }
 

@@ -73,8 +73,8 @@ impl Finding {
     pub(super) fn unseen(subject: impl Into<String>, because: &str) -> Self {
         Self::warn(
             subject,
-            format!("not looked at: {because}"),
-            "put that right, then look again",
+            format!("skipped: {because}"),
+            "correct that, then run `rustic-hapi doctor` again",
         )
     }
 }

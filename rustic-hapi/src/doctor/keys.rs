@@ -83,21 +83,18 @@ pub(super) fn identity(profile: Option<&Profile>, home: &Path) -> Finding {
     found.sort();
     found.dedup();
     match found.is_empty() {
-        true => Finding::ok(
-            SUBJECT,
-            "none that opens the secrets lies in the usual places",
-        ),
+        true => Finding::ok(SUBJECT, "no private key found in the usual places (good)"),
         false => Finding::warn(
             SUBJECT,
             format!(
-                "{} {}, and lies on this machine",
+                "{} {}, and is on this machine",
                 listed(&found),
                 match names {
                     Some(_) => "opens the secrets",
                     None => "holds an age identity",
                 }
             ),
-            "move it to where it outlives this machine and is not stolen with it; `rustic-hapi drill --identity FILE` takes it from a stick",
+            "move it to another machine or a USB stick; `rustic-hapi drill --identity FILE` can read it from there",
         ),
     }
 }
@@ -149,10 +146,10 @@ fn opens(path: &Path, names: Option<&BTreeSet<&str>>) -> bool {
 pub(super) fn drill(profile: &Profile, now: DateTime<Local>) -> Finding {
     const SUBJECT: &str = "drill";
     const DO_IT: &str =
-        "`rustic-hapi drill` restores everything into a scratch folder and compares";
+        "run `rustic-hapi drill`: it restores everything into a scratch folder and compares";
     let last = match drills::last(&profile.reach) {
         Ok(Some(last)) => last,
-        Ok(None) => return Finding::warn(SUBJECT, "there was none on this machine", DO_IT),
+        Ok(None) => return Finding::warn(SUBJECT, "never run on this machine", DO_IT),
         Err(error) => {
             let remedy = error.hint().unwrap_or_else(|| DO_IT.to_owned());
             return Finding::warn(SUBJECT, error.to_string(), remedy);
@@ -163,14 +160,21 @@ pub(super) fn drill(profile: &Profile, now: DateTime<Local>) -> Finding {
         DrillOutcome::Proven if now.fixed_offset() - last.time > TimeDelta::days(30) => {
             Finding::warn(SUBJECT, format!("the last one was {days} days ago"), DO_IT)
         }
-        DrillOutcome::Proven => Finding::ok(SUBJECT, format!("proven {days} days ago")),
+        DrillOutcome::Proven => Finding::ok(
+            SUBJECT,
+            match days {
+                0 => "proven today".to_owned(),
+                1 => "proven yesterday".to_owned(),
+                _ => format!("proven {days} days ago"),
+            },
+        ),
         DrillOutcome::Difference | DrillOutcome::Failed => {
             let why = last.findings.first().map(String::as_str);
             Finding::warn(
                 SUBJECT,
                 format!(
-                    "the last one did not go well: {}",
-                    why.unwrap_or("it does not say why")
+                    "the last one failed: {}",
+                    why.unwrap_or("no reason is recorded")
                 ),
                 DO_IT,
             )

@@ -30,13 +30,13 @@ pub(super) fn staging(profile: &Profile, largest: u64) -> Finding {
     match free_at(&profile.staging) {
         None => Finding::warn(
             SUBJECT,
-            format!("not looked at: `{folder}` does not tell"),
-            "see what `df` says",
+            format!("skipped: the free space of `{folder}` is unknown"),
+            "run `df` to see it",
         ),
         Some(free) if free < largest.saturating_add(MARGIN) => Finding::fail(
             SUBJECT,
             format!(
-                "{} are free at `{folder}`, the copy of the largest database needs {}, and {} to spare",
+                "{} are free at `{folder}`; the copy of the largest database needs {}, with {} to spare",
                 bytes(free),
                 bytes(largest),
                 bytes(MARGIN)
@@ -94,15 +94,15 @@ pub(super) fn private(folders: &[&Path]) -> Finding {
             Ok(m) if m.mode() & 0o077 != 0 && has_no_modes(folder) => {
                 return Finding::fail(
                     SUBJECT,
-                    format!("others can read `{shown}`: its file system has no modes of files"),
-                    "choose a place on one that has: `staging` in the profile, `XDG_STATE_HOME` for the state",
+                    format!("other users can read `{shown}`: its file system has no file modes"),
+                    "choose a place on a file system that has them: `staging` in the profile, `XDG_STATE_HOME` for the state",
                 );
             }
             Ok(m) if m.mode() & 0o077 != 0 => {
                 return Finding::fail(
                     SUBJECT,
                     format!(
-                        "`{shown}` is open to others (mode {:04o})",
+                        "other users can read `{shown}` (mode {:04o})",
                         m.mode() & 0o7777
                     ),
                     format!("`chmod 700 {word}`"),
@@ -111,7 +111,10 @@ pub(super) fn private(folders: &[&Path]) -> Finding {
             Ok(_) => {}
         }
     }
-    Finding::ok(SUBJECT, "nobody else looks into state and staging")
+    Finding::ok(
+        SUBJECT,
+        "no other user can read the state and staging folders",
+    )
 }
 
 /// Whether what is made in a folder is everybody's, whatever mode it is given.
@@ -143,7 +146,7 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
     let Some((kind, enabled, current, _)) = found.first().cloned() else {
         return Finding::fail(
             SUBJECT,
-            "nothing calls `snapshot`: no timer and no crontab has this profile",
+            "nothing runs `snapshot`: there is no timer and no crontab entry for this profile",
             format!("`{INSTALL}` (`--system`, or `--cron` without systemd)"),
         );
     };
@@ -158,20 +161,20 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
                 kind.noun(),
                 path.display()
             ),
-            format!("`{INSTALL}{}` writes it anew", option(*kind)),
+            format!("`{INSTALL}{}` writes it again", option(*kind)),
         );
     }
     if found.len() > 1 {
         let all: Vec<_> = found.iter().map(|(kind, ..)| kind.noun()).collect();
         return Finding::warn(
             SUBJECT,
-            format!("each slot is called more than once: {}", all.join(", ")),
+            format!("each slot runs more than once: {}", all.join(", ")),
             // What does not run is the one too many.
             {
                 let dead = found.iter().find(|(_, enabled, ..)| !enabled);
                 let (kind, ..) = dead.unwrap_or(&found[1]);
                 format!(
-                    "`rustic-hapi schedule --remove{}` takes one away",
+                    "`rustic-hapi schedule --remove{}` removes one of them",
                     option(*kind)
                 )
             },
@@ -181,7 +184,7 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
     if !enabled {
         return Finding::fail(
             SUBJECT,
-            format!("there is {noun}, and it is not enabled"),
+            format!("there is {noun}, but it is not enabled"),
             format!("`{INSTALL}{flag}` enables it"),
         );
     }
@@ -197,14 +200,14 @@ pub(super) fn schedule(profile: &Profile, lookup: &Lookup, machine: &Machine) ->
     if current != Some(true) {
         return Finding::warn(
             SUBJECT,
-            format!("{noun} is not what would be written now"),
-            format!("`{INSTALL}{flag}` writes it anew"),
+            format!("{noun} is out of date"),
+            format!("`{INSTALL}{flag}` writes it again"),
         );
     }
     if kind == Kind::Cron && schedule::cron_runs() == Some(false) {
         return Finding::warn(
             SUBJECT,
-            "the crontab has it, and no cron is running",
+            "the crontab entry is there, but no cron is running",
             schedule::what_works(kind, machine, &times_of(profile)),
         );
     }
@@ -236,7 +239,7 @@ pub(super) fn clock(zone: Option<&OsStr>, now: DateTime<Local>) -> Vec<Finding> 
         ),
         false => Finding::warn(
             SUBJECT,
-            "no time zone is set: the profile's slots are taken to be UTC",
+            "no time zone is set: the profile's slots count as UTC",
             "`timedatectl set-timezone Europe/Berlin`, say",
         ),
     }]
@@ -257,13 +260,13 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
         what_for: "a source has `filter = \"git-untracked\"`",
         // `GIT_CONFIG_GLOBAL`: whatever the user's own settings run is kept out.
         from: (2, 32),
-        because: "older ones read the user's settings, and may run what is named there",
+        because: "older versions read the user's settings, and may run programs named there",
     };
     let rclone = Needed {
         name: "rclone",
         what_for: "the repository is reached through it",
         from: (1, 63),
-        because: "older ones leave a torn file under its final name when an upload is cut",
+        because: "older versions leave a torn file under its final name when an upload breaks off",
     };
     let filters = |s: &crate::SeriesSource| s.source.filter == Some(Filter::GitUntracked);
     let mut findings = Vec::new();
@@ -279,13 +282,13 @@ pub(super) fn programs(profile: &Profile) -> Vec<Finding> {
             Some(path) => Finding::ok("ssh", format!("`{}`", path.display())),
             None => Finding::fail(
                 "ssh",
-                "is not on the PATH, and the repository is reached through it".to_owned(),
+                "is not on the PATH, but the repository is reached through it".to_owned(),
                 "`apt install openssh-client`, or put its folder into `PATH`",
             ),
         });
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("programs", "none of others is needed"));
+        findings.push(Finding::ok("programs", "no other programs needed"));
     }
     findings
 }
@@ -309,7 +312,7 @@ fn program(needed: &Needed, absent: fn(&'static str, String, String) -> Finding)
             name,
             match there {
                 Some((major, minor)) => format!("it is {major}.{minor}; {}", needed.because),
-                None => "it does not tell its version".to_owned(),
+                None => "its version is unknown".to_owned(),
             },
             format!("install {name} {}.{} or later", from.0, from.1),
         ),
@@ -334,7 +337,7 @@ pub(super) fn last_run(state: &Path) -> Finding {
         Ok(records) => records,
         Err(error) => {
             let remedy = error.hint();
-            let remedy = remedy.unwrap_or_else(|| "`rustic-hapi snapshot` by hand".into());
+            let remedy = remedy.unwrap_or_else(|| "run `rustic-hapi snapshot` by hand".into());
             return Finding::warn(SUBJECT, error.to_string(), remedy);
         }
     };
@@ -343,13 +346,13 @@ pub(super) fn last_run(state: &Path) -> Finding {
         begun.command == "snapshot" && last.is_none_or(|run| run.time < begun.time)
     });
     if let Some((_, fact)) = begun::in_words(&left).pop() {
-        return Finding::warn(SUBJECT, fact, "`rustic-hapi snapshot` by hand");
+        return Finding::warn(SUBJECT, fact, "run `rustic-hapi snapshot` by hand");
     }
     match last {
-        None => Finding::ok(SUBJECT, "there is none on record yet"),
+        None => Finding::ok(SUBJECT, "none recorded yet"),
         Some(run) if run.exit == 0 => Finding::ok(
             SUBJECT,
-            format!("went well, {}", run.time.format("%Y-%m-%d %H:%M")),
+            format!("succeeded, {}", run.time.format("%Y-%m-%d %H:%M")),
         ),
         Some(run) => Finding::warn(
             SUBJECT,
@@ -359,7 +362,7 @@ pub(super) fn last_run(state: &Path) -> Finding {
                 run.time.format("%Y-%m-%d %H:%M"),
                 run.line
             ),
-            "once that is put right, `rustic-hapi snapshot` by hand",
+            "correct that, then run `rustic-hapi snapshot` by hand",
         ),
     }
 }

@@ -81,7 +81,7 @@ pub fn run(
         true => cron::again(lookup, &request.arguments, machine).unwrap_or_else(|reason| {
             vec![Finding::warn(
                 "doctor",
-                format!("not looked at: {reason}"),
+                format!("skipped: {reason}"),
                 "`env -i HOME=\"$HOME\" rustic-hapi doctor` does nearly the same",
             )]
         }),
@@ -105,7 +105,7 @@ fn of_profile(
     stop: &Stop,
 ) -> Vec<Finding> {
     let file = profile.file.display();
-    let mut findings = vec![Finding::ok("profile", format!("`{file}` makes sense"))];
+    let mut findings = vec![Finding::ok("profile", format!("`{file}` is valid"))];
     // SQLite's connections of this process are closed before anything else opens a file.
     let seen = sources::look(profile, stop);
     findings.extend(seen.findings);
@@ -135,18 +135,18 @@ fn retention(profile: &Profile) -> Option<Finding> {
             format!(
                 "`keep-within` is {hours} h: of older snapshots only the newest of each day stays, so a bad one replaces the good one before it"
             ),
-            "say `keep-within = \"14d\"` in `[retention]`",
+            "set `keep-within = \"14d\"` in `[retention]`",
         )
     })
 }
 
 /// What can be looked at without a profile, and a word on everything else.
 fn without_profile(error: &Error, lookup: &Lookup) -> Vec<Finding> {
-    const BECAUSE: &str = "the profile does not make sense";
+    const BECAUSE: &str = "the profile is invalid";
     let mut findings = vec![Finding::of_error(
         "profile",
         error,
-        "correct the profile; `rustic-hapi profile check` reads it again",
+        "correct the profile; `rustic-hapi profile check` checks it",
     )];
     let unseen = |subjects: &[&str]| -> Vec<Finding> {
         let each = subjects.iter();

@@ -53,7 +53,7 @@ pub(super) fn look(
             Finding::of_error(
                 "repository",
                 error,
-                "look at the disk, the server or the network; `rustic-hapi snapshots` tries again",
+                "check the disk, the server and the network; then try `rustic-hapi snapshots`",
             ),
             Finding::unseen("repository id", UNOPENED),
         ],
@@ -87,7 +87,7 @@ pub(super) fn look(
             findings.push(Finding::of_error(
                 "snapshots",
                 &error,
-                "`rustic-hapi check` tells what is damaged",
+                "`rustic-hapi check` reports what is damaged",
             ));
         }
     }
@@ -138,7 +138,7 @@ fn hub(
         true => Finding::ok(SUBJECT, format!("{id} is the profile's")),
         false => Finding::warn(
             SUBJECT,
-            "the profile names none: if the database moves, its snapshots are taken for another hub's",
+            "the profile has none: if the database moves, its snapshots count as another hub's",
             format!(
                 "write `hub-id = \"{id}\"` at the top of the profile, or run `rustic-hapi init`"
             ),
@@ -152,7 +152,7 @@ fn pinned(profile: &Profile, repository: &Repository) -> Finding {
         Some(_) => Finding::ok("repository id", format!("{} is the profile's", &id[..8])),
         None => Finding::warn(
             "repository id",
-            "the profile names none: another disk in its place would not be noticed",
+            "the profile has none: another disk in its place would not be noticed",
             format!("write `id = \"{id}\"` into `[repository]` of the profile"),
         ),
     }
@@ -169,7 +169,7 @@ fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
     (!names.is_empty()).then(|| {
         Finding::warn(
             "variables",
-            format!("{} of this shell reach the repository, and no timer has them", names.join(", ")),
+            format!("{} are set in this shell only; scheduled runs do not have them", names.join(", ")),
             "write them into the profile, or into the file that `environment-file` of `[repository]` names",
         )
     })
@@ -185,8 +185,8 @@ fn other_disk(profile: &Profile) -> Finding {
         {
             return Finding::warn(
                 SUBJECT,
-                format!("the repository is on this very machine ({host})"),
-                "a loss of the machine is one of the repository: have a server elsewhere, or copy it there (`restic copy`)",
+                format!("the repository is on this machine ({host})"),
+                "if the machine is lost, so is the repository: use a server elsewhere, or copy it there (`restic copy`)",
             );
         }
         return match crate::policy::survival::of_profile(profile) {
@@ -200,7 +200,7 @@ fn other_disk(profile: &Profile) -> Finding {
             (Relation::Unknown(by), path) => Finding::ok(
                 SUBJECT,
                 format!(
-                    "another file system than `{}`; whether it is another disk cannot be told ({by})",
+                    "on another file system than `{}`; whether that is another disk is unknown ({by})",
                     path.display()
                 ),
             ),
@@ -211,7 +211,10 @@ fn other_disk(profile: &Profile) -> Finding {
             ),
             (Relation::Same(reason), path) => Finding::warn(
                 SUBJECT,
-                format!("the repository dies with `{}`: {reason}", path.display()),
+                format!(
+                    "the repository is lost together with `{}`: {reason}",
+                    path.display()
+                ),
                 "copy it elsewhere (`restic copy`), or move it and take `allow-same-disk` out of the profile",
             ),
         };
@@ -225,7 +228,7 @@ fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
     const RUNS: u64 = 6;
     const LEAST: u64 = 64 << 20;
     let Some(folder) = profile.reach.location.local() else {
-        return Finding::ok(SUBJECT, "not looked at: only the server knows");
+        return Finding::ok(SUBJECT, "skipped: only the server knows");
     };
     for kind in ["snapshots", "index", "data"] {
         let path = folder.join(kind);
@@ -244,13 +247,16 @@ fn room(profile: &Profile, ours: &[Snapshot]) -> Finding {
     match free_at(folder) {
         None => Finding::warn(
             SUBJECT,
-            format!("not looked at: `{}` does not tell", folder.display()),
-            "see what `df` says",
+            format!(
+                "skipped: the free space of `{}` is unknown",
+                folder.display()
+            ),
+            "run `df` to see it",
         ),
         Some(free) if free < needed => Finding::fail(
             SUBJECT,
             format!(
-                "{} are free at `{}`, the next {RUNS} runs may need {}",
+                "{} are free at `{}`; the next {RUNS} runs may need {}",
                 bytes(free),
                 folder.display(),
                 bytes(needed)
@@ -282,7 +288,7 @@ fn locks(repository: &Repository) -> Vec<Finding> {
                 Err(error) => Finding::of_error(
                     SUBJECT,
                     &error,
-                    "a run puts a lock down and takes it away: see that this user may write and remove files there",
+                    "a run creates and removes a lock file: let this user write and remove files there",
                 ),
             }]
         }
@@ -315,9 +321,9 @@ fn times(ours: &[Snapshot], now: DateTime<Local>) -> Finding {
         ),
         Some(newest) if newest.time > now + TimeDelta::minutes(10) => Finding::fail(
             SUBJECT,
-            format!("the newest, {newest}, is in the future"),
+            format!("the newest, {newest}, has a date in the future"),
             format!(
-                "see whether the clock is right (`timedatectl`); if it is now, {} removes that snapshot",
+                "check the clock (`timedatectl`); if it is right now, {} removes that snapshot",
                 format_args!(by_restic!("forget {}"), newest.short_id())
             ),
         ),
@@ -331,18 +337,18 @@ fn chunk_size(repository: &Repository, database_bytes: u64) -> Finding {
     match repository.chunk_size().map(|size| size as u64) {
         None => Finding::warn(
             SUBJECT,
-            "the chunks are content-defined: each snapshot stores most of a changed database anew",
-            "make a new repository with `rustic-hapi init --repository LOCATION`, and keep this one for as long as it is wanted",
+            "the chunks are content-defined: each snapshot stores most of a changed database again",
+            "make a new repository with `rustic-hapi init --repository LOCATION`, and keep this one as long as you need its snapshots",
         ),
         Some(size) if size < wanted => Finding::warn(
             SUBJECT,
             format!(
-                "{} a chunk is outgrown by {} of databases: the index takes memory and time",
+                "chunks of {} are too small for {} of databases: the index takes memory and time",
                 bytes(size),
                 bytes(database_bytes)
             ),
             format!(
-                "make a new repository with `rustic-hapi init --repository LOCATION` (it takes {}), and keep this one for as long as it is wanted",
+                "make a new repository with `rustic-hapi init --repository LOCATION` (it takes {}), and keep this one as long as you need its snapshots",
                 bytes(wanted)
             ),
         ),
@@ -354,14 +360,14 @@ fn chunk_size(repository: &Repository, database_bytes: u64) -> Finding {
 fn kept_key(profile: &Profile, repository: &Repository) -> Finding {
     const SUBJECT: &str = "recovery key";
     const MAKE: &str = "`rustic-hapi recovery-kit --new-key --key-file FILE` makes one, to be kept off this machine; then `rustic-hapi recovery-kit --confirm --key-file FILE`";
-    const CONFIRM: &str = "try what was kept: `rustic-hapi recovery-kit --confirm`";
+    const CONFIRM: &str = "run `rustic-hapi recovery-kit --confirm` and type your written copy";
     let keys = match repository.keys() {
         Ok(keys) => keys,
         Err(error) => {
             return Finding::warn(
                 SUBJECT,
-                format!("not looked at: {error}"),
-                "`rustic-hapi check` tells what is damaged",
+                format!("skipped: {error}"),
+                "`rustic-hapi check` reports what is damaged",
             );
         }
     };
@@ -373,7 +379,7 @@ fn kept_key(profile: &Profile, repository: &Repository) -> Finding {
         ),
         Ok(Some(_)) => Finding::warn(
             SUBJECT,
-            "the one that was confirmed does not open the repository any more",
+            "the confirmed one no longer opens the repository",
             MAKE,
         ),
         Ok(None) if key::among(keys).is_empty() => Finding::warn(
@@ -381,6 +387,6 @@ fn kept_key(profile: &Profile, repository: &Repository) -> Finding {
             "there is none: only this machine's password opens the repository",
             MAKE,
         ),
-        Ok(None) => Finding::warn(SUBJECT, "nobody tried whether it was copied right", CONFIRM),
+        Ok(None) => Finding::warn(SUBJECT, "never verified", CONFIRM),
     }
 }

@@ -48,7 +48,7 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
                 CaptureError::Missing { .. } | CaptureError::NoMatch { .. }
             );
             if absent && !source.required {
-                return Finding::ok(subject, format!("{error}, and need not"));
+                return Finding::ok(subject, format!("{error} (optional)"));
             }
             let remedy = of_capture(&error, Some(&source.name)).unwrap_or_else(|| {
                 format!(
@@ -88,7 +88,9 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
         let folder = folder.display();
         return Finding::warn(
             subject,
-            format!("`{folder}` is not writable, so the database opens only while the hub runs"),
+            format!(
+                "`{folder}` is not writable, so the database can be opened only while the hub runs"
+            ),
             "run this as the hub's user, and with `ReadWritePaths=` in a hardened unit",
         );
     }
@@ -130,7 +132,7 @@ pub(super) fn hub(profile: &Profile) -> Finding {
         (None, Some(other)) => Finding::fail(
             "hub",
             format!(
-                "the running hub has `{}` open, and that is not in the profile",
+                "the running hub has `{}` open, which is not in the profile",
                 other.join("hapi.db").display()
             ),
             format!(
@@ -169,7 +171,7 @@ pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
         Err(error) => {
             return Finding::warn(
                 SUBJECT,
-                format!("not looked at: `{}`: {error}", home.display()),
+                format!("skipped: `{}`: {error}", home.display()),
                 "correct `hapi-home` in the profile",
             );
         }
@@ -215,7 +217,7 @@ pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
                     home.display()
                 ),
                 format!(
-                    "add it to the profile: `[[source]] name = {first:?}, path = \"$HAPI_HOME/{first}\", kind = \"{kind}\"` (`secret` for what opens doors)"
+                    "add it to the profile: `[[source]] name = {first:?}, path = \"$HAPI_HOME/{first}\", kind = \"{kind}\"` (`secret` for credentials)"
                 ),
             )
         }

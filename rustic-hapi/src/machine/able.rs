@@ -57,7 +57,7 @@ pub(crate) fn keeps_private(path: &Path) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "others could read it, since this file system has no modes of files",
+            "other users could read it, since this file system has no file modes",
         )),
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn boot(
                 )));
             }
             break match status.success() {
-                true => (true, "it ended by itself with status 0".to_owned()),
+                true => (true, "it ended with status 0".to_owned()),
                 false => (false, format!("it ended with {}", in_words(status))),
             };
         }
@@ -95,7 +95,7 @@ pub(crate) fn boot(
             break (true, format!("it listens on 127.0.0.1:{port}"));
         }
         if stop.is_set() {
-            break (false, "the end was asked for".to_owned());
+            break (false, "the run was told to stop".to_owned());
         }
         if started.elapsed() >= wait {
             break (

@@ -51,7 +51,7 @@ const MEMORY: [&str; 4] = ["tmpfs", "ramfs", "devtmpfs", "rootfs"];
 /// Relates two paths. One that does not exist yet is judged by its nearest ancestor.
 pub(crate) fn relation(repository: &Path, source: &Path) -> Relation {
     let (Some(ours), Some(theirs)) = (device_of(repository), device_of(source)) else {
-        return Relation::Unknown("a path that cannot be looked at".to_owned());
+        return Relation::Unknown("a path that cannot be read".to_owned());
     };
     if ours == theirs {
         return Relation::Same(SAME_FILE_SYSTEM.to_owned());

@@ -106,7 +106,7 @@ pub(crate) fn choose(
                             .first()
                             .map_or_else(String::new, |one| format!(": {one}"))
                     ),
-                    hint: "`rustic-hapi check --read-data` tells what is affected".into(),
+                    hint: "`rustic-hapi check --read-data` reports what is affected".into(),
                 }),
                 false => Ok(chosen),
             };
@@ -286,7 +286,7 @@ pub(crate) fn named<'a>(
         )),
         many => Err(nothing(
             &format!("`{name}` is the beginning of {} ids", many.len()),
-            "give more of its digits",
+            "give more digits of it",
         )),
     }
 }
@@ -321,7 +321,7 @@ fn older<'a>(snapshots: &'a [Snapshot], profile: Option<&Profile>) -> Result<&'a
         .ok_or_else(|| {
             nothing(
                 "there is no older snapshot yet",
-                "leave `--older` away to take the newest",
+                "leave out `--older` to take the newest",
             )
         })
 }

@@ -51,13 +51,13 @@ pub(crate) fn describe_note(note: &Note) -> String {
             format!("`{}` is this program's own; not taken", path.display())
         }
         Note::NoGit { path, reason } => {
-            format!("all that matches `{}` was taken: {reason}", path.display())
-        }
-        Note::SecretCache { path, reason } => {
             format!(
-                "the ciphertext of `{}` was made anew: {reason}",
+                "everything that matches `{}` was taken: {reason}",
                 path.display()
             )
+        }
+        Note::SecretCache { path, reason } => {
+            format!("`{}` was encrypted again: {reason}", path.display())
         }
     }
 }

@@ -36,14 +36,14 @@ pub(crate) fn readable(
         (Some(host), _) if hosts.contains(host) => host.to_owned(),
         (Some(host), _) => {
             return Err(Error::usage(
-                format!("no snapshot here is of the host `{host}`"),
+                format!("there is no snapshot of the host `{host}` here"),
                 format!("there are some of {}", joined(&hosts)),
             ));
         }
         (None, 0 | 1) => hosts.first().copied().unwrap_or_default().to_owned(),
         (None, _) => {
             return Err(Error::usage(
-                "snapshots of several hosts are here",
+                "there are snapshots of several hosts here",
                 format!("name one with `--host`: {}", joined(&hosts)),
             ));
         }

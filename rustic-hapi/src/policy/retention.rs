@@ -211,7 +211,7 @@ fn apply_rules<Tz: TimeZone>(
         members.iter().partition(|s| s.time <= limit);
     let mut kept: Vec<_> = future
         .iter()
-        .map(|s| (s.id, vec!["dated in the future".to_owned()]))
+        .map(|s| (s.id, vec!["has a date in the future".to_owned()]))
         .collect();
 
     let files = present
@@ -282,18 +282,18 @@ fn pins<Tz: TimeZone>(
             .keep_until
             .is_some_and(|until| until > now.to_utc())
         {
-            pin(snapshot, "asked for with --keep".to_owned());
+            pin(snapshot, "kept by --keep".to_owned());
         }
         let open = acknowledged.is_none_or(|until| snapshot.time > until);
         if open && snapshot.has(WAL_KEPT) {
-            pin(snapshot, "holds a WAL that lost its database".to_owned());
+            pin(snapshot, "has a WAL that lost its database".to_owned());
         }
         let suspicion = [DAMAGED, WAL_KEPT, SHRUNK]
             .into_iter()
             .find(|tag| snapshot.has(tag));
         if open && let Some(what) = suspicion {
             for sound in [last_sound, last_partial].into_iter().flatten() {
-                pin(sound, format!("last sound one before {what}"));
+                pin(sound, format!("last good one before {what}"));
             }
         }
         if snapshot.is_sound() {

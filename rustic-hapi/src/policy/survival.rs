@@ -13,18 +13,18 @@ use crate::profile::Profile;
 pub(crate) fn dies_with_this_machine(profile: &Profile) -> Option<String> {
     if let Some(host) = this_machine(&profile.reach.location, &profile.reach.home) {
         return Some(format!(
-            "the repository is on this very machine ({host}), which it should outlive"
+            "the repository is on this machine ({host}) and would be lost with it"
         ));
     }
     match of_profile(profile) {
         (Relation::Same(reason), _) => Some(format!(
-            "the repository is on the disk that it should outlive: {reason}"
+            "the repository is on the same disk as the sources: {reason}"
         )),
         (Relation::Memory(kind), _) => Some(format!(
-            "the repository is in memory ({kind}), and gone at the next start"
+            "the repository is in memory ({kind}) and will be lost at reboot"
         )),
         (Relation::Container, _) => Some(
-            "the repository is in the layer of this container (overlay), and gone with it"
+            "the repository is in this container's own layer (overlay) and will be lost with the container"
                 .to_owned(),
         ),
         _ => None,

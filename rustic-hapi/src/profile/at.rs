@@ -53,12 +53,12 @@ impl At<'_> {
         {
             return Err(self.value(
                 key,
-                format!("`{text}` has `..` in it"),
+                format!("`{text}` contains `..`"),
                 Some("write the path out".into()),
             ));
         }
         if text.contains('\0') {
-            return Err(self.value(key, "it has a NUL character in it".into(), None));
+            return Err(self.value(key, "it contains a NUL character".into(), None));
         }
         Ok(absolute.components().collect())
     }

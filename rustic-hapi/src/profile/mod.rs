@@ -46,7 +46,7 @@ pub struct Profile {
     pub hub: HubOfProfile,
     /// What opens the repository that snapshots go to.
     pub reach: Reach,
-    /// Whether the destination deletes nothing that we ask it to: retention is its own side's.
+    /// Whether the destination deletes nothing that we ask it to: the server applies retention itself.
     pub append_only: bool,
     /// Whether runs prune, once a week.
     pub prune: bool,

@@ -114,8 +114,8 @@ impl Named {
         if let (Some(_), Some(_), Some(at)) = (&file, &command, at) {
             return Err(at.value(
                 "`password-command` in `[repository]`",
-                "`password-file` is given, too".into(),
-                Some("leave one of them".into()),
+                "`password-file` is set as well".into(),
+                Some("remove one of them".into()),
             ));
         }
         if let Some(command) = command {

@@ -176,7 +176,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         return Err(at.value(
             "`location` in `[repository]`",
             format!(
-                "the repository lies inside the source `{}`",
+                "the repository is inside the source `{}`",
                 outer.source.name
             ),
             Some("a repository must not contain itself: choose another place".into()),
@@ -189,7 +189,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         (true, true) => {
             return Err(at.value(
                 "`recipients` in `[secrets]`",
-                "there are secrets, but nobody to encrypt them to".into(),
+                "there are secrets, but no recipient to encrypt them to".into(),
                 Some("make an identity on another machine with `age-keygen`, and write its public key here: `recipients = [\"age1…\"]`".into()),
             ));
         }
@@ -284,7 +284,7 @@ fn resolve_limits(at: &At<'_>, raw: &RawLimits) -> Result<Limits, ProfileError> 
             )),
             None => Err(at.value(
                 &format!("`{key}` in `[limits]`"),
-                format!("`{text}` is no length of time"),
+                format!("`{text}` is not a valid duration"),
                 Some("write it as 90s, 5m or 2h".into()),
             )),
         }
@@ -302,9 +302,9 @@ fn resolve_alarms(at: &At<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> 
         if !(0.01..=0.99).contains(&shrink) {
             return Err(at.value(
                 "`shrink-alarm` in `[alarms]`",
-                format!("{shrink} is no part of anything"),
+                format!("`{shrink}` is not between 0 and 1"),
                 Some(
-                    "write what may be lost as a number between 0.01 and 0.99; 0.33 is a third"
+                    "write the share that may be lost as a number from 0.01 to 0.99; 0.33 is a third"
                         .into(),
                 ),
             ));
@@ -316,7 +316,7 @@ fn resolve_alarms(at: &At<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> 
         let Some(hours) = hours else {
             return Err(at.value(
                 "`quiet-alarm` in `[alarms]`",
-                format!("`{text}` is no length of time"),
+                format!("`{text}` is not a valid duration"),
                 Some("write it as 36h, 7d or 2w".into()),
             ));
         };
@@ -353,7 +353,7 @@ fn resolve_slots(at: &At<'_>, raw: Option<Vec<String>>) -> Result<Vec<NaiveTime>
     slots.sort_unstable();
     slots.dedup();
     if slots.is_empty() {
-        return Err(at.value("`at` in `[schedule]`", "there is no slot".into(), None));
+        return Err(at.value("`at` in `[schedule]`", "it has no slot".into(), None));
     }
     Ok(slots)
 }
@@ -384,7 +384,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
         Some(text) => parse_hours(text).ok_or_else(|| {
             at.value(
                 "`keep-within` in `[retention]`",
-                format!("`{text}` is not a length of time"),
+                format!("`{text}` is not a valid duration"),
                 Some("write it as \"14d\" (h, d or w)".into()),
             )
         })?,

@@ -168,7 +168,7 @@ impl RawProfile {
             if let Some(first) = self.without.first() {
                 return Err(at.value(
                     "`without`",
-                    format!("`{first}` is left out of nothing"),
+                    format!("`without` names `{first}`, but nothing is inherited"),
                     Some("`without` needs `extends`".into()),
                 ));
             }

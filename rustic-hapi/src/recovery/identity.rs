@@ -16,7 +16,7 @@ pub fn read(path: &Path, stop: &Stop, ui: &Ui) -> Result<Identities, Error> {
     let identities = Identities::read(path, &Terminal { stop })?;
     if identities.is_exposed() {
         ui.warn(format_args!(
-            "others can read the identity `{}`: `chmod 600` it",
+            "other users can read the identity `{}`: `chmod 600` it",
             path.display()
         ));
     }

@@ -391,7 +391,7 @@ pub(crate) fn must_be_new(path: &Path) -> Result<(), Error> {
 
 fn there_already(path: &Path) -> Error {
     Error::usage(
-        format!("`{}` is there already, and stays as it is", path.display()),
+        format!("`{}` exists already and was not changed", path.display()),
         format!(
             "name a new file; whether this one holds a recovery key: `rustic-hapi recovery-kit --confirm --key-file {}`",
             crate::machine::shell::quoted(&path.to_string_lossy())
@@ -412,7 +412,7 @@ fn dies_with(profile: &Profile, file: &Path) -> Vec<String> {
         })
         .map(|(lost, reason)| {
             format!(
-                "the recovery key in `{}` dies with `{}` ({reason}): move it off this machine",
+                "the recovery key in `{}` would be lost together with `{}` ({reason}): move it off this machine",
                 file.display(),
                 lost.display()
             )

@@ -70,7 +70,7 @@ impl Report {
         };
         _ = writeln!(
             text,
-            "{verdict}: {} {}{sealed}, {} restored in {:.1} s, compared after {:.1} s",
+            "{verdict}: {} {}{sealed}, {} restored in {:.1} s, verified in {:.1} s total",
             grouped(files),
             plural(files, "file", "files"),
             bytes(in_all),
@@ -143,13 +143,13 @@ impl Report {
         let differences = || self.sources.iter().flat_map(|s| &s.findings);
         let in_repository = !self.findings.is_empty() || differences().any(|d| !d.is_sealed());
         if in_repository {
-            complaints.push("hint: `rustic-hapi check --read-data` tells what is affected; `rustic-hapi drill --older` whether older snapshots are".into());
+            complaints.push("hint: `rustic-hapi check --read-data` reports what is affected; `rustic-hapi drill --older` tests an older snapshot".into());
         }
         if differences().any(Difference::is_sealed) {
             complaints.push(format!("hint: {OPENS_SECRETS}"));
         }
         if self.boot.as_ref().is_some_and(|boot| !boot.up) {
-            complaints.push("hint: what the command said is above; with `--keep` the copy stays to try it by hand".into());
+            complaints.push("hint: the output of the command is above; with `--keep` the copy stays, to try it by hand".into());
         }
         complaints.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
         let verdict = match self.outcome() {

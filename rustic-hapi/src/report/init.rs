@@ -42,18 +42,18 @@ impl Report {
         let profile = match (self.profile_is_new, self.profile_changed) {
             (true, _) => "written",
             (false, true) => "kept, with the id added",
-            (false, false) => "kept as it is",
+            (false, false) => "unchanged",
         };
         text += &format!("profile     {} ({profile})\n", self.profile.display());
         let chunks = match self.chunk_size {
             Some(size) => format!("chunks of {} KiB", size >> 10),
             None => {
-                "content-defined chunks: each later snapshot of a database stores most of it anew"
+                "content-defined chunks: each later snapshot of a database stores most of it again"
                     .to_owned()
             }
         };
         let made = if self.adopted {
-            "was there already"
+            "existed already"
         } else {
             "made"
         };
@@ -66,11 +66,11 @@ impl Report {
             .partition(|hub| hub.id.as_str() == self.hub_id);
         text += &format!("hub id      {}\n", self.hub_id);
         if !ours.is_empty() {
-            text += &format!("goes on with the snapshots of:\n{}\n", listed(&ours));
+            text += &format!("continues the snapshots of:\n{}\n", listed(&ours));
         }
         if !others.is_empty() {
             text += &format!(
-                "other hubs with snapshots here (`--adopt HUB-ID` goes on with one of them):\n{}\n",
+                "other hubs with snapshots here (`--adopt HUB-ID` continues one of them):\n{}\n",
                 listed(&others)
             );
         }
@@ -86,7 +86,7 @@ impl Report {
         if let Some(lines) = &self.lines_to_add {
             text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
         }
-        text += "\nKeep off this machine, or the backup is lost with it:\n";
+        text += "\nKeep a copy of these off this machine, or the backup is lost with it:\n";
         text += &match &self.password_file {
             Some(file) => format!("  - the password in {}\n", file.display()),
             None => "  - the password that the password command prints\n".to_owned(),
@@ -103,9 +103,8 @@ impl Report {
         if missing {
             text += &self.recovery.text();
         }
-        text +=
-            "\nPrint the page that says how all of it comes back: `rustic-hapi recovery-kit`.\n";
-        text += "\nNext: `rustic-hapi snapshot`, then `rustic-hapi schedule --install`, which has it called.\n";
+        text += "\nPrint your recovery instructions: `rustic-hapi recovery-kit`.\n";
+        text += "\nNext: run `rustic-hapi snapshot` once, then `rustic-hapi schedule --install` to run it on schedule.\n";
         text
     }
 
@@ -160,7 +159,7 @@ impl Recovery {
             Self::Made(Made {
                 file: Some(file), ..
             }) => format!(
-                "  - the recovery key in {}, and not there alone: it opens the repository when the password is lost\n",
+                "  - the recovery key in {}: it opens the repository when the password is lost\n",
                 file.display()
             ),
             Self::Made(_) => {
@@ -171,12 +170,12 @@ impl Recovery {
             Self::There { keys, .. } => {
                 let ids: Vec<_> = keys.iter().map(Key::short_id).collect();
                 format!(
-                    "  - the recovery key ({}), made earlier; `rustic-hapi recovery-kit --confirm` proves that you have it\n",
+                    "  - the recovery key ({}), made earlier; `rustic-hapi recovery-kit --confirm` tests your copy\n",
                     ids.join(", ")
                 )
             }
             Self::Missing => format!(
-                "\nThere is NO recovery key yet: the password file dies with this disk. Make one: `{MAKE_ONE}`\n"
+                "\nThere is NO recovery key yet: if this disk is lost, so is the password. Make one: `{MAKE_ONE}`\n"
             ),
         }
     }

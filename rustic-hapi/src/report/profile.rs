@@ -9,7 +9,7 @@ use crate::terminal::output::{JSON_VERSION, Output};
 /// A profile that is valid.
 pub fn checked(profile: &Profile) -> Output {
     let text = format!(
-        "{} makes sense: {} sources in {} series to {}\n",
+        "{} is valid: {} sources, {} series, repository {}\n",
         profile.file.display(),
         profile.sources.len(),
         profile.series.len(),

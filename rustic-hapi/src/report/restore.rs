@@ -71,7 +71,7 @@ impl Report {
         text += &match self.dry_run {
             false if files > 0 && already == files => {
                 format!(
-                    "all of it was there already: {what} in {place}, each compared with its manifest\n"
+                    "nothing to restore: {what} exist unchanged in {place}, each compared with its manifest\n"
                 )
             }
             true => format!("would restore {what} to {place} (--dry-run)\n"),
@@ -82,7 +82,7 @@ impl Report {
         };
         let sealed = self.sources.iter().any(|s| s.opened == Some(false));
         if sealed && !self.dry_run {
-            text += "secrets are still encrypted (.age): open them with `--identity FILE`, or `age -d -i FILE`\n";
+            text += "secrets are still encrypted (.age): decrypt them with `--identity FILE`, or `age -d -i FILE`\n";
         }
         text
     }
@@ -190,7 +190,7 @@ fn describe(source: &SourceReport, paint: Paint) -> String {
         return paint.red("left encrypted");
     }
     let what = match (source.choice.outcome, source.opened) {
-        (Outcome::Absent, _) => return "absent then".to_owned(),
+        (Outcome::Absent, _) => return "did not exist at that time".to_owned(),
         (Outcome::Failed, _) => return paint.red("not in this snapshot"),
         (_, Some(true)) => "decrypted".to_owned(),
         (_, Some(false)) => "encrypted".to_owned(),
@@ -198,7 +198,7 @@ fn describe(source: &SourceReport, paint: Paint) -> String {
     };
     let already = match source.already {
         0 => String::new(),
-        n if n == files => ", there already".to_owned(),
+        n if n == files => ", unchanged".to_owned(),
         n => format!(", {} there already", grouped(n)),
     };
     let outcome = match source.choice.outcome {

@@ -241,8 +241,8 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
                         first.unwrap_or("no findings"),
                     ));
                     lines.push(match &taken.before {
-                        Some(_) => "hint: the last sound snapshot is pinned; `sqlite3 FILE .recover` on a copy, or restore that one".to_owned(),
-                        None => "hint: `sqlite3 FILE .recover` on a copy; there is no sound snapshot before this one".to_owned(),
+                        Some(_) => "hint: the last good snapshot is pinned; `sqlite3 FILE .recover` on a copy, or restore that one".to_owned(),
+                        None => "hint: `sqlite3 FILE .recover` on a copy; there is no good snapshot before this one".to_owned(),
                     });
                 }
                 Integrity::Unchecked { tables } => lines.push(format!(
@@ -275,7 +275,7 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
     lines.extend(taken.quiet.iter().map(|told| format!("warning: {told}")));
     if let Some(why) = taken.shrunk.as_ref().filter(|_| !taken.shrunk_before) {
         lines.push(format!(
-            "warning: {why}; the snapshot is tagged shrunk, and the sound one before it is pinned"
+            "warning: {why}; the snapshot is tagged shrunk, and the good one before it is pinned"
         ));
         if let Some(saved) = &taken.snapshot {
             lines.push(format!(

@@ -73,7 +73,7 @@ impl Status {
             if series.verdict == Freshness::Stale {
                 let fact = match series.age(self.time) {
                     Some(old) => format!(
-                        "the newest complete snapshot of `{}` is {} old, and may be {}",
+                        "the newest complete snapshot of `{}` is {} old; the limit is {}",
                         series.name,
                         age(old),
                         age(series.max_age)
@@ -83,22 +83,24 @@ impl Status {
                 complaints.push(format!("error: {fact}"));
             }
             if series.ahead > 0 {
+                let ahead = series.ahead as u64;
                 complaints.push(format!(
-                    "warning: {} of `{}` {} dated in the future and counts for nothing yet; is the clock right?",
-                    series.ahead,
+                    "warning: {ahead} {} of `{}` {} a date in the future and {} ignored until then; is the clock right?",
+                    plural(ahead, "snapshot", "snapshots"),
                     series.name,
-                    plural(series.ahead as u64, "is", "are"),
+                    plural(ahead, "has", "have"),
+                    plural(ahead, "is", "are"),
                 ));
             }
         }
         if !complaints.is_empty() && self.exit() == Exit::Stale {
             complaints.push(
-                "hint: `rustic-hapi snapshot` takes one now and says what is wrong; then look at the schedule and its log".into(),
+                "hint: `rustic-hapi snapshot` takes one now and reports what is wrong; then check the schedule and its log".into(),
             );
         }
         if self.profile.is_none() {
             complaints.push(
-                "note: without the profile of these snapshots their slots are not known; they are judged by age alone".into(),
+                "note: there is no profile for these snapshots, so their slots are unknown; only their age is checked".into(),
             );
         }
         complaints.extend(self.warnings.iter().map(|w| format!("warning: {w}")));

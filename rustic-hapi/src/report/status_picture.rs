@@ -79,8 +79,8 @@ impl Status {
             ),
         ));
         let oldest = |time: Option<DateTime<FixedOffset>>| match time {
-            Some(time) => format!("back to {} ({})", day(time), self.ago(time)),
-            None => "nothing yet".to_owned(),
+            Some(time) => format!("oldest {} ({})", day(time), self.ago(time)),
+            None => "no snapshot yet".to_owned(),
         };
         match &self.retention {
             None => lines.push((
@@ -90,7 +90,7 @@ impl Status {
             Some(retention) => {
                 let going = match retention.removable {
                     0 => String::new(),
-                    n => format!("; {n} to go with the next run"),
+                    n => format!("; the next run removes {n}"),
                 };
                 lines.push((
                     "retention",
@@ -126,7 +126,7 @@ impl Status {
 
     fn last_check(&self) -> String {
         match &self.check {
-            None => "none on this machine".to_owned(),
+            None => "never on this machine".to_owned(),
             Some(check) => {
                 let found = match check.findings {
                     0 => "nothing wrong".to_owned(),
@@ -144,7 +144,7 @@ impl Status {
 
     fn last_drill(&self) -> String {
         let Some(drill) = &self.drill else {
-            return "none on this machine".to_owned();
+            return "never on this machine".to_owned();
         };
         let ended = match drill.outcome {
             DrillOutcome::Proven => format!(
@@ -152,11 +152,11 @@ impl Status {
                 bytes(drill.bytes),
                 drill.restore_seconds
             ),
-            DrillOutcome::Difference => "a DIFFERENCE was found".to_owned(),
+            DrillOutcome::Difference => "found a DIFFERENCE".to_owned(),
             DrillOutcome::Failed if drill.had_wrong_identity() => {
-                "secrets were NOT DECRYPTED: the identity was another one's".to_owned()
+                "secrets were NOT DECRYPTED: the identity is not one of the recipients'".to_owned()
             }
-            DrillOutcome::Failed => "it could NOT BE RUN".to_owned(),
+            DrillOutcome::Failed => "could NOT BE RUN".to_owned(),
         };
         let proven = match self.proven {
             Some(proven) if drill.outcome != DrillOutcome::Proven => {
@@ -215,7 +215,7 @@ impl Status {
 
     fn schedule(&self) -> String {
         if self.profile.is_none() {
-            return "not known here: there is no profile".to_owned();
+            return "unknown: there is no profile here".to_owned();
         }
         let at: Vec<_> = self.at.iter().map(time_of_day).collect();
         let mut text = format!("{}, local time", at.join(", "));
@@ -241,12 +241,12 @@ fn series_text(series: &SeriesStatus, now: DateTime<Local>, pen: Pen) -> String 
     let mut text = format!("{}  {verdict}: ", paint.bold(&series.name));
     text += &match (series.age(now), series.verdict) {
         (Some(old), _) => format!("newest complete snapshot {} old", age(old)),
-        (None, Freshness::Empty) => "none of its sources is here, and none has to be".to_owned(),
+        (None, Freshness::Empty) => "none of its sources exists here; all are optional".to_owned(),
         (None, _) => "there is no complete snapshot".to_owned(),
     };
     match &series.next {
         Some(next) => _ = writeln!(text, "; next slot {}", when(next, now)),
-        None => _ = writeln!(text, "; it may be {}", age(series.max_age)),
+        None => _ = writeln!(text, "; the limit is {}", age(series.max_age)),
     }
     if let Some(partial) = &series.partial {
         let outcomes = partial.description.iter().flat_map(|d| &d.sources);
@@ -262,7 +262,7 @@ fn series_text(series: &SeriesStatus, now: DateTime<Local>, pen: Pen) -> String 
         _ = writeln!(
             text,
             "  {}{wrong}",
-            paint.yellow(&format!("the newest of all, {old} old, is partial"))
+            paint.yellow(&format!("the newest snapshot, {old} old, is partial"))
         );
     }
     text += &grid(series, now, pen);
@@ -450,7 +450,7 @@ fn over_time(database: &Database, pen: Pen) -> String {
             text,
             "  {}",
             pen.paint.yellow(&format!(
-                "nothing newer came into {} in the last {} snapshots",
+                "{} has had no new rows in the last {} snapshots",
                 database.source, database.still
             ))
         );
@@ -501,7 +501,7 @@ impl Pen {
     }
 }
 
-/// "25 filled, 2 missed of the last 28 slots".
+/// "25 of the last 28 slots filled, 1 partial, 2 missed".
 fn tally(series: &SeriesStatus) -> String {
     let expected = series
         .slots
@@ -509,8 +509,9 @@ fn tally(series: &SeriesStatus) -> String {
         .filter(|v| matches!(v.state, State::Filled | State::Partial | State::Missed))
         .count();
     format!(
-        "of the last {expected} slots {} filled, {} partial, {} missed",
+        "{} of the last {expected} {} filled, {} partial, {} missed",
         series.slots_that_are(State::Filled),
+        plural(expected as u64, "slot", "slots"),
         series.slots_that_are(State::Partial),
         series.slots_that_are(State::Missed),
     )
@@ -519,16 +520,16 @@ fn tally(series: &SeriesStatus) -> String {
 fn policy(policy: &Policy) -> String {
     let hours = policy.keep_within_hours;
     let within = match hours % 24 {
-        0 => format!("{} d", hours / 24),
+        0 => format!("{} days", hours / 24),
         _ => format!("{hours} h"),
     };
-    let mut parts = vec![
-        format!("all of {within}"),
-        format!("{} days", policy.keep_daily),
-    ];
+    let mut parts = vec![format!(
+        "keeps all for {within}, {} daily",
+        policy.keep_daily
+    )];
     for (number, what) in [
-        (policy.keep_weekly, "weeks"),
-        (policy.keep_monthly, "months"),
+        (policy.keep_weekly, "weekly"),
+        (policy.keep_monthly, "monthly"),
     ] {
         if number > 0 {
             parts.push(format!("{number} {what}"));

@@ -191,7 +191,7 @@ impl Gate {
     fn may_delete(&self) -> Result<(), String> {
         const LATELY: Duration = Duration::from_secs(20);
         if self.stop.is_set() {
-            return Err("the end was asked for".to_owned());
+            return Err("the run was told to stop".to_owned());
         }
         let state = self.state();
         if let Some(failure) = state.failures.first() {
@@ -336,8 +336,8 @@ impl WriteBackend for GatedBackend {
         content: BytesList,
     ) -> RusticResult<()> {
         if self.gate.stop.is_set() {
-            self.gate.fail("the end was asked for".to_owned());
-            return Err(refused("the end was asked for"));
+            self.gate.fail("the run was told to stop".to_owned());
+            return Err(refused("the run was told to stop"));
         }
         if tpe == FileType::Snapshot {
             self.gate.verdict().map_err(|reason| {

@@ -343,7 +343,7 @@ struct Blocker {
 }
 
 const UNREADABLE: &str = concat!(
-    "is it a leftover of a crash? Make sure that nobody uses the repository; then ",
+    "is it left over from a crash? Make sure that no program uses the repository; then ",
     by_restic!("unlock --remove-all"),
     " removes all locks"
 );
@@ -464,7 +464,7 @@ impl Shared {
             }
         }
         Err(
-            "somebody removed the lock of this run, so that its data may have been pruned"
+            "another program removed the lock of this run, so its data may have been pruned"
                 .to_owned(),
         )
     }
@@ -481,7 +481,7 @@ impl Shared {
             // One who saw ours only after he had put down his own takes it away again.
             thread::sleep(SETTLE * 5);
         }
-        Err("somebody uses the repository alone beside the lock of this run, so that its data may have been pruned".to_owned())
+        Err("another program took an exclusive lock despite the lock of this run, so its data may have been pruned".to_owned())
     }
 
     /// Refreshes until it is released.
@@ -510,7 +510,7 @@ impl Shared {
                 continue;
             }
             if age > LOST {
-                let fact = "the lock of this run was not refreshed for 25 minutes, so that others may have taken it for stale";
+                let fact = "the lock of this run was not refreshed for 25 minutes, so other programs may have taken it for stale";
                 self.locks.gate.fail(fact.to_owned());
                 return;
             }

@@ -93,7 +93,7 @@ impl LockFile {
         };
         match self.time.to_utc() - now > AHEAD {
             true => format!(
-                "its date is in the future (a wrong clock), so `restic unlock` does not remove it; make sure that nobody uses the repository ({process}), then run {}",
+                "its date is in the future (a wrong clock), so `restic unlock` does not remove it; make sure that no program uses the repository ({process}), then run {}",
                 by_restic!("unlock --remove-all")
             ),
             false => format!(

@@ -78,7 +78,7 @@ impl Repository {
         loose.retain(|(id, _)| !torn.contains(id));
         let size = loose.iter().map(|(_, size)| u64::from(*size)).sum();
         self.ui.step(format_args!(
-            "takes up {} packs ({}) that were sent before; {} torn ones are left to a prune",
+            "reuses {} packs ({}) that an earlier run sent; a prune removes {} torn ones",
             loose.len(),
             crate::words::bytes(size),
             torn.len()
@@ -95,7 +95,7 @@ impl Repository {
                 .remove(FileType::Index, &id, true)
                 .map_err(doing())?;
             self.ui.warn(format_args!(
-                "removed the index file {}, which an upload left torn: what it listed is in another",
+                "removed the index file {}, torn by an interrupted upload; another index lists its content",
                 &id.to_hex()[..8]
             ));
         }
@@ -169,7 +169,7 @@ impl WriteBackend for OnlyThese {
     fn remove(&self, tpe: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
         Err(RusticError::new(
             ErrorKind::Backend,
-            "the file {id} is not to be removed here; it is one of {kind}",
+            "the file {id} must not be removed here; it is one of {kind}",
         )
         .attach_context("id", id.to_hex().to_string())
         .attach_context("kind", tpe.to_string()))

@@ -129,7 +129,7 @@ impl Repository {
             Err(error @ (Error::RepositoryLocked { .. } | Error::Capture(_))) => Err(error),
             Err(error) => {
                 self.ui
-                    .step(format_args!("goes on without a lock: {error}"));
+                    .step(format_args!("continues without a lock: {error}"));
                 Ok(None)
             }
         }

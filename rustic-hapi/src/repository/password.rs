@@ -59,7 +59,7 @@ pub(crate) fn in_file(path: &Path) -> Result<Zeroizing<String>, Error> {
     one_line(&text).map_err(|fact| {
         wrong(
             fact.into(),
-            "leave just the password in it, on one line: restic and rustic would read anything else differently",
+            "keep only the password in it, on one line: restic and rustic would read anything else differently",
         )
     })
 }
@@ -95,7 +95,7 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
         .map_err(|error| {
             wrong(
                 format!("cannot be started: {error}"),
-                "is the program on the PATH of who runs this? cron's is short",
+                "is the program on the PATH of the user who runs this? cron's is short",
             )
         })?;
     let output = child.stdout.take();
@@ -115,7 +115,7 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
         }
         return Err(wrong(
             format!("did not end within {} s", PATIENCE.as_secs()),
-            "does it wait for somebody? Nobody is there when a timer runs it",
+            "does it wait for input? A scheduled run cannot give any",
         ));
     };
     if !status.success() {
@@ -128,8 +128,8 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
         Ok(Ok(text)) => text,
         Ok(Err(error)) => {
             return Err(wrong(
-                format!("prints no text: {error}"),
-                "it is to print the password, on one line",
+                format!("does not print text: {error}"),
+                "it must print the password, on one line",
             ));
         }
         Err(_) => Zeroizing::default(),
@@ -137,7 +137,7 @@ fn printed_by(command: &str, stop: &Stop) -> Result<Zeroizing<String>, Error> {
     one_line(&text).map_err(|fact| {
         wrong(
             format!("prints what {fact}"),
-            "it is to print just the password, on one line",
+            "it must print only the password, on one line",
         )
     })
 }

@@ -63,7 +63,7 @@ impl Contents {
             .ok_or("the snapshot names no path")?;
         let bytes = read_manifest(engine, &file, &home)?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|error| format!("its manifest is not one of ours: {error}"))?;
+            .map_err(|error| format!("its manifest is not rustic-hapi's: {error}"))?;
         if manifest.version > manifest::VERSION {
             return Err(Reason::from(format!(
                 "its manifest has version {}, this program knows {}",
@@ -110,7 +110,7 @@ impl Contents {
         }
         if !snapshot.has(&self.manifest.series) {
             self.mismatches.push(format!(
-                "the manifest is of the series `{}`, which is none of the snapshot's tags",
+                "the manifest is of the series `{}`, which is not one of the snapshot's tags",
                 self.manifest.series
             ));
         }
@@ -120,7 +120,7 @@ impl Contents {
             ),
             Some(known) if *known != self.description => self
                 .mismatches
-                .push("the snapshot's description does not say what its manifest says".to_owned()),
+                .push("the snapshot's description differs from its manifest".to_owned()),
             // `restic tag` writes a snapshot anew without it: nothing to compare with.
             Some(_) | None => {}
         }
@@ -140,7 +140,7 @@ impl Contents {
             let path = entry.path.to_path();
             if !is_plain(&path) {
                 odd.push(format!(
-                    "the manifest names `{}`, which is no plain absolute path",
+                    "the manifest names `{}`, which is not a plain absolute path",
                     path.display()
                 ));
                 continue;
@@ -237,7 +237,7 @@ fn read_manifest(engine: &Engine, file: &SnapshotFile, home: &Path) -> Result<Ve
         .node_from_path(file.tree, &home.join(manifest::FILE_NAME))
         .map_err(|error| Reason::of(&error).after("its manifest cannot be found: "))?;
     if node.node_type != NodeType::File || node.meta.size > LARGEST_MANIFEST {
-        return Err("its manifest is not a file of a sensible size".into());
+        return Err("the size of its manifest is implausible".into());
     }
     let mut bytes = Limited {
         bytes: Vec::new(),

@@ -7,7 +7,7 @@ use crate::error::Reason;
 
 /// What helps where no identity opens a secret.
 pub(crate) const OPENS_SECRETS: &str =
-    "bring the identity of one of the recipients; `rustic-hapi recovery-kit` names them";
+    "use the identity of one of the recipients; `rustic-hapi recovery-kit` lists them";
 
 /// A difference, and of which file where that is not plain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(reason) => write!(f, "it cannot be read: {reason}"),
-            Self::Sealed => f.write_str("none of the identities opens it"),
+            Self::Sealed => f.write_str("this identity cannot decrypt it"),
             Self::Other(text) => f.write_str(text),
         }
     }

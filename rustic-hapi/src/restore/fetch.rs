@@ -127,7 +127,7 @@ impl Fetch<'_> {
     pub(crate) fn node(&self, entry: &EntryRecord) -> Result<&Node, Failure> {
         self.contents
             .node(&entry.path.to_path())
-            .ok_or_else(|| Failure::Difference("it is not in the tree as it should be".into()))
+            .ok_or_else(|| Failure::Difference("its entry in the tree is wrong".into()))
     }
 }
 

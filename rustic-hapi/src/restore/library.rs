@@ -220,7 +220,7 @@ pub(crate) fn warnings_of(chosen: &Chosen, snapshots: &[Snapshot]) -> Vec<String
             several => format!("{} sources come", several.len()),
         };
         warnings.push(format!(
-            "the snapshot {newer} has far fewer rows than the one before it (it is tagged shrunk), so {what} from the last sound one, {sound}"
+            "the snapshot {newer} has far fewer rows than the one before it (it is tagged shrunk), so {what} from the last good one, {sound}"
         ));
     }
     // A migration emptied the database: then the newest is not what anybody wants back.
@@ -238,7 +238,7 @@ pub(crate) fn warnings_of(chosen: &Chosen, snapshots: &[Snapshot]) -> Vec<String
         warnings.push(format!(
             "the snapshot {} has far fewer rows than the one before it{}",
             choice.snapshot,
-            before.map_or_else(String::new, |s| format!("; the last sound one is {s}"))
+            before.map_or_else(String::new, |s| format!("; the last good one is {s}"))
         ));
     }
     warnings

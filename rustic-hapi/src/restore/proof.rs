@@ -117,7 +117,7 @@ fn facts_differ(known: &DatabaseFacts, found: &DatabaseFacts) -> Vec<String> {
                 .unwrap_or("no details")
         )),
         (Integrity::Damaged { .. }, _) => {
-            findings.push("the manifest says it is damaged, and SQLite finds nothing".into());
+            findings.push("the manifest says it is damaged, but SQLite finds no damage".into());
         }
         _ => {}
     }

@@ -290,7 +290,7 @@ impl Restorer<'_> {
         path: &Path,
     ) -> Result<Brought, Lost> {
         if !is_plain(path) {
-            return Err(Lost::Difference("it is no plain absolute path".into()));
+            return Err(Lost::Difference("it is not a plain absolute path".into()));
         }
         let node = fetch.node(entry).map_err(Lost::of(self, path))?;
         match entry.kind {

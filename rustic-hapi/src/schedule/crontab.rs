@@ -54,7 +54,7 @@ fn command(job: &Job) -> Result<String, Error> {
     {
         return Err(refused(
             format!("`{odd}` has a backslash in it"),
-            "crons do not agree on what that means: rename it, or use a systemd timer",
+            "cron programs treat that differently: rename it, or use a systemd timer",
         ));
     }
     // Cron makes a line's end of `%`.
@@ -134,7 +134,7 @@ impl Crontab {
         let damaged = |fact: &str| {
             Error::usage(
                 format!("the crontab has {fact}"),
-                "it was left as it is: `crontab -e`, remove our lines and their markers, then run this again",
+                "nothing was changed; with `crontab -e` remove rustic-hapi's lines and their markers, then run this again",
             )
         };
         let mut parts = [Vec::new(), Vec::new(), Vec::new()];
@@ -214,13 +214,13 @@ impl Crontab {
         let mut warnings = Vec::new();
         if last("MAILTO").is_some_and(|to| to.is_empty()) {
             warnings.push(
-                "warning: `MAILTO` is empty in the crontab, so nobody hears of a run that failed"
+                "warning: `MAILTO` is empty in the crontab, so you get no mail when a run fails"
                     .to_owned(),
             );
         }
         if let Some(zone) = last("CRON_TZ").filter(|zone| !zone.is_empty()) {
             warnings.push(format!(
-                "warning: `CRON_TZ={zone}` in the crontab moves the slots, which are meant in local time"
+                "warning: `CRON_TZ={zone}` in the crontab shifts the slots, which are local times"
             ));
         }
         warnings

@@ -184,7 +184,7 @@ pub(super) fn warn_of_others(report: &mut Report, name: &str, lookup: &Lookup, m
         report.warnings.push(match report.request.action {
             Action::Remove => format!("warning: there still is {}: `{hint}`", kind.noun()),
             _ => format!(
-                "warning: there is {} too, so every run comes twice; one of them is enough: `{hint}`",
+                "warning: there is also {}, so every run happens twice; remove one: `{hint}`",
                 kind.noun()
             ),
         });

@@ -47,7 +47,7 @@ impl Job {
         if let Some(location) = &lookup.repository {
             if profile.reach.location.has_credentials() {
                 return Err(Error::usage(
-                    "a location with a password in it would be there for everybody to read",
+                    "other users could read the password in the location",
                     "write it into the profile (`location` in `[repository]`), and leave `--repository` out",
                 ));
             }
@@ -58,7 +58,7 @@ impl Job {
         }
         if let Some(name) = profile.reach.only_in_this_shell()?.first() {
             return Err(Error::usage(
-                format!("the profile needs `{name}`, which no timer has"),
+                format!("the profile needs `{name}`, which scheduled runs do not have"),
                 "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names",
             ));
         }
@@ -153,7 +153,7 @@ pub(crate) fn line(text: impl AsRef<OsStr>) -> Result<String, Error> {
         _ => Err(Error::Usage {
             fact: format!("`{text:?}` is not UTF-8, or has control characters in it")
                 .replace('"', ""),
-            hint: Some("a unit or a crontab has no way to write that: rename it".into()),
+            hint: Some("a unit or a crontab cannot contain that: rename it".into()),
         }),
     }
 }

@@ -90,7 +90,7 @@ impl Plan {
                 .any(|part| part.as_os_str() == "target");
         if fleeting {
             warnings.push(format!(
-                "warning: `{}` will not be there for long: install the program (`cargo install --path rustic-hapi`), and schedule that one",
+                "warning: `{}` may be deleted soon: install the program (`cargo install --path rustic-hapi`), and schedule that one",
                 machine.binary.display()
             ));
         }
@@ -107,7 +107,7 @@ impl Plan {
             for file in files.into_iter().flatten() {
                 if !account.may_read(file) {
                     warnings.push(format!(
-                        "warning: `{}` is not there, or the user `{}` may not read it",
+                        "warning: `{}` does not exist, or the user `{}` may not read it",
                         file.display(),
                         account.name
                     ));
@@ -149,8 +149,8 @@ fn owner(lookup: &Lookup) -> Result<u32, Error> {
     match (owners.first(), owners.len()) {
         (Some(owner), 1) => Ok(*owner),
         _ => Err(Error::usage(
-            "it is not plain whose hub is meant",
-            "say whose: `rustic-hapi schedule --system --user NAME`",
+            "it is unclear whose hub this is for",
+            "name the user: `rustic-hapi schedule --system --user NAME`",
         )),
     }
 }

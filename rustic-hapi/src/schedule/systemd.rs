@@ -82,7 +82,7 @@ pub(crate) fn units(
         ));
     }
     let head = format!(
-        "{MARKER} for the profile `{}`;\n# it writes this file anew, and `{remove}` takes it away.\n",
+        "{MARKER} for the profile `{}`;\n# it overwrites this file; `{remove}` removes it.\n",
         job.name
     );
     let about = format!("the HAPI hub (profile {})", doubled(&job.name));

@@ -66,7 +66,7 @@ fn make_folders(report: &mut Report, units: &Units, scope: &Scope) -> Result<(),
         match other {
             None => private_folder(folder)?,
             Some(user) => report.warnings.push(format!(
-                "warning: `{}` is not there, so the service cannot write to it; a snapshot by hand makes it: `sudo -u {user} rustic-hapi snapshot`",
+                "warning: `{}` does not exist, so the service cannot write to it; a snapshot by hand creates it: `sudo -u {user} rustic-hapi snapshot`",
                 folder.display()
             )),
         }
@@ -194,7 +194,7 @@ fn write_public(path: &Path, text: &str) -> Result<bool, Error> {
 fn at(path: &Path, error: io::Error) -> Error {
     if path.starts_with("/etc") && error.kind() == io::ErrorKind::PermissionDenied {
         return Error::usage(
-            format!("`{}` is root's to change", path.display()),
+            format!("only root may change `{}`", path.display()),
             "run it with `sudo` and `--user NAME`, or leave `--system` out",
         );
     }

@@ -169,7 +169,7 @@ fn missed(task: &Task<'_>, ui: &Ui) -> Vec<Begun> {
         Ok(runs) => runs.into_iter().filter(|run| !run.told).collect(),
         Err(error) => {
             let error = error.in_a_warning();
-            ui.warn(format_args!("whether all runs ended is not known: {error}"));
+            ui.warn(format_args!("cannot tell whether all runs ended: {error}"));
             Vec::new()
         }
     }
@@ -194,7 +194,7 @@ impl Ending<'_> {
     }
 
     /// Tells beside the work that it begins, and which runs before it never ended: this one may not end, either.
-    /// A look at the state is no run, so its start is no news.
+    /// `status` and `prune` are not runs, so their start is not reported.
     fn tell_start(&self) -> Option<thread::JoinHandle<Vec<String>>> {
         let start = self.message(Outcome::Start, 0, String::new());
         let start = (!self.looks()).then_some(start);
@@ -345,7 +345,7 @@ impl Ending<'_> {
         if let Err(error) = recorded {
             let error = error.in_a_warning();
             self.ui
-                .warn(format_args!("this run is not on record: {error}"));
+                .warn(format_args!("this run was not recorded: {error}"));
         }
         let nobody_needs_to_know = self.looks() && outcome == Outcome::Success;
         if self.notify.is_empty() || nobody_needs_to_know {

@@ -104,9 +104,7 @@ impl Notify {
                     .join()
                     .unwrap_or_else(|_| Err("the thread ended".to_owned()))
             }) {
-                failures.push(format!(
-                    "the notification's url could not be asked: {reason}"
-                ));
+                failures.push(format!("could not reach the notification URL: {reason}"));
             }
             if let Some(Err(reason)) = command {
                 failures.push(format!("the notification's command failed: {reason}"));

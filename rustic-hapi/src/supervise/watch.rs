@@ -1,5 +1,5 @@
 //! A watch ends a run that takes too long: one in which nothing moves any more (no byte, no step of
-//! SQLite's), or one that is over its time in all. It asks for the end first, as a signal does.
+//! SQLite's), or one that exceeds its total limit. It asks for the end first, as a signal does.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};

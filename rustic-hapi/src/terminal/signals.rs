@@ -1,7 +1,7 @@
-//! Signals ask a command to end: SIGINT, SIGTERM, and SIGHUP where the terminal hung up. A second one does
-//! not ask.
+//! Signals ask a command to end: SIGINT, SIGTERM, and SIGHUP where the terminal hung up. A second
+//! signal ends the process at once.
 //!
-//! A SIGHUP that some process sent is no such thing: it is how restic finds out whether the process of a
+//! A SIGHUP that some process sent is not a request to end: it is how restic finds out whether the process of a
 //! lock is still there (restic, `internal/restic/lock_unix.go`), and `restic unlock` would otherwise end
 //! the run whose lock it looks at.
 

@@ -89,7 +89,7 @@ fn remedies(finding: &str, owners: &[Owner]) -> Vec<String> {
 
 fn reindex(index: &str) -> String {
     let name = quoted(index);
-    format!("`REINDEX {name}` makes the index anew from its table, and loses no row")
+    format!("`REINDEX {name}` rebuilds the index from its table without losing a row")
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
             "NULL value in t.a",
         ];
         let worded = worded(&db, said.map(str::to_owned).to_vec());
-        let remedy = "`REINDEX \"by a\"` makes the index anew from its table, and loses no row";
+        let remedy = "`REINDEX \"by a\"` rebuilds the index from its table without losing a row";
         assert_eq!(worded[0], format!("{}; {remedy}", said[0]));
         assert_eq!(worded[1], said[1]);
         assert!(worded[2].ends_with("then run `REINDEX \"sqlite_autoindex_t_1\"`"));

@@ -24,7 +24,7 @@ impl Scratch {
             // One that is not there is a typing error, or a disk that is not mounted.
             Some(base) if !base.is_dir() => {
                 return Err(Error::usage(
-                    format!("the scratch folder `{}` is not there", base.display()),
+                    format!("the scratch folder `{}` does not exist", base.display()),
                     "is the disk mounted? Name a folder that exists",
                 ));
             }

@@ -103,7 +103,7 @@ impl SourceDrill {
         let (verdict, findings) = match required {
             true => (
                 Verdict::Different,
-                vec![What::from("no snapshot holds anything of it").into()],
+                vec![What::from("no snapshot has anything of it").into()],
             ),
             false => (Verdict::Absent, Vec::new()),
         };
@@ -136,7 +136,7 @@ impl SourceDrill {
             Some(Outcome::Complete) => Verdict::Proven,
             // A snapshot that was named is what it is; the newest whole one should be whole.
             Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => {
-                self.finds("it is not, or not wholly, in this snapshot".to_owned());
+                self.finds("this snapshot does not have all of it".to_owned());
                 Verdict::Missing
             }
             Some(outcome) if *which != Which::Newest => {
@@ -148,7 +148,7 @@ impl SourceDrill {
             }
             Some(outcome) => {
                 self.finds(format!(
-                    "no snapshot holds it whole; in this one it is {}",
+                    "no snapshot has all of it; in this one it is {}",
                     outcome.in_words()
                 ));
                 Verdict::Different

@@ -42,7 +42,7 @@ pub(super) fn fill(
     let (needed, optional) = variables(location);
     if needed.is_empty() {
         return Err(Error::usage(
-            format!("`{location}` needs no variables, so `--environment-file` is for nothing"),
+            format!("`{location}` needs no variables, so `--environment-file` has no use here"),
             "leave it out",
         ));
     }

@@ -51,7 +51,7 @@ impl Hub {
                         .collect();
                     return Err(Error::usage(
                         format!("several hubs run here: {}", homes.join(", ")),
-                        "say which one: `--hapi-home DIR`",
+                        "choose one: `--hapi-home DIR`",
                     ));
                 }
             }

@@ -62,7 +62,7 @@ pub(super) fn new_profile(
 ) -> Result<DocumentMut, Error> {
     let Some(location) = &lookup.repository() else {
         return Err(Error::usage(
-            "there is no profile and no destination",
+            "there is no profile, and no destination was given",
             "say where snapshots go: `rustic-hapi init --repository /mnt/backup/hapi`",
         ));
     };
@@ -112,7 +112,7 @@ pub(super) fn new_profile(
     text.push_str("\n[secrets]\n");
     if request.recipients.is_empty() {
         text.push_str(
-            "# Nobody to encrypt to yet, so secrets are left out. On another machine: `age-keygen -o\n# hapi-identity.txt`; then put its public key here and remove `skip`.\nrecipients = []\nskip = true\n",
+            "# No recipient yet, so secrets are left out. On another machine: `age-keygen -o\n# hapi-identity.txt`; then put its public key here and remove `skip`.\nrecipients = []\nskip = true\n",
         );
     } else {
         let list: toml_edit::Array = request.recipients.iter().collect();

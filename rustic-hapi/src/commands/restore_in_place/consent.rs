@@ -176,9 +176,9 @@ pub(super) fn agreed(
                 })
                 .collect();
             return Err(Error::usage(
-                "there is no terminal to ask on whether to replace the live files, so nothing was changed",
+                "nothing was changed: replacing the live files needs an answer, and there is no terminal to ask on",
                 format!(
-                    "{}; `--yes` takes the newest sound snapshot, whichever it is",
+                    "{}; `--yes` takes the newest good snapshot without asking",
                     commands.join("; ")
                 ),
             ));
@@ -229,7 +229,7 @@ fn shown(
             Ok(Some(found)) => counts(&then(found.rows, found.newest), None, now),
             Ok(None) => "nothing".to_owned(),
             Err(CaptureError::Stopped) => return Err(CaptureError::Stopped.into()),
-            Err(error) => format!("cannot be told: {error}"),
+            Err(error) => format!("unknown: {error}"),
         };
         text += &format!(
             "{}\n  {:27}{live}\n  snapshot {}: {comes}\n",

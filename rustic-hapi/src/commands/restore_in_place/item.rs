@@ -134,7 +134,7 @@ impl Item {
             Failure::Stopped => CaptureError::Stopped.into(),
             Failure::Difference(What::Sealed) => Error::usage(
                 format!(
-                    "none of the identities opens the secret `{}`",
+                    "this identity cannot decrypt the secret `{}`",
                     self.choice.source
                 ),
                 OPENS_SECRETS,
@@ -169,8 +169,8 @@ impl Item {
                 "mount what it leads to, or move the link away",
             ),
             (_, Ok(there)) if !there.is_file() => refuse(
-                "is in the way, and is no file",
-                "look at it, and move it away",
+                "is in the way, and is not a file",
+                "check what it is, and move it away",
             ),
             _ => Ok(()),
         }

@@ -79,17 +79,17 @@ pub(crate) fn remedy(said: &str) -> Option<&'static str> {
         ("SignatureDoesNotMatch", "is `AWS_SECRET_ACCESS_KEY` right?"),
         ("InvalidAccessKeyId", "is `AWS_ACCESS_KEY_ID` right?"),
         ("AccessDenied", "may this key list, read and write in the bucket? `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` stand in `environment-file` of `[repository]`"),
-        ("NoCredentialProviders", "give `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, in `environment-file` of `[repository]` for runs without anybody"),
+        ("NoCredentialProviders", "give `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, in `environment-file` of `[repository]` for scheduled runs"),
         ("permission denied", "give this user the permission to read and write there"),
-        ("account not found", "give `B2_ACCOUNT_ID` and `B2_ACCOUNT_KEY`, in `environment-file` of `[repository]` for runs without anybody"),
+        ("account not found", "give `B2_ACCOUNT_ID` and `B2_ACCOUNT_KEY`, in `environment-file` of `[repository]` for scheduled runs"),
         ("no such bucket, or", "are endpoint and bucket right? `init` makes no bucket: make it where the store is administered"),
         ("x509: ", "is it the right server, its certificate still valid? Name the certificate authority of a private one with `RESTIC_CACERT=FILE` (in `environment-file`)"),
         ("Forbidden", "may this key list, read and write in the bucket?"),
         ("Unauthorized", "are the keys right?"),
-        ("InternalError", "look at the store's own state; the next run tries again"),
-        ("SlowDown", "the store asks for patience; the next run tries again"),
-        ("ServiceUnavailable", "look at the store's own state; the next run tries again"),
-        ("no space left", "make room at the destination; `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"),
+        ("InternalError", "check the status of the store; the next run tries again"),
+        ("SlowDown", "the store asks to be called less often; the next run tries again"),
+        ("ServiceUnavailable", "check the status of the store; the next run tries again"),
+        ("no space left", "make room at the destination; `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs"),
     ]
     .into_iter()
     .find_map(|(fact, remedy)| said.to_lowercase().contains(&fact.to_lowercase()).then_some(remedy))

@@ -70,7 +70,7 @@ impl ReadBackend for Rest {
             match body.len() as u64 == u64::from(length) {
                 true => Ok(body),
                 false => Err(self.failure(
-                    What::Broken(format!("{} of {length} bytes came", body.len())),
+                    What::Broken(format!("received {} of {length} bytes", body.len())),
                     format!("GET {path}"),
                 )),
             }

@@ -120,24 +120,24 @@ impl Failure {
         Some(match &self.what {
             What::Status { status, .. } => match status.as_u16() {
                 401 => {
-                    "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for runs without anybody), or `user:password@` in the location"
+                    "are user and password right? `RESTIC_REST_USERNAME` and `RESTIC_REST_PASSWORD` (in `environment-file` of `[repository]` for scheduled runs), or `user:password@` in the location"
                 }
                 403 if self.doing.starts_with("DELETE ") => {
                     "the server refuses to delete: is it append-only? Then say `append-only = true` in `[repository]`, and apply retention on the server's side"
                 }
                 403 => {
-                    "the server knows this user and refuses: may it read and write at this path?"
+                    "the server knows this user but refuses: may it read and write at this path?"
                 }
                 400 => {
                     "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"
                 }
-                410 => "the server says that what was here is gone for good: look at the server",
-                429 => "the server asks for patience; the next run tries again",
+                410 => "the server says that this was removed permanently: check the server",
+                429 => "the server asks to be called less often; the next run tries again",
                 301 => {
                     "is the path right, without `//`? Else the server has moved: write its new address into `location`"
                 }
                 404 => {
-                    "is the path of the location right? A repository's files do not go by themselves: look at the server"
+                    "is the path of the location right? A repository's files do not vanish: check the server"
                 }
                 405 => {
                     "is this a server for restic repositories (rest-server, `rclone serve restic`)?"
@@ -146,10 +146,10 @@ impl Failure {
                     "the server takes no files of this size: raise the limit of the proxy before it"
                 }
                 507 => {
-                    "make room at the server; `rustic-hapi forget --prune --instant` deletes at once what no snapshot needs"
+                    "make room at the server; `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs"
                 }
                 500..=599 => {
-                    "look at the server's own log; is its disk full, or its storage away? The next run tries again"
+                    "check the server's log: is its disk full, or its storage missing? The next run tries again"
                 }
                 300..=399 => "the server has moved: write its new address into `location`",
                 _ => return None,
@@ -159,7 +159,7 @@ impl Failure {
                 "does the server speak TLS at all? Without it: `rest:http://…`"
             }
             What::Tls(why) if why.contains("Expired") => {
-                "its certificate is no longer valid, or this machine's clock is wrong: look at both"
+                "its certificate is no longer valid, or this machine's clock is wrong: check both"
             }
             What::Tls(why) if why.contains("NotValidForName") => {
                 "its certificate is for another name: write that name into `location`"
@@ -167,9 +167,7 @@ impl Failure {
             What::Tls(_) => {
                 "is it the right server? Name the certificate authority of a private one with `RESTIC_CACERT=FILE`"
             }
-            What::Silence => {
-                "is the server hung, or its disk asleep? Look at it, and run this again"
-            }
+            What::Silence => "is the server hung, or its disk asleep? Check it, and run this again",
             What::Unreachable(why) if why.contains("Connection refused") => {
                 "is the server running, and is the port right?"
             }
@@ -178,10 +176,10 @@ impl Failure {
             }
             What::Unreachable(_) => "is the machine on, and the network (VPN, tailnet) up?",
             What::Broken(_) if self.doing.starts_with("POST ") => {
-                "the network or the server broke off, or it has no room left (its own log tells); the next run goes on where this one was"
+                "the network or the server broke off, or the server is full (see its log); the next run continues from here"
             }
             What::Broken(_) => {
-                "the network or the server broke off; the next run goes on where this one was"
+                "the network or the server broke off; the next run continues from here"
             }
             What::Nonsense => {
                 "is this a server for restic repositories (rest-server, `rclone serve restic`)?"
@@ -200,17 +198,17 @@ impl fmt::Display for Failure {
                 None => write!(f, "`{name}` answers {status} to {doing}"),
             },
             What::Unreachable(why) => write!(f, "`{name}` cannot be reached: {why}"),
-            What::Tls(why) => write!(f, "`{name}` is not to be trusted: {why}"),
+            What::Tls(why) => write!(f, "`{name}` cannot be trusted: {why}"),
             What::Silence => write!(
                 f,
-                "`{name}` takes connections and does not answer ({doing})"
+                "`{name}` accepts connections but does not answer ({doing})"
             ),
             What::Broken(why) => write!(f, "the connection to `{name}` broke ({doing}): {why}"),
             What::Nonsense if self.said.is_some() => write!(f, "`{name}` fails at {doing}"),
             What::Nonsense => write!(f, "`{name}` answers nonsense: {doing}"),
         }?;
         match &self.said {
-            Some(said) => write!(f, "; rclone says: {said}"),
+            Some(said) => write!(f, "; rclone reports: {said}"),
             None => Ok(()),
         }
     }

@@ -89,7 +89,7 @@ impl Connection {
             Some(Err(_)) => Err(failed(match process.last_words() {
                 Some(words) if !words.is_empty() => What::Ssh(words),
                 // It ended in peace, or still runs: what came was no SFTP.
-                _ => What::Nonsense("its first answer is another".to_owned()),
+                _ => What::Nonsense("its first answer is wrong".to_owned()),
             })),
             None if stop.is_set() => Err(failed(What::Stopped)),
             None => Err(failed(What::Late {

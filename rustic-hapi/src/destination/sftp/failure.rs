@@ -112,7 +112,7 @@ impl Failure {
     fn remedy(&self) -> Option<&'static str> {
         Some(match &self.what {
             What::NoProgram => {
-                "install it (`apt install openssh-client`), or put it on the PATH of who runs this: cron's is short"
+                "install it (`apt install openssh-client`), or put it on the PATH of the user who runs this: cron's is short"
             }
             What::Ssh(said) | What::Broken(said) => return of_ssh(said),
             What::Late { said, .. } if said.is_empty() => {
@@ -122,26 +122,24 @@ impl Failure {
                 "do what it says, with `ssh HOST` as the user that runs this: a backup cannot answer a question, so the server has to let this key in without one"
             }
             What::Nonsense(_) => {
-                "does its shell print something when nobody is there (`~/.bashrc`)? `ssh HOST true` has to print nothing"
+                "does its shell print something without a terminal (`~/.bashrc`)? `ssh HOST true` must print nothing"
             }
-            What::Silence => {
-                "is the server hung, or its disk asleep? Look at it, and run this again"
-            }
+            What::Silence => "is the server hung, or its disk asleep? Check it, and run this again",
             What::Full { .. } => {
                 "make room at the server: `rustic-hapi forget --prune` frees what retention removed"
             }
             What::Short { .. } => {
-                "the file is shorter than it was: look at the server's disk; `rustic-hapi check` tells what else is affected"
+                "the file is shorter than it was: check the server's disk; `rustic-hapi check` reports what else is affected"
             }
             What::Refused { code, .. } => match code {
                 StatusCode::PermissionDenied => {
                     "give this user the permission to read and write there"
                 }
                 StatusCode::NoSuchFile => {
-                    "is the path of the location right? A repository's files do not go by themselves: look at the server"
+                    "is the path of the location right? A repository's files do not vanish: check the server"
                 }
                 _ => {
-                    "SFTP has no word for it: a quota, a file system that is read-only, a disk that fails? Look at the server"
+                    "SFTP does not report the cause: a quota, a file system that is read-only, a disk that fails? Check the server"
                 }
             },
             What::Stopped => return None,
@@ -154,7 +152,7 @@ impl Failure {
         {
             let command = command.split(" · ").next().unwrap_or(command);
             return Some(format!(
-                "if the server was set up anew, `{command}` forgets its old key, and `{}` takes the new one once you have compared its fingerprint; else somebody may be in between",
+                "if the server was reinstalled, `{command}` forgets its old key, and `{}` takes the new one once you have compared its fingerprint; otherwise another machine may be intercepting the connection",
                 self.by_hand
             ));
         }
@@ -166,18 +164,18 @@ impl Failure {
 /// What helps against what ssh says.
 fn of_ssh(said: &str) -> Option<&'static str> {
     [
-        ("has changed", "if the server was set up anew, remove its old key from `known_hosts` and log in once (`ssh HOST`); else somebody may be in between"),
+        ("has changed", "if the server was reinstalled, remove its old key from `known_hosts` and log in once (`ssh HOST`); otherwise another machine may be intercepting the connection"),
         ("Host key verification failed", "its key is not known here: log in once as the user that runs this (`ssh HOST`), compare the fingerprint, and it is"),
-        ("Permission denied", "may this user log in without a question? Put the public half of its key into `~/.ssh/authorized_keys` on the server; a key with a passphrase needs an agent (`SSH_AUTH_SOCK`, in `environment-file` of `[repository]` for runs without anybody)"),
+        ("Permission denied", "may this user log in without a question? Put the public half of its key into `~/.ssh/authorized_keys` on the server; a key with a passphrase needs an agent (`SSH_AUTH_SOCK`, in `environment-file` of `[repository]` for scheduled runs)"),
         ("Too many authentication failures", "the agent offers too many keys: name the right one in `~/.ssh/config` (`IdentityFile`, `IdentitiesOnly yes`)"),
         ("subsystem request failed", "the server has no SFTP: let its sshd_config say `Subsystem sftp internal-sftp`, or use another way (`rest:`)"),
-        ("Bad owner or permissions", "the file belongs to somebody else, or others can write it: `chmod 600` it"),
+        ("Bad owner or permissions", "the file belongs to another user, or others can write it: `chmod 600` it"),
         ("Bad configuration option", "correct that line of the configuration of ssh"),
         ("Connection refused", "is the server running, and is the port right?"),
         ("Could not resolve hostname", "is the name right, and the network (VPN, tailnet) up?"),
         ("Unable to negotiate", "server and ssh have no cipher in common: update the older one"),
         ("No such file or directory", "a program is missing there: let its sshd_config say `Subsystem sftp internal-sftp`"),
-        ("not responding", "the network or the server broke off; the next run goes on where this one was"),
+        ("not responding", "the network or the server broke off; the next run continues from here"),
         ("timed out", "is the machine on, and the network (VPN, tailnet) up?"),
         ("No route to host", "is the machine on, and the network (VPN, tailnet) up?"),
         ("unreachable", "is the machine on, and the network (VPN, tailnet) up?"),
@@ -185,7 +183,7 @@ fn of_ssh(said: &str) -> Option<&'static str> {
     .into_iter()
     .find_map(|(fact, remedy)| said.contains(fact).then_some(remedy))
     .or(Some(
-        "the network or the server broke off; the next run goes on where this one was",
+        "the network or the server broke off; the next run continues from here",
     ))
 }
 
@@ -244,15 +242,15 @@ impl Failure {
         let doing = &self.doing;
         match &self.what {
             What::NoProgram => "needs the program `ssh`, which is not on the PATH".to_owned(),
-            What::Ssh(said) => format!("cannot be reached; ssh says: {said}"),
+            What::Ssh(said) => format!("cannot be reached; ssh reports: {said}"),
             What::Late { seconds, said } if said.is_empty() => {
                 format!("cannot be reached: no answer within {seconds} s")
             }
             What::Late { seconds, said } => {
-                format!("cannot be reached: no answer within {seconds} s; ssh says: {said}")
+                format!("cannot be reached: no answer within {seconds} s; ssh reports: {said}")
             }
             What::Nonsense(why) => format!("does not speak SFTP ({doing}): {why}"),
-            What::Broken(why) => format!("broke off ({doing}); ssh says: {why}"),
+            What::Broken(why) => format!("broke off ({doing}); ssh reports: {why}"),
             What::Silence => format!("does not answer any more ({doing})"),
             What::Refused { code, message } => {
                 let code = code.to_string();
@@ -267,9 +265,9 @@ impl Failure {
                 format!("fails at {doing}: the disk is full ({free} free)")
             }
             What::Short { wanted, came } => {
-                format!("fails at {doing}: {came} of {wanted} bytes came")
+                format!("fails at {doing}: received {came} of {wanted} bytes")
             }
-            What::Stopped => "was not reached before the end was asked for".to_owned(),
+            What::Stopped => "was not reached before the run was told to stop".to_owned(),
         }
     }
 }

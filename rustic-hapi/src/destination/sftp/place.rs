@@ -25,7 +25,7 @@ impl Place {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const FORMS: &str =
             "it is neither `sftp:user@host:/path` nor `sftp://user@host:port//path`";
-        const NO_PASSWORD: &str = "a password has no place in an SFTP location: use a key";
+        const NO_PASSWORD: &str = "an SFTP location cannot contain a password: use a key";
         let rest = text.strip_prefix("sftp:").ok_or(FORMS)?;
         let (account, port, path) = match rest.strip_prefix("//") {
             Some(rest) => {

@@ -236,7 +236,7 @@ fn the_sound_snapshot_before_a_damaged_one_is_pinned_until_acknowledged() {
         pinned
             .reasons
             .iter()
-            .any(|r| r == "last sound one before damaged"),
+            .any(|r| r == "last good one before damaged"),
         "{pinned:?}"
     );
     let newest = there.last().unwrap().id.to_hex();

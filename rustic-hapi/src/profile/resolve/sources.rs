@@ -22,11 +22,11 @@ pub(super) fn resolve_series(at: &At<'_>, raw: &[RawSeries]) -> Result<Vec<Serie
                 .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if !well_formed || ["partial", "damaged", "shrunk", "only"].contains(&row.name.as_str()) {
             return Err(at.value(&key, "the name cannot be a tag of a series".into(), Some(
-                "use letters, digits, `-`, `_` and `.`; `partial`, `damaged`, `shrunk` and `only` are taken".into(),
+                "use letters, digits, `-`, `_` and `.`; `partial`, `damaged`, `shrunk` and `only` are reserved".into(),
             )));
         }
         if !seen.insert(&row.name) {
-            return Err(at.value(&key, "the name is given twice".into(), None));
+            return Err(at.value(&key, "the name is used twice".into(), None));
         }
         let rhythm = match (row.every.unwrap_or(Every::Run), &row.on) {
             (Every::Run, None) => Rhythm::EveryRun,
@@ -85,7 +85,7 @@ pub(super) fn resolve_sources(
             ));
         }
         if !seen.insert(row.name.clone()) {
-            return Err(wrong("the name is given twice".into(), None));
+            return Err(wrong("the name is used twice".into(), None));
         }
         let series_name = row.series.clone().unwrap_or_else(|| series[0].name.clone());
         if series.iter().all(|s| s.name != series_name) {
