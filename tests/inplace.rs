@@ -405,7 +405,7 @@ fn a_source_that_no_snapshot_holds_is_told_and_the_others_stay() {
         .exits(1);
     assert!(
         said.stderr
-            .contains("no snapshot holds anything of `driver-manifest`"),
+            .contains("no snapshot has anything of `driver-manifest`"),
         "{said:?}"
     );
     assert_eq!(sqlite3(&home.database(), "SELECT count(*) FROM since"), "0");

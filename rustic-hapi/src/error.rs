@@ -203,7 +203,7 @@ pub enum Error {
         files: Vec<PathBuf>,
     },
     /// A snapshot is not what its manifest and description say.
-    #[error("the snapshot {snapshot} does not match its manifest: {}", differences.join("; "))]
+    #[error("the snapshot {snapshot} cannot be used: {}", differences.join("; "))]
     Unlike {
         snapshot: String,
         differences: Vec<String>,

@@ -195,7 +195,7 @@ impl<'a> Kit<'a> {
             "checked",
             match &self.unchecked {
                 None => "yes, the id matches and the password works".to_owned(),
-                Some(reason) => format!("**no**: {}", cell(reason)),
+                Some(reason) => format!("**no, this was not checked**: {}", cell(reason)),
             },
         ));
         if let Some(chunks) = self.chunk_size {

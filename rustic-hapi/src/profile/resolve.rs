@@ -538,7 +538,7 @@ mod tests {
             "[[source]]\nname = \"all\"\npath = \"/mnt\"\nkind = \"dir\"\n",
         );
         let error = parse(&text).expect_err("it contains itself").to_string();
-        assert!(error.contains("lies inside the source `all`"), "{error}");
+        assert!(error.contains("is inside the source `all`"), "{error}");
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Report {
             self.nowhere
                 .iter()
                 .filter(|(_, required)| *required)
-                .map(|(name, _)| format!("error: {name}: no snapshot holds anything of it")),
+                .map(|(name, _)| format!("error: {name}: no snapshot has anything of it")),
         );
         lines.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
         lines
