@@ -342,3 +342,41 @@ fn what_may_not_be_read_is_not_different() {
         }
     }
 }
+
+#[test]
+fn a_state_folder_that_cannot_be_written_to_makes_no_other_machine() {
+    let evening = Evening::of_operator();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    fs::set_permissions(home.state(), fs::Permissions::from_mode(0o555)).unwrap();
+    home.change();
+    let said = evening.says(&["snapshot"]).exits(0);
+    let fact = format!(
+        "`{}` belongs to #{OPERATOR} (mode 0555)",
+        home.state().display()
+    );
+    assert!(said.stderr.contains(&fact), "{said:?}");
+    for time in ["next", "after it"] {
+        home.change();
+        if time == "after it" {
+            evening.followed(&said, &[]).pop().unwrap().exits(0);
+        }
+        let said = evening.says(&["snapshot"]).exits(0);
+        for lie in ["never ended", "killed", "another machine"] {
+            assert!(!said.stderr.contains(lie), "{time}: {lie}: {said:?}");
+        }
+    }
+    // A snapshot of another machine's is told again.
+    assert!(
+        !home
+            .state()
+            .parent()
+            .unwrap()
+            .join("locks")
+            .read_dir()
+            .unwrap()
+            .flatten()
+            .any(|e| { e.file_name().to_string_lossy().ends_with(".behind") })
+    );
+    evening.says(&["status"]).exits(0);
+}

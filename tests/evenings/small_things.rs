@@ -145,3 +145,22 @@ fn a_password_in_a_variable_opens_where_nothing_else_says() {
         "1"
     );
 }
+
+#[test]
+fn a_source_that_was_never_captured_is_not_different() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    fs::write(home.path().join("notes"), "text").unwrap();
+    let row = "[[source]]\nname = \"notes\"\npath = \"~/notes\"\nkind = \"file\"\n";
+    home.edit_profile(|text| format!("{text}\n{row}"));
+    let said = evening.says(&["drill"]).exits(21);
+    let all = format!("{}{}", said.stdout, said.stderr);
+    assert!(all.contains("NOT WHOLE"), "{said:?}");
+    assert!(all.contains("notes: it is in no snapshot"), "{said:?}");
+    for lie in ["DIFFERENT", "check --read-data", "--older"] {
+        assert!(!all.contains(lie), "{lie}: {said:?}");
+    }
+    evening.followed(&said, &[]).pop().unwrap().exits(0);
+    evening.says(&["drill"]).exits(0);
+}

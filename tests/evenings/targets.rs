@@ -68,3 +68,26 @@ fn a_restore_says_where_things_land_and_lands_in_no_live_folder() {
         assert!(said.stdout.contains(place.to_str().unwrap()), "{said:?}");
     }
 }
+
+#[test]
+fn nothing_is_restored_among_our_own_files() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    evening.says(&["snapshot"]).exits(0);
+    for target in [
+        home.repository(),
+        home.repository().join("data/x"),
+        home.profile().parent().unwrap().join("out"),
+        home.state().join("staging/out"),
+    ] {
+        let call = ["restore", "--target", target.to_str().unwrap()];
+        let said = evening.says(&call).exits(2);
+        assert!(
+            said.stderr.contains("which has rustic-hapi's own files"),
+            "{said:?}"
+        );
+        assert!(suggested(&said)[0].contains("mktemp -d"), "{said:?}");
+        assert!(!target.join("home").exists());
+    }
+    evening.says(&["check"]).exits(0);
+}

@@ -177,6 +177,16 @@ fn away_from_the_sources(
         folders.push(folder_of(record.kind, &record.path.to_path()));
     }
     let target = real(&request.target);
+    if let Some(folder) = ours(from).iter().find(|folder| target.starts_with(folder)) {
+        return Err(Error::usage(
+            format!(
+                "`{}` is in `{}`, which has rustic-hapi's own files",
+                target.display(),
+                folder.display()
+            ),
+            elsewhere(request),
+        ));
+    }
     let home = real(&from.reach.home);
     for folder in folders {
         let Ok(folder) = fs::canonicalize(folder) else {
@@ -206,6 +216,18 @@ fn away_from_the_sources(
         }
     }
     Ok(())
+}
+
+/// The repository, and our folders of profiles and state.
+fn ours(from: Reading<'_>) -> Vec<PathBuf> {
+    let profile = from.profile.and_then(|profile| profile.file.parent());
+    let folders = [profile, from.reach.state.parent()].into_iter().flatten();
+    // A profile may be anywhere.
+    let folders = folders.filter(|folder| folder.ends_with("rustic-hapi"));
+    folders
+        .chain(from.reach.location.local())
+        .map(real)
+        .collect()
 }
 
 /// The folder that a source lives in.

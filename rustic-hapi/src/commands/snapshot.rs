@@ -443,7 +443,8 @@ fn compare_with_ledger(
 fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
     if let Err(error) = ledger.store(&profile.reach.state) {
         ui.warn(format_args!(
-            "the record of this machine's snapshots could not be written: {error}"
+            "the record of this machine's snapshots could not be written: {}",
+            error.in_a_warning()
         ));
     }
 }

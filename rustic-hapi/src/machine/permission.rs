@@ -13,7 +13,9 @@ use crate::machine::shell::quoted;
 /// What helps against whatever keeps this user from a file or folder; `None` where owners and modes do not.
 /// `whole` is the folder all of which should be one user's, `marker` what says whose.
 pub(crate) fn remedy(path: &Path, whole: &Path, marker: &Path) -> Option<String> {
-    let barrier = Barrier::to_using(path)?;
+    // What cannot be made or replaced is kept from it by its folder.
+    let above = path.ancestors().skip(1).find(|above| above.exists());
+    let barrier = Barrier::to_using(path).or_else(|| Barrier::to_writing_in(above?))?;
     // Only what is within is known to be for one user.
     let is_within = barrier.path.starts_with(whole);
     let owner = fs::metadata(marker).or_else(|_| fs::metadata(whole));

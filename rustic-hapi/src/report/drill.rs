@@ -6,7 +6,9 @@ use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
 use crate::commands::drill::{Report, SourceDrill, Verdict};
+use crate::policy::choice::Choice;
 use crate::policy::counts::counts;
+use crate::policy::description::Outcome;
 use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::state::drills::DrillOutcome;
 use crate::terminal::output::{JSON_VERSION, Output};
@@ -87,7 +89,7 @@ impl Report {
         text
     }
 
-    /// A snapshot that was named and does not hold everything came back as it is: nothing differs.
+    /// What is not in a snapshot came back from none: nothing differs.
     fn difference(&self) -> &'static str {
         let differs = |source: &SourceDrill| source.verdict == Verdict::Different;
         let booted = self.boot.as_ref().is_none_or(|boot| boot.up);
@@ -141,9 +143,19 @@ impl Report {
             .map(|finding| format!("error: {finding}"))
             .collect();
         let differences = || self.sources.iter().flat_map(|s| &s.findings);
-        let in_repository = !self.findings.is_empty() || differences().any(|d| !d.is_sealed());
+        let differs = |s: &SourceDrill| {
+            s.verdict != Verdict::Missing && s.findings.iter().any(|d| !d.is_sealed())
+        };
+        let in_repository = !self.findings.is_empty() || self.sources.iter().any(differs);
         if in_repository {
             complaints.push("hint: `rustic-hapi check --read-data` reports what is affected; `rustic-hapi drill --older` tests an older snapshot".into());
+        }
+        let is_nowhere = |s: &SourceDrill| {
+            let failed = |choice: &Choice| choice.outcome == Outcome::Failed;
+            s.verdict == Verdict::Missing && s.choice.as_ref().is_none_or(failed)
+        };
+        if self.sources.iter().any(is_nowhere) {
+            complaints.push("hint: `rustic-hapi doctor` tells what is wrong with it, `rustic-hapi snapshot` captures it".into());
         }
         if differences().any(Difference::is_sealed) {
             complaints.push(format!("hint: {OPENS_SECRETS}"));

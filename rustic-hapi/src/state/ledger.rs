@@ -8,6 +8,7 @@
 //! A ledger that is lost begins anew with what is there, and tells of nothing before.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, FixedOffset, Local, Utc};
@@ -15,6 +16,7 @@ use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::machine::private_files::write_private;
 use crate::machine::record;
 use crate::policy::history::{ONLY, Snapshot};
 use crate::policy::retention::Plan;
@@ -34,6 +36,9 @@ pub(crate) struct Ledger {
     repository: String,
     hub: String,
     entries: Vec<Entry>,
+    /// Whether it could not be written meanwhile: what is not in it may be this machine's all the same.
+    #[serde(skip)]
+    is_behind: bool,
 }
 
 /// One snapshot.
@@ -76,9 +81,20 @@ impl Ledger {
         state.join(format!("saved-snapshots-{short}.json"))
     }
 
+    /// Is there while a ledger could not be written. It is where the locks are, which no run goes without.
+    fn behind(state: &Path, repository: &str) -> PathBuf {
+        let file = Self::file(state, repository);
+        let profile = state.file_name().unwrap_or_default().to_string_lossy();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let folder = state.parent().unwrap_or(state).join("locks");
+        folder.join(format!("{profile}-{name}.behind"))
+    }
+
     /// The ledger of a repository and the profile's hub; `None` where there is none, or it cannot be read.
     pub(crate) fn load(profile: &Profile, repository: &str) -> Option<Self> {
-        let ledger: Self = record::load(&Self::file(&profile.reach.state, repository)).ok()??;
+        let state = &profile.reach.state;
+        let mut ledger: Self = record::load(&Self::file(state, repository)).ok()??;
+        ledger.is_behind = Self::behind(state, repository).exists();
         let hub = ledger.hub == profile.hub.id.as_str();
         (ledger.version == VERSION && ledger.repository == repository && hub).then_some(ledger)
     }
@@ -90,6 +106,7 @@ impl Ledger {
             repository: repository.to_owned(),
             hub: profile.hub.id.to_string(),
             entries: history.iter().map(Entry::of).collect(),
+            is_behind: false,
         }
     }
 
@@ -98,7 +115,16 @@ impl Ledger {
     /// # Errors
     /// [`Error::State`] with the file.
     pub(crate) fn store(&self, state: &Path) -> Result<(), Error> {
-        record::store(&Self::file(state, &self.repository), self)
+        let stored = record::store(&Self::file(state, &self.repository), self);
+        let behind = Self::behind(state, &self.repository);
+        match &stored {
+            Ok(()) if self.is_behind => {}
+            // There is none, as a rule.
+            Ok(()) => _ = fs::remove_file(behind),
+            // On a full disk, say, nothing can be written there either.
+            Err(_) => _ = write_private(&behind, b""),
+        }
+        stored
     }
 
     /// A snapshot is about to be written: should the run be killed, it is this machine's all the same.
@@ -184,7 +210,7 @@ impl Ledger {
             .map(|s| s.time);
         let foreign = history
             .iter()
-            .filter(|snapshot| !is_known(snapshot))
+            .filter(|snapshot| !self.is_behind && !is_known(snapshot))
             .filter(|snapshot| acknowledged.is_none_or(|until| snapshot.time > until))
             .cloned()
             .collect();
@@ -215,6 +241,15 @@ impl Ledger {
             }
             missed || there.is_some() || present.has(entry.id.as_ref(), entry.time.to_utc())
         });
+        if self.is_behind {
+            let unknown = history
+                .iter()
+                .filter(|snapshot| !self.entries.iter().any(|entry| entry.is(snapshot)))
+                .map(Entry::of)
+                .collect::<Vec<_>>();
+            self.entries.extend(unknown);
+            self.is_behind = false;
+        }
     }
 }
 

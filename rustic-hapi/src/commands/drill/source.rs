@@ -42,7 +42,7 @@ pub enum Verdict {
     Unopened,
     /// There was nothing of it then, and there need not be.
     Absent,
-    /// It is not, or not wholly, in the snapshot that was named.
+    /// It is not, or not wholly, in the snapshot that was named, or in any.
     Missing,
     /// It did not come back as it was.
     Different,
@@ -102,8 +102,8 @@ impl SourceDrill {
     pub(super) fn nowhere(name: String, required: bool) -> Self {
         let (verdict, findings) = match required {
             true => (
-                Verdict::Different,
-                vec![What::from("no snapshot has anything of it").into()],
+                Verdict::Missing,
+                vec![What::from("it is in no snapshot").into()],
             ),
             false => (Verdict::Absent, Vec::new()),
         };
@@ -134,11 +134,17 @@ impl SourceDrill {
             Some(Outcome::Absent) => Verdict::Absent,
             Some(Outcome::Complete) if unopened => Verdict::Unopened,
             Some(Outcome::Complete) => Verdict::Proven,
-            // A snapshot that was named is what it is; the newest whole one should be whole.
-            Some(Outcome::Partial | Outcome::Failed) if *which != Which::Newest => {
-                self.finds("this snapshot does not have all of it".to_owned());
+            Some(outcome @ (Outcome::Partial | Outcome::Failed)) => {
+                self.finds(match which {
+                    Which::Newest => format!(
+                        "no snapshot holds it whole; in this one it is {}",
+                        outcome.in_words()
+                    ),
+                    _ => "this snapshot does not have all of it".to_owned(),
+                });
                 Verdict::Missing
             }
+            // A snapshot that was named is what it is; the newest whole one should be whole.
             Some(outcome) if *which != Which::Newest => {
                 self.finds(format!(
                     "it was {} when it was captured",
