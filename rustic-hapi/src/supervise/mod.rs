@@ -335,13 +335,14 @@ impl Ending<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let recorded = state.and_then(|state| runs::append(&state, run));
-        // Recorded or not, it ended.
-        let unmarked = mark.transpose().and_then(|mark| match mark.flatten() {
-            Some(mark) => mark.ended(output.exit == Exit::Complete),
-            None => Ok(()),
-        });
-        if let Err(error) = recorded.and(unmarked) {
+        let recorded = state
+            .and_then(|state| runs::append(&state, run))
+            .and_then(|()| mark.transpose())
+            .and_then(|mark| match mark.flatten() {
+                Some(mark) => mark.ended(output.exit == Exit::Complete),
+                None => Ok(()),
+            });
+        if let Err(error) = recorded {
             let error = error.in_a_warning();
             self.ui
                 .warn(format_args!("this run was not recorded: {error}"));
