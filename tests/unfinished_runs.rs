@@ -256,7 +256,8 @@ fn a_drill_and_a_prune_that_never_ended_are_told_and_a_dry_run_is_not() {
 fn whatever_a_run_lacks_its_end_is_on_record_or_it_is_known_to_have_none() {
     let home = Home::initialised();
     home.snapshot().exits(0);
-    let owner = "54321";
+    // Its processes are counted: nobody else's are to be among them.
+    let owner = "54329";
     let user = [owner.as_ref(), home.dir.path().as_os_str()];
     run("chown", &["-R".as_ref(), user[0], user[1]]);
     let mut unheard = 0;
