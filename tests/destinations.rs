@@ -577,7 +577,7 @@ fn nothing_but_a_definite_absence_is_no_repository() {
         &format!("{}elsewhere/", server.location()),
         10,
         "the place is empty",
-        "rustic-hapi init",
+        " init` makes one",
     );
     // Something else; and a repository that lost its config.
     let folder = home.dir.path().join("remains");

@@ -171,7 +171,11 @@ fn only_what_is_empty_or_does_not_decrypt_is_torn() {
         fs::write(&file, torn).unwrap();
         home.change();
         let said = home.hapi_command(&["snapshot"]).exits(3);
-        for fact in ["abababab is damaged", how, "hint: an upload that broke off"] {
+        for fact in [
+            "abababab is damaged",
+            how,
+            "hint: on some destinations an interrupted upload",
+        ] {
             assert!(said.stderr.contains(fact), "{fact}: {said:?}");
         }
         home.hapi_command(&["forget"]).exits(1);
@@ -240,7 +244,7 @@ fn what_another_user_left_unreadable_is_not_called_damaged() {
             let case = format!("{} {args:?}: {text}", part.display());
             for lie in [
                 "is damaged",
-                "broke off",
+                "interrupted upload",
                 "put the file back",
                 "another copy",
                 "not its hash",

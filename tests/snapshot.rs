@@ -374,7 +374,7 @@ fn what_is_emptied_or_gone_is_tagged_shrunk_and_what_was_there_is_pinned() {
         ("driver-status went from", |home| {
             fs::write(home.hapi("driver-status.json"), "").unwrap();
         }),
-        ("settings.json is not there any more", |home| {
+        ("settings.json no longer exists", |home| {
             fs::remove_file(home.hapi("settings.json")).unwrap();
         }),
     ];

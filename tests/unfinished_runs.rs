@@ -297,7 +297,8 @@ fn whatever_a_run_lacks_its_end_is_on_record_or_it_is_known_to_have_none() {
         }
         let is_known = count() > before;
         // With so little memory the program cannot be loaded.
-        let never_began = said.stderr.contains("error while loading");
+        let never_began = said.stderr.contains("error while loading")
+            || said.stderr.contains("failed to execute");
         assert!(is_known || never_began, "{limit}: {said:?}");
         unheard += usize::from(records(&home).len() == recorded);
         if limit.starts_with("--nproc=1") {

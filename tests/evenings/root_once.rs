@@ -226,7 +226,12 @@ fn a_file_of_roots_is_not_damage_and_the_hint_mends_it() {
                 "{fact}: {case}"
             );
         }
-        for lie in ["damaged", "broke off", "rebuild-index", "remove it"] {
+        for lie in [
+            "damaged",
+            "interrupted upload",
+            "rebuild-index",
+            "remove it",
+        ] {
             assert!(!said.stderr.contains(lie), "{lie}: {case}");
         }
         let commands = suggested(&said);

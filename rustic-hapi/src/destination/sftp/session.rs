@@ -193,8 +193,12 @@ impl Session {
         from: u64,
         length: u64,
     ) -> Result<Vec<u8>, What> {
-        let there = self.kept().iter().rposition(|(kept, _)| kept == path);
-        let kept = there.map(|at| self.kept().remove(at).1);
+        // Looked for and taken under one lock: others take and keep files meanwhile.
+        let kept = {
+            let mut kept = self.kept();
+            let there = kept.iter().rposition(|(kept, _)| kept == path);
+            there.map(|at| kept.remove(at).1)
+        };
         let file = match kept {
             Some(file) => file,
             None => Arc::new(self.open(stop, path, OpenFlags::READ).await?),
