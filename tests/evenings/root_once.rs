@@ -284,8 +284,16 @@ fn root_of_a_container_and_a_share_of_one_user_are_no_others() {
         "unshare",
         "--map-root-user",
     ];
-    let mut contained = home.through("setpriv", &before, &["snapshot"]);
-    let said = Said::from(contained.output().unwrap());
+    let mut contained = std::process::Command::new("setpriv");
+    contained
+        .args(before)
+        .arg(home.dir.path().join("bin/rustic-hapi"))
+        .arg("snapshot")
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .current_dir("/");
+    let said = Said::from(contained.output().unwrap()).exits(0);
     assert!(!said.stderr.contains("root"), "{said:?}");
     evening.says(&["snapshot"]).exits(0);
 

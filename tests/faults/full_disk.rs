@@ -129,6 +129,9 @@ fn a_disk_that_fills_loses_nothing() {
         if said.code != 0 {
             failed += 1;
             clear(&said);
+        } else if after.is_zero() {
+            // Records that cannot be written keep no snapshot from being saved.
+            assert!(said.stderr.contains("No space left"), "{said:?}");
         }
         judge.hear(&home, &said);
         judge.judge(&home, &mut |n| dice.below(n), 2);
@@ -144,7 +147,7 @@ fn a_disk_that_fills_loses_nothing() {
         }
     }
     println!("{rounds} rounds, {failed} runs failed, nothing lost");
-    assert!(failed >= rounds.min(3), "a full disk was not noticed");
+    assert!(failed >= rounds.min(2), "a full disk was not noticed");
     drop(mounted);
 }
 
