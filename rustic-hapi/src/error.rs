@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hapi_sources::{CaptureError, StagingError};
-use rustic_core::RusticError;
+use rustic_core::{ErrorKind, RusticError};
 
 use crate::exit::Exit;
 
@@ -411,6 +411,21 @@ pub(crate) struct Remedied {
     pub(crate) remedy: Cow<'static, str>,
     /// What it is the remedy for, where the engine's error does not say so already.
     pub(crate) error: Option<io::Error>,
+}
+
+impl Remedied {
+    /// A failure at a server as the engine carries it.
+    pub(crate) fn failure(text: String, remedy: Option<&'static str>) -> Box<RusticError> {
+        let error =
+            RusticError::new(ErrorKind::Backend, "{failure}").attach_context("failure", text);
+        match remedy {
+            Some(remedy) => error.attach_source(Self {
+                remedy: remedy.into(),
+                error: None,
+            }),
+            None => error,
+        }
+    }
 }
 
 impl fmt::Display for Remedied {

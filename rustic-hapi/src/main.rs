@@ -9,11 +9,12 @@ use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::meant::Restoring;
 use rustic_hapi::cli::{Cli, Command, ProfileCommand};
 use rustic_hapi::commands::{
-    check, drill, env, forget, init, prune, recovery_kit, restore, restore_in_place, snapshots,
+    check, drill, env, forget, init, recovery_kit, restore, restore_in_place, snapshots,
 };
 use rustic_hapi::report::{self, error_output};
 use rustic_hapi::schedule::{self, Machine};
 use rustic_hapi::signals::Signals;
+use rustic_hapi::supervise::follow::{Follow, follow};
 use rustic_hapi::supervise::watch::Overrun;
 use rustic_hapi::supervise::{Task, supervise, take_snapshot};
 use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, Verbosity, doctor};
@@ -31,11 +32,11 @@ fn main() -> ExitCode {
     let overrun = Overrun::default();
     let ended = || signals.error().or_else(|| overrun.error());
     // Before anything is on record: what is refused so is nobody's run.
-    let refused = match cli.leaves_nothing_behind(&lookup) {
+    let refused = match cli.may_begin(&lookup) {
         Err(error) => Some(error),
         Ok(told) => {
             told.iter().for_each(|told| ui.warn(told));
-            cli.mistyped(&lookup)
+            None
         }
     };
     let supervised = match refused {
@@ -85,7 +86,16 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::Failed as u8);
         }
     }
-    ExitCode::from(follow(&cli, &lookup, &signals, output.exit, &ui) as u8)
+    let next = Follow {
+        prune: cli.may_prune(),
+        drill: cli.may_drill(),
+    };
+    // One document is one command's.
+    let text = |output: &mut Output| match cli.global.json {
+        true => output.complaints.iter().for_each(|line| ui.complain(line)),
+        false => say(&cli, output, &ui),
+    };
+    ExitCode::from(follow(next, &lookup, &signals, output.exit, &ui, &text) as u8)
 }
 
 /// Says what came of it. What cannot be said is part of how it ended.
@@ -102,74 +112,6 @@ fn say(cli: &Cli, output: &mut Output, ui: &Ui) {
         for line in output.unsaid(&error, cli.exit_unsaid()) {
             ui.complain(&line);
         }
-    }
-}
-
-/// What a snapshot run does once everybody has heard of the snapshot: it prunes, and drills where it is asked
-/// to, each when it is due. The exit code with that.
-fn follow(cli: &Cli, lookup: &Lookup, signals: &Signals, exit: Exit, ui: &Ui) -> Exit {
-    let saved = matches!(exit, Exit::Complete | Exit::Incomplete);
-    if !saved || signals.stop.is_set() {
-        return exit;
-    }
-    let Ok(profile) = Profile::load(lookup) else {
-        return exit;
-    };
-    let context = Context {
-        clock: &rustic_hapi::process::now,
-        stop: &signals.stop,
-        ui,
-    };
-    type Say<'a> = &'a (dyn Fn(&mut Output) + Sync);
-    let run = |command, say: Say<'_>, work: &dyn Fn() -> Result<Output, Error>| {
-        let overrun = Overrun::default();
-        let ended = || signals.error().or_else(|| overrun.error());
-        let task = Task {
-            command,
-            lookup,
-            now: context.now(),
-            quietly: false,
-            dry_run: false,
-        };
-        supervise(task, ui, &signals.stop, &overrun, &ended, say, work).exit
-    };
-    let mut exit = exit;
-    if cli.may_prune() {
-        match prune::is_due(&profile, context.now()) {
-            Ok(false) => {}
-            Err(error) => ui.warn(format_args!("nothing was pruned: {error}")),
-            Ok(true) => {
-                // That it went well is nobody's concern.
-                let say = |output: &mut Output| complain(output, ui);
-                let pruned = run("prune", &say, &|| prune::run(&profile, &context));
-                exit = exit.then(match pruned {
-                    Exit::Complete => Exit::Complete,
-                    signal if signal >= Exit::HungUp => signal,
-                    _ => Exit::Incomplete,
-                });
-            }
-        }
-    }
-    let request = drill::Request::weekly();
-    let is_due = || drill::not_due(profile.reading(), &request, context.now());
-    if cli.may_drill() && !signals.stop.is_set() && matches!(is_due(), Ok(None)) {
-        // One document is one command's.
-        let say = |output: &mut Output| match cli.global.json {
-            true => complain(output, ui),
-            false => say(cli, output, ui),
-        };
-        let work = || {
-            drill::run(profile.reading(), &request, None, &context)
-                .map(|report| report.output(ui.colour))
-        };
-        exit = exit.then(run("drill", &say, &work));
-    }
-    exit
-}
-
-fn complain(output: &Output, ui: &Ui) {
-    for line in &output.complaints {
-        ui.complain(line);
     }
 }
 

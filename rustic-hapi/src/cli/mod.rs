@@ -4,6 +4,7 @@
 //! Knows: clap, requests. Must not know: repositories, formats.
 
 pub mod meant;
+mod refused;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -13,12 +14,9 @@ use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
 use crate::destination::credentials::redacted;
-use crate::destination::location::Location;
-use crate::error::Error;
 use crate::exit::Exit;
-use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup, is_a_path};
-use crate::state::{drills, owner};
+use crate::state::drills;
 use crate::terminal::call::Call;
 use crate::terminal::prompt::{Consent, somebody_is_there};
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
@@ -389,76 +387,9 @@ impl Cli {
         }
     }
 
-    /// What the command line of a snapshot asks for in vain, by the profile: then there is no run, of which anybody
-    /// would have to hear. What else is wrong, the run itself says.
-    pub fn mistyped(&self, lookup: &Lookup) -> Option<Error> {
-        let Command::Snapshot(args) = &self.command else {
-            return None;
-        };
-        let profile = Profile::load(lookup).ok()?;
-        args.request()
-            .and_then(|request| request.check(&profile))
-            .err()
-    }
-
     /// Whether a drill may follow.
     pub fn may_drill(&self) -> bool {
         matches!(&self.command, Command::Snapshot(args) if args.drill)
-    }
-
-    /// Makes sure that a call that writes leaves nothing of root's with another user; what the operator should
-    /// know where it does all the same. Restoring gives what it writes to whose it was, and the rest only looks.
-    ///
-    /// # Errors
-    /// A usage error with the call that does.
-    pub fn leaves_nothing_behind(&self, lookup: &Lookup) -> Result<Option<String>, Error> {
-        let writes = match &self.command {
-            Command::Init(_)
-            | Command::Snapshot(_)
-            | Command::Forget(_)
-            | Command::Check { .. }
-            | Command::Drill(_) => true,
-            Command::RecoveryKit(args) => args.new_key || args.confirm,
-            // What it has called as root would be refused.
-            Command::Schedule(args) => args.install && !args.system,
-            _ => false,
-        };
-        if !writes {
-            return Ok(None);
-        }
-        let in_full = |error: Error| match (error, &self.command) {
-            (
-                Error::Usage {
-                    fact,
-                    hint: Some(hint),
-                },
-                Command::Schedule(_),
-            ) => Error::usage(
-                fact,
-                format!(
-                    "{hint}; or `rustic-hapi schedule --system --install`, which runs as the hub's user"
-                ),
-            ),
-            (error, _) => error,
-        };
-        let found = Profile::load_or_reach(lookup);
-        let foreign = match &found {
-            Ok(found) => {
-                let reach = found.reading().reach;
-                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
-                    .map_err(in_full)?
-            }
-            // `init` has none yet; what is wrong with another is told by whoever needs it.
-            Err(_) => {
-                let (Ok(home), Ok(state)) = (lookup.home(), lookup.state()) else {
-                    return Ok(None);
-                };
-                let location = lookup.repository.as_deref();
-                let location = location.and_then(|text| Location::parse(text, &home).ok());
-                owner::leaves_nothing_behind(location.as_ref(), &state)?
-            }
-        };
-        Ok(foreign.map(|foreign| format!("{}; hint: {}", foreign.in_words(), foreign.hint())))
     }
 
     /// Whether it would only be tried.

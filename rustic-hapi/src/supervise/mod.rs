@@ -4,6 +4,7 @@
 //! Knows: ids, ends, addresses to notify. Must not know: what a run does.
 
 mod after_run;
+pub mod follow;
 pub(crate) mod notify;
 mod test_message;
 pub mod watch;

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fmt;
 
 use reqwest::StatusCode;
-use rustic_core::{ErrorKind, RusticError};
+use rustic_core::RusticError;
 
 use crate::destination::patience::Attempt;
 use crate::destination::rclone::log as rclone;
@@ -225,15 +225,7 @@ impl From<Failure> for Error {
 
 impl From<Failure> for Box<RusticError> {
     fn from(failure: Failure) -> Self {
-        let error = RusticError::new(ErrorKind::Backend, "{failure}")
-            .attach_context("failure", failure.to_string());
-        match failure.remedy() {
-            Some(remedy) => error.attach_source(Remedied {
-                remedy: remedy.into(),
-                error: None,
-            }),
-            None => error,
-        }
+        Remedied::failure(failure.to_string(), failure.remedy())
     }
 }
 

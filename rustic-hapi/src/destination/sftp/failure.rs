@@ -4,7 +4,7 @@ use std::fmt;
 
 use russh_sftp::client::error::Error as Sftp;
 use russh_sftp::protocol::StatusCode;
-use rustic_core::{ErrorKind, RusticError};
+use rustic_core::RusticError;
 
 use super::place::Place;
 use crate::destination::patience::Attempt;
@@ -287,14 +287,6 @@ impl From<Failure> for Error {
 
 impl From<Failure> for Box<RusticError> {
     fn from(failure: Failure) -> Self {
-        let error = RusticError::new(ErrorKind::Backend, "{failure}")
-            .attach_context("failure", failure.to_string());
-        match failure.remedy() {
-            Some(remedy) => error.attach_source(Remedied {
-                remedy: remedy.into(),
-                error: None,
-            }),
-            None => error,
-        }
+        Remedied::failure(failure.to_string(), failure.remedy())
     }
 }

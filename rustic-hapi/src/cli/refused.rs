@@ -1,0 +1,79 @@
+//! What is refused before anything is on record, so that it is nobody's run: a call that would leave files of root's
+//! with another user, and one that asks for what the profile does not have.
+
+use crate::cli::{Cli, Command};
+use crate::destination::location::Location;
+use crate::error::Error;
+use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
+use crate::state::owner;
+
+impl Cli {
+    /// Makes sure that a call may begin. What the operator should know where it may all the same.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn may_begin(&self, lookup: &Lookup) -> Result<Option<String>, Error> {
+        let warning = self.leaves_nothing_behind(lookup)?;
+        // What else is wrong with the profile, the run itself says.
+        if let (Command::Snapshot(args), Ok(profile)) = (&self.command, Profile::load(lookup)) {
+            args.request()?.check(&profile)?;
+        }
+        Ok(warning)
+    }
+
+    /// Makes sure that a call that writes leaves nothing of root's with another user; what the operator should
+    /// know where it does all the same. Restoring gives what it writes to whose it was, and the rest only looks.
+    ///
+    /// # Errors
+    /// A usage error with the call that does.
+    fn leaves_nothing_behind(&self, lookup: &Lookup) -> Result<Option<String>, Error> {
+        let writes = match &self.command {
+            Command::Init(_)
+            | Command::Snapshot(_)
+            | Command::Forget(_)
+            | Command::Check { .. }
+            | Command::Drill(_) => true,
+            Command::RecoveryKit(args) => args.new_key || args.confirm,
+            // What it has called as root would be refused.
+            Command::Schedule(args) => args.install && !args.system,
+            _ => false,
+        };
+        if !writes {
+            return Ok(None);
+        }
+        let in_full = |error: Error| match (error, &self.command) {
+            (
+                Error::Usage {
+                    fact,
+                    hint: Some(hint),
+                },
+                Command::Schedule(_),
+            ) => Error::usage(
+                fact,
+                format!(
+                    "{hint}; or `rustic-hapi schedule --system --install`, which runs as the hub's user"
+                ),
+            ),
+            (error, _) => error,
+        };
+        let found = Profile::load_or_reach(lookup);
+        let foreign = match &found {
+            Ok(found) => {
+                let reach = found.reading().reach;
+                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
+                    .map_err(in_full)?
+            }
+            // `init` has none yet; what is wrong with another is told by whoever needs it.
+            Err(_) => {
+                let (Ok(home), Ok(state)) = (lookup.home(), lookup.state()) else {
+                    return Ok(None);
+                };
+                let location = lookup.repository.as_deref();
+                let location = location.and_then(|text| Location::parse(text, &home).ok());
+                owner::leaves_nothing_behind(location.as_ref(), &state)?
+            }
+        };
+        Ok(foreign.map(|foreign| format!("{}; hint: {}", foreign.in_words(), foreign.hint())))
+    }
+}
