@@ -429,7 +429,7 @@ fn compare_with_ledger(
             report.differs_from_ledger(&difference);
             if !report.dry_run {
                 ledger.settle(history, present, &difference);
-                remember(&ledger, profile, ui);
+                remember(&mut ledger, profile, ui);
             }
         }
         Err(error) => ui.warn(format_args!(
@@ -440,8 +440,10 @@ fn compare_with_ledger(
     ledger
 }
 
-fn remember(ledger: &Ledger, profile: &Profile, ui: &Ui) {
-    if let Err(error) = ledger.store(&profile.reach.state) {
+fn remember(ledger: &mut Ledger, profile: &Profile, ui: &Ui) {
+    if let Err(error) = ledger.store(&profile.reach.state)
+        && !std::mem::replace(&mut ledger.is_told, true)
+    {
         ui.warn(format_args!(
             "the record of this machine's snapshots could not be written: {}",
             error.in_a_warning()

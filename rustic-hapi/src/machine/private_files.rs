@@ -143,14 +143,25 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
     let put = || -> io::Result<()> {
         let mut file = tempfile::Builder::new()
             .prefix(UNFINISHED)
-            .tempfile_in(folder)?;
-        file.write_all(content)?;
+            .tempfile_in(folder)
+            .map_err(of_the_system)?;
+        file.write_all(content).map_err(of_the_system)?;
         give_to_owner_of(folder, file.as_file())?;
         sync_file(file.as_file())?;
         file.persist(path).map_err(|error| error.error)?;
         sync_folder(folder)
     };
     put().map_err(Error::at(path))
+}
+
+/// What the system said, without the temporary name that the library adds to it: the message has the file's own.
+fn of_the_system(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|error| error.source());
+    let inner = inner.and_then(|error| error.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }
 
 /// Gives what root makes in another user's folder to that user, who could not use it otherwise.

@@ -39,6 +39,9 @@ pub(crate) struct Ledger {
     /// Whether it could not be written meanwhile: what is not in it may be this machine's all the same.
     #[serde(skip)]
     is_behind: bool,
+    /// Whether this run said already that it cannot be written.
+    #[serde(skip)]
+    pub(crate) is_told: bool,
 }
 
 /// One snapshot.
@@ -107,6 +110,7 @@ impl Ledger {
             hub: profile.hub.id.to_string(),
             entries: history.iter().map(Entry::of).collect(),
             is_behind: false,
+            is_told: false,
         }
     }
 
