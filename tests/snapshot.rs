@@ -329,7 +329,7 @@ fn nothing_captured_is_no_snapshot() {
         .hapi_command(&["--profile", profile.to_str().unwrap(), "snapshot"])
         .exits(1);
     assert!(said.stderr.contains("not/there"), "{}", said.stderr);
-    let remedy = "hint: correct its path";
+    let remedy = "correct its path";
     assert!(said.stderr.contains(remedy), "{}", said.stderr);
     assert!(home.restic_snapshots().is_empty());
 }

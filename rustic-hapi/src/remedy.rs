@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hapi_sources::{CaptureError, StagingError};
 
@@ -27,6 +27,9 @@ impl Error {
     /// What the operator can do about it, if anything is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Profile(ProfileError::Missing { looked, .. }) if !profiles(looked).is_empty() => {
+                format!("there are the profiles {}", profiles(looked).join(", "))
+            }
             Self::Profile(ProfileError::Missing { .. }) => {
                 "`rustic-hapi init --repository LOCATION` writes one; to get data back without one, give `--repository LOCATION --password-file FILE`".into()
             }
@@ -194,8 +197,15 @@ pub(crate) fn of_capture(error: &CaptureError, source: Option<&str>) -> Option<S
             let Some(source) = source else {
                 return Some("correct the path in the profile, or say `required = false`".into());
             };
+            let lost = match error {
+                CaptureError::Missing { .. } => format!(
+                    "if it was lost, stop the hub: `rustic-hapi restore --in-place --source {}` brings back what a snapshot has; if it was moved, ",
+                    quoted(source)
+                ),
+                _ => String::new(),
+            };
             return Some(format!(
-                "correct its path; `without = [\"{source}\"]` at the top of the profile leaves an inherited source out, `required = false` lets one of your own be absent"
+                "{lost}correct its path; `without = [\"{source}\"]` at the top of the profile leaves an inherited source out, `required = false` lets one of your own be absent"
             ));
         }
         CaptureError::NoRecipients { .. } => "add `recipients` to `[secrets]` in the profile",
@@ -234,6 +244,21 @@ pub(crate) fn of_reason(reason: &Reason) -> Option<Cow<'static, str>> {
         }
         .into(),
     )
+}
+
+/// The profiles in the folders where one was looked for.
+fn profiles(looked: &[PathBuf]) -> Vec<String> {
+    let folders = looked
+        .iter()
+        .filter_map(|path| path.parent()?.read_dir().ok());
+    let files = folders.flatten().flatten().map(|file| file.path());
+    let profiles = files.filter(|file| file.extension().is_some_and(|end| end == "toml"));
+    let mut names: Vec<_> = profiles
+        .filter_map(|file| Some(format!("`{}`", file.file_stem()?.to_str()?)))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// What helps where a destination is full.

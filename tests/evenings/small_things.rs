@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::common::sqlite3;
-use crate::evenings::Evening;
+use crate::evenings::{Evening, suggested};
 
 #[test]
 fn what_was_mistyped_is_no_run() {
@@ -163,4 +163,32 @@ fn a_source_that_was_never_captured_is_not_different() {
     }
     evening.followed(&said, &[]).pop().unwrap().exits(0);
     evening.says(&["drill"]).exits(0);
+}
+
+#[test]
+fn a_database_that_is_gone_is_brought_back_and_not_left_out() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    home.snapshot().exits(0);
+    let count = || sqlite3(&home.database(), "SELECT count(*) FROM sessions");
+    let before = count();
+    for end in ["", "-wal", "-shm"] {
+        _ = fs::remove_file(format!("{}{end}", home.database().display()));
+    }
+    let said = evening.says(&["snapshot"]).exits(3);
+    // What it names first needs a yes, and says so.
+    let said = evening.follows(&suggested(&said)[0], &[]).exits(2);
+    evening.follows(&suggested(&said)[0], &[]).exits(0);
+    assert_eq!(count(), before);
+    evening.says(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn a_mistyped_profile_is_told_which_there_are() {
+    let evening = Evening::of_root();
+    let said = evening.says(&["--profile", "hapii", "status"]).exits(2);
+    assert!(
+        said.stderr.contains("there are the profiles `hapi`"),
+        "{said:?}"
+    );
 }
