@@ -7,6 +7,17 @@ use std::path::PathBuf;
 use crate::common::sqlite3;
 use crate::evenings::{Evening, suggested};
 
+/// A snapshot of what no compression makes small.
+fn with_large_packs() -> Evening {
+    let evening = Evening::of_root();
+    sqlite3(
+        &evening.home.database(),
+        "UPDATE messages SET content = hex(randomblob(2000))",
+    );
+    evening.home.snapshot().exits(0);
+    evening
+}
+
 /// The largest pack.
 fn pack(evening: &Evening) -> PathBuf {
     let entries = |folder: PathBuf| fs::read_dir(folder).unwrap().flatten();
@@ -21,13 +32,8 @@ fn pack(evening: &Evening) -> PathBuf {
 
 #[test]
 fn a_damaged_pack_is_set_aside_and_what_still_exists_is_stored_anew() {
-    let evening = Evening::of_root();
+    let evening = with_large_packs();
     let home = &evening.home;
-    sqlite3(
-        &home.database(),
-        "UPDATE messages SET content = hex(randomblob(2000))",
-    );
-    home.snapshot().exits(0);
     let pack = pack(&evening);
     let mut file = fs::OpenOptions::new().write(true).open(&pack).unwrap();
     file.seek(SeekFrom::Start(9000)).unwrap();
@@ -52,13 +58,8 @@ fn a_damaged_pack_is_set_aside_and_what_still_exists_is_stored_anew() {
 
 #[test]
 fn what_a_run_took_back_itself_is_not_missed() {
-    let evening = Evening::of_root();
+    let evening = with_large_packs();
     let home = &evening.home;
-    sqlite3(
-        &home.database(),
-        "UPDATE messages SET content = hex(randomblob(2000))",
-    );
-    home.snapshot().exits(0);
     // A pack that deduplication relies on is gone: the next snapshot cannot be read back.
     let pack = pack(&evening);
     fs::rename(&pack, home.dir.path().join("aside")).unwrap();

@@ -1,6 +1,7 @@
 //! A place where a repository does not last: memory, a container's layer, a disk that is not mounted.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::common::{Home, Said, Tmpfs, run};
@@ -18,23 +19,29 @@ fn finding(said: &Said) -> (String, String) {
     )
 }
 
+/// `init` with a repository there, and without the override.
+fn init_in<'a>(home: &'a Home, repository: &'a Path) -> [&'a str; 5] {
+    let repository = repository.to_str().unwrap();
+    [
+        "init",
+        "--repository",
+        repository,
+        "--recipient",
+        &home.recipient,
+    ]
+}
+
 #[test]
 fn a_repository_in_memory_is_refused_by_init_and_fails_doctor() {
     let home = Home::new();
     let repository = home.repository();
     let _memory = Tmpfs::mount(repository.clone(), "size=50m,mode=0700");
-    let call = [
-        "init",
-        "--repository",
-        repository.to_str().unwrap(),
-        "--recipient",
-        &home.recipient,
-    ];
+    let call = init_in(&home, &repository);
     let said = home.hapi_command(&call).exits(1);
     assert!(said.stderr.contains("in memory (tmpfs)"), "{said:?}");
     assert_eq!(fs::read_dir(&repository).unwrap().count(), 0);
     assert!(!home.profile().exists());
-    home.init().exits(0);
+    home.hapi_command(&call).exits(0);
     assert_eq!(finding(&home.hapi_command(&["doctor", "--json"])).0, "warn");
     // A profile of before there was this: it goes on, and is told.
     home.edit_profile(|text| text.replace("allow-same-disk = true\n", ""));
@@ -65,13 +72,7 @@ fn a_repository_in_a_containers_layer_is_warned_of() {
     );
     let mount = ["-t", "overlay", "-o", &options, "overlay"].map(std::ffi::OsStr::new);
     run("mount", &[&mount[..], &[layer.as_os_str()]].concat());
-    let call = [
-        "init",
-        "--repository",
-        layer.to_str().unwrap(),
-        "--recipient",
-        &home.recipient,
-    ];
+    let call = init_in(&home, &layer);
     let made = home.hapi_command(&call);
     let doctor = home.hapi_command(&["doctor", "--json"]);
     run("umount", &["-l".as_ref(), layer.as_os_str()]);
@@ -94,13 +95,7 @@ fn a_disk_that_is_not_mounted_is_said_to_be_just_that() {
     fs::create_dir(&disk).unwrap();
     fs::create_dir(&place).unwrap();
     let repository = place.join("repository");
-    let call = [
-        "init",
-        "--repository",
-        repository.to_str().unwrap(),
-        "--recipient",
-        &home.recipient,
-    ];
+    let call = init_in(&home, &repository);
     // Nothing that mounts it is known: the override comes last.
     let said = home.hapi_command(&call).exits(1);
     let fact = format!("nothing is mounted at `{}`", repository.display());
