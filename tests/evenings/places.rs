@@ -41,7 +41,7 @@ fn a_repository_in_memory_is_refused_by_init_and_fails_doctor() {
     assert!(said.stderr.contains("in memory (tmpfs)"), "{said:?}");
     assert_eq!(fs::read_dir(&repository).unwrap().count(), 0);
     assert!(!home.profile().exists());
-    home.hapi_command(&call).exits(0);
+    home.init().exits(0);
     assert_eq!(finding(&home.hapi_command(&["doctor", "--json"])).0, "warn");
     // A profile of before there was this: it goes on, and is told.
     home.edit_profile(|text| text.replace("allow-same-disk = true\n", ""));
