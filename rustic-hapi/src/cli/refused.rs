@@ -14,12 +14,36 @@ impl Cli {
     /// # Errors
     /// A usage error.
     pub fn may_begin(&self, lookup: &Lookup) -> Result<Option<String>, Error> {
+        if let Some(name) = lookup.from.as_ref().filter(|_| !self.reads_a_place()) {
+            return Err(Error::usage(
+                format!(
+                    "`--from {name}` is for commands that use one place, and this one does not"
+                ),
+                "leave it out: `snapshot` brings all copies up to date, and `init --copy NAME` creates one",
+            ));
+        }
         let warning = self.leaves_nothing_behind(lookup)?;
         // What else is wrong with the profile, the run itself says.
         if let (Command::Snapshot(args), Ok(profile)) = (&self.command, Profile::load(lookup)) {
             args.request()?.check(&profile)?;
         }
         Ok(warning)
+    }
+
+    /// Whether it is about the main repository or a copy, whichever is meant.
+    fn reads_a_place(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Snapshots { .. }
+                | Command::Status(_)
+                | Command::Drill(_)
+                | Command::Restore(_)
+                | Command::Check { .. }
+                | Command::Doctor { .. }
+                | Command::Forget(_)
+                | Command::Env { .. }
+                | Command::RecoveryKit(_)
+        )
     }
 
     /// Makes sure that a call that writes leaves nothing of root's with another user; what the operator should

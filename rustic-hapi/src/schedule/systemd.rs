@@ -165,22 +165,25 @@ impl Writable {
         let textfile = profile.metrics.as_deref().and_then(Path::parent);
         folders.extend(textfile.map(Path::to_path_buf));
         let mut paths = BTreeSet::new();
-        match profile.reach.location.local() {
-            Some(folder) => _ = paths.insert(folder.to_path_buf()),
-            None => folders.push(profile.reach.home.join(".cache/rustic")),
-        }
-        if profile.reach.location.needs_rclone() {
-            // It writes renewed tokens into its configuration.
-            let access = profile.reach.access().ok();
-            let named = access
-                .as_ref()
-                .and_then(|access| access.environment.get("RCLONE_CONFIG"));
-            let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
-            folders.push(match rclone_config.and_then(Path::parent) {
-                Some(folder) => folder.to_path_buf(),
-                None => profile.reach.home.join(".config/rclone"),
-            });
-            folders.push(profile.reach.home.join(".cache/rclone"));
+        let copies = profile.copies.iter().map(|copy| &copy.reach);
+        for reach in std::iter::once(&profile.reach).chain(copies) {
+            match reach.location.local() {
+                Some(folder) => _ = paths.insert(folder.to_path_buf()),
+                None => folders.push(reach.home.join(".cache/rustic")),
+            }
+            if reach.location.needs_rclone() {
+                // It writes renewed tokens into its configuration.
+                let access = reach.access().ok();
+                let named = access
+                    .as_ref()
+                    .and_then(|access| access.environment.get("RCLONE_CONFIG"));
+                let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
+                folders.push(match rclone_config.and_then(Path::parent) {
+                    Some(folder) => folder.to_path_buf(),
+                    None => reach.home.join(".config/rclone"),
+                });
+                folders.push(reach.home.join(".cache/rclone"));
+            }
         }
         for s in &profile.sources {
             if s.source.kind == Kind::Sqlite {

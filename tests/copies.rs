@@ -1,0 +1,426 @@
+//! A second place: made by `init --copy`, brought up to date by each run, read with `--from`, judged by stock restic.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustic_core::repofile::SnapshotFile;
+use serde_json::Value;
+
+use crate::common::{Home, Said, Tmpfs, cheap, files_below};
+
+/// A home whose profile has a copy at `attic`, its repository made.
+fn with_copy(more: &str) -> Home {
+    let home = Home::initialised();
+    add_copy(&home, "attic", &attic(&home), more);
+    home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    cheap::cheapen(&attic(&home), &home.password());
+    home
+}
+
+fn add_copy(home: &Home, name: &str, place: &Path, more: &str) {
+    home.edit_profile(|text| {
+        format!(
+            "{text}\n[[copy]]\nname = {name:?} # by hand\nlocation = {place:?}\nallow-same-disk = true\n{more}"
+        )
+    });
+}
+
+fn attic(home: &Home) -> PathBuf {
+    home.dir.path().join("attic")
+}
+
+/// Stock restic on the copy.
+fn restic(home: &Home, args: &[&str]) -> Said {
+    let said = restic_command(home, args).output().unwrap();
+    Said::from(said).exits(0)
+}
+
+fn restic_command(home: &Home, args: &[&str]) -> Command {
+    let mut command = home.restic_command(args);
+    command.env("RESTIC_REPOSITORY", attic(home));
+    command
+}
+
+fn copied(home: &Home) -> Vec<Value> {
+    let said = restic(home, &["snapshots", "--no-lock", "--json"]);
+    said.json().as_array().cloned().unwrap_or_default()
+}
+
+/// The snapshot files as they are stored, by id: restic leaves out what it does not know.
+fn stored(repository: &Path, password: &Path) -> BTreeMap<String, Value> {
+    let backends = rustic_backend::BackendOptions::default()
+        .repository(repository.to_str().unwrap())
+        .to_backends()
+        .unwrap();
+    let mut options = rustic_core::RepositoryOptions::default();
+    options.no_cache = true;
+    let password = fs::read_to_string(password).unwrap();
+    let engine = rustic_core::Repository::new(&options, &backends)
+        .unwrap()
+        .open(&rustic_core::Credentials::password(password.trim()))
+        .unwrap();
+    let files = engine.get_all_snapshots().unwrap();
+    let of = |file: &SnapshotFile| {
+        let id = file.id.to_hex().to_string();
+        (id, serde_json::to_value(file).unwrap())
+    };
+    files.iter().map(of).collect()
+}
+
+fn stored_copies(home: &Home) -> BTreeMap<String, Value> {
+    stored(&attic(home), &home.password())
+}
+
+/// Each snapshot's time and tree.
+fn what(snapshots: &[Value]) -> Vec<(String, String)> {
+    let text = |s: &Value, key: &str| s[key].as_str().unwrap().to_owned();
+    snapshots
+        .iter()
+        .map(|s| (text(s, "time"), text(s, "tree")))
+        .collect()
+}
+
+#[test]
+fn a_run_copies_what_is_missing_and_everything_reads_it() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    home.change();
+    home.snapshot().exits(0);
+    add_copy(&home, "attic", &attic(&home), "");
+    // Before it is made, a run says how to make it; its snapshot is saved.
+    home.change();
+    let early = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(
+        early.stderr.contains("`rustic-hapi init --copy attic`"),
+        "{early:?}"
+    );
+    let made = home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    assert!(made.stdout.contains("copy        attic"), "{made:?}");
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    assert!(profile.contains("name = \"attic\" # by hand"), "{profile}");
+    assert_eq!(profile.matches("\nid = ").count(), 2, "{profile}");
+    cheap::cheapen(&attic(&home), &home.password());
+    let again = home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    assert!(again.stdout.contains("existed already"), "{again:?}");
+
+    home.change();
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    let (main, there) = (home.restic_snapshots(), copied(&home));
+    assert!(
+        run.stdout
+            .contains(&format!("{} snapshots copied", main.len())),
+        "{run:?}"
+    );
+    assert_eq!(what(&main), what(&there));
+    for (main, copy) in main.iter().zip(&there) {
+        assert_ne!(main["id"], copy["id"]);
+        assert_eq!(main["tags"], copy["tags"]);
+        let id = |s: &Value| s["id"].as_str().unwrap().to_owned();
+        let file = &stored(&home.repository(), &home.password())[&id(main)];
+        let copy = &stored_copies(&home)[&id(copy)];
+        assert_eq!(copy["original"], main["id"]);
+        for key in [
+            "description",
+            "hostname",
+            "username",
+            "time",
+            "tree",
+            "paths",
+        ] {
+            assert_eq!(copy[key], file[key], "{key}");
+        }
+        assert!(copy["description"].is_string(), "{copy}");
+    }
+    restic(&home, &["check", "--read-data"]);
+
+    // The next run copies only its own.
+    home.change();
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(run.stdout.contains("1 snapshot copied"), "{run:?}");
+
+    let list = home
+        .hapi_command(&["snapshots", "--from", "attic", "--json"])
+        .exits(0);
+    let newest = list.json()["snapshots"].as_array().unwrap().last().unwrap()["id"].clone();
+    assert!(copied(&home).iter().any(|s| s["id"] == newest), "{newest}");
+    for args in [
+        &["check", "--from", "attic"][..],
+        &["drill", "--from", "attic"],
+        &["status", "--from", "attic"],
+        &["--from", "attic", "forget", "--dry-run"],
+    ] {
+        home.hapi_command(args).exits(0);
+    }
+    let env = home.hapi_command(&["env", "--from", "attic"]).exits(0);
+    assert!(
+        env.stdout.contains(attic(&home).to_str().unwrap()),
+        "{env:?}"
+    );
+    let target = tempfile::tempdir().unwrap();
+    home.restore(&target.path().join("r"), &["--from", "attic"])
+        .exits(0);
+    // In the shell that the copy's variables are in, too.
+    let mut shell = home.command();
+    shell.env("RESTIC_REPOSITORY", attic(&home));
+    let said: Said = shell
+        .args(["snapshots", "--from", "attic"])
+        .output()
+        .unwrap()
+        .into();
+    said.exits(0);
+    let unknown = home.hapi_command(&["status", "--from", "cellar"]).exits(2);
+    assert!(
+        unknown.stderr.contains("the profile has attic"),
+        "{unknown:?}"
+    );
+    let refused = home.hapi_command(&["snapshot", "--from", "attic"]).exits(2);
+    assert!(refused.stderr.contains("leave it out"), "{refused:?}");
+    home.hapi_command(&["status", "--from", "main"]).exits(0);
+}
+
+#[test]
+fn a_place_that_is_away_costs_exit_3_and_the_next_run_catches_up() {
+    let home = with_copy("");
+    home.snapshot().exits(0);
+    let away = home.dir.path().join("away");
+    fs::rename(attic(&home), &away).unwrap();
+    home.change();
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(run.stdout.starts_with("hapi "), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("`rustic-hapi init --copy attic` makes one"),
+        "{run:?}"
+    );
+    assert!(
+        run.stderr.contains("the copy `attic` is not up to date"),
+        "{run:?}"
+    );
+    assert!(
+        run.stderr
+            .contains("snapshot in the main repository is saved"),
+        "{run:?}"
+    );
+    // With one document, the complaints are on standard error all the same.
+    home.change();
+    let run = home.snapshot().exits(3);
+    assert_eq!(run.json()["exit"], 0);
+    assert!(run.stderr.contains("the copy `attic`"), "{run:?}");
+    fs::rename(&away, attic(&home)).unwrap();
+    home.change();
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(run.stdout.contains("snapshots copied"), "{run:?}");
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+}
+
+#[test]
+fn a_wrong_password_is_told_of_the_copy() {
+    let home = with_copy("");
+    let other = home.dir.path().join("other-password");
+    fs::write(&other, "something else\n").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+    home.edit_profile(|text| format!("{text}password-file = {other:?}\n"));
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(run.stderr.contains("other-password"), "{run:?}");
+    home.hapi_command(&["status", "--from", "attic"]).exits(12);
+}
+
+#[test]
+fn what_restic_copied_by_hand_is_recognised_and_completed() {
+    let home = with_copy("");
+    let away = home.dir.path().join("away");
+    fs::rename(attic(&home), &away).unwrap();
+    home.snapshot().exits(3);
+    home.change();
+    home.hapi_command(&["snapshot", "--tag", "mine", "--keep", "60d"])
+        .exits(3);
+    fs::rename(&away, attic(&home)).unwrap();
+    for id in home.ids("hapi") {
+        let mut copy = restic_command(&home, &["copy", &id]);
+        copy.env("RESTIC_FROM_REPOSITORY", home.repository())
+            .env("RESTIC_FROM_PASSWORD_FILE", home.password());
+        Said::from(copy.output().unwrap()).exits(0);
+    }
+    let by_hand = copied(&home);
+    assert_eq!(by_hand.len(), 2, "{by_hand:?}");
+    assert!(
+        stored_copies(&home)
+            .values()
+            .all(|s| s["description"].is_null())
+    );
+    home.change();
+    home.hapi_command(&["snapshot"]).exits(0);
+    let there = copied(&home);
+    assert_eq!(what(&home.restic_snapshots()), what(&there));
+    let files = stored_copies(&home);
+    assert!(
+        files.values().all(|s| s["description"].is_string()),
+        "{files:?}"
+    );
+    assert!(files.values().any(|s| s["delete"].is_object()), "{files:?}");
+    // Nothing is left to do.
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(run.stdout.contains("1 snapshot copied"), "{run:?}");
+}
+
+#[test]
+fn its_retention_is_its_own_and_what_it_removed_does_not_come_again() {
+    let home = with_copy("keep-weekly = 0\n");
+    for day in 1..=20 {
+        home.change();
+        let now = format!("2026-03-{day:02}T06:00:10Z");
+        home.at(&now, &["snapshot", "-q"]).exits(0);
+    }
+    let days = |snapshots: &[Value]| {
+        let main = snapshots
+            .iter()
+            .filter(|s| s["tags"].to_string().contains("\"hapi\""));
+        main.count()
+    };
+    let (main, there) = (days(&home.restic_snapshots()), days(&copied(&home)));
+    assert!(there < main && there >= 14, "{there} of {main}");
+    let run = home.at("2026-03-20T06:10:10Z", &["snapshot"]).exits(0);
+    assert!(run.stdout.contains("1 snapshot copied"), "{run:?}");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_half_and_the_next_run_goes_on() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    let disk = Tmpfs::mount(home.dir.path().join("disk"), "size=400k");
+    let place = home.dir.path().join("disk/attic");
+    std::os::unix::fs::symlink(&place, attic(&home)).unwrap();
+    add_copy(&home, "attic", &place, "");
+    home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    home.change();
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(run.stderr.contains("No space left on device"), "{run:?}");
+    assert_eq!(files_below(&place.join("snapshots")).len(), 0);
+    disk.remount("size=200m");
+    home.change();
+    home.hapi_command(&["snapshot"]).exits(0);
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+    restic(&home, &["check", "--read-data"]);
+}
+
+#[test]
+fn status_tells_each_place_apart_and_doctor_and_kit_name_it() {
+    let home = with_copy("");
+    let first = home.hapi_command(&["status", "--json"]).exits(20).json();
+    assert_eq!(first["copies"][0]["name"], "attic");
+    home.at("2026-03-01T06:00:10Z", &["snapshot", "-q"])
+        .exits(0);
+    let away = home.dir.path().join("away");
+    fs::rename(attic(&home), &away).unwrap();
+    for day in [1, 2] {
+        home.change();
+        home.at(&format!("2026-03-0{day}T18:00:10Z"), &["snapshot", "-q"])
+            .exits(3);
+    }
+    // Fresh is the main repository; the copy is not, and out of reach besides.
+    let status = home.at("2026-03-02T19:00:00Z", &["status"]).exits(20);
+    assert!(
+        status
+            .stderr
+            .contains("in the copy `attic` is 36 h old; the limit is 26 h"),
+        "{status:?}"
+    );
+    assert!(
+        status.stderr.contains("`rustic-hapi doctor --from attic`"),
+        "{status:?}"
+    );
+    assert!(
+        status.stderr.contains("could not be looked into"),
+        "{status:?}"
+    );
+    assert!(
+        !status.stderr.contains("rustic-hapi snapshot"),
+        "{status:?}"
+    );
+    let doctor = home.hapi_command(&["doctor"]).exits(1);
+    assert!(doctor.stdout.contains("copy attic"), "{doctor:?}");
+    fs::rename(&away, attic(&home)).unwrap();
+    let status = home.at("2026-03-02T19:00:00Z", &["status"]).exits(20);
+    assert!(status.stdout.contains("lacks 2"), "{status:?}");
+    home.change();
+    home.at("2026-03-02T19:10:00Z", &["snapshot", "-q"])
+        .exits(0);
+    let status = home
+        .at("2026-03-02T19:20:00Z", &["status", "--json"])
+        .exits(0)
+        .json();
+    let copy = &status["copies"][0];
+    assert_eq!(
+        (&copy["verdict"], &copy["lacking"]),
+        (&"fresh".into(), &0.into()),
+        "{copy}"
+    );
+    home.at("2026-03-02T19:20:00Z", &["status", "--from", "attic"])
+        .exits(0);
+    let doctor = home.hapi_command(&["doctor", "--from", "attic"]);
+    assert!(
+        doctor.stdout.contains(attic(&home).to_str().unwrap()),
+        "{doctor:?}"
+    );
+    let kit = home.hapi_command(&["recovery-kit"]).exits(0);
+    assert!(kit.stdout.contains("## The copy `attic`"), "{kit:?}");
+    assert!(
+        kit.stdout
+            .contains("`rustic-hapi --from attic recovery-kit --new-key`"),
+        "{kit:?}"
+    );
+    let key = home.dir.path().join("attic.key");
+    home.hapi_command(&[
+        "recovery-kit",
+        "--from",
+        "attic",
+        "--new-key",
+        "--key-file",
+        key.to_str().unwrap(),
+    ])
+    .exits(0);
+    home.hapi_command(&[
+        "recovery-kit",
+        "--from",
+        "attic",
+        "--confirm",
+        "--key-file",
+        key.to_str().unwrap(),
+    ])
+    .exits(0);
+}
+
+#[test]
+fn weekly_drills_take_turns() {
+    let home = with_copy("");
+    home.at("2026-03-01T06:00:10Z", &["snapshot", "-q"])
+        .exits(0);
+    let drilled = |state: &Path| {
+        let text = fs::read_to_string(state.join("drills.jsonl")).unwrap_or_default();
+        text.lines().count()
+    };
+    let copy = home.state().with_file_name("hapi@attic");
+    for (day, counts) in [(2, (1, 0)), (3, (1, 0)), (9, (1, 1)), (16, (2, 1))] {
+        home.at(
+            &format!("2026-03-{day:02}T07:00:00Z"),
+            &["drill", "--weekly"],
+        )
+        .exits(0);
+        assert_eq!(
+            (drilled(&home.state()), drilled(&copy)),
+            counts,
+            "day {day}"
+        );
+    }
+    // One that cannot be run does not keep the others from their turn.
+    let away = home.dir.path().join("away");
+    fs::rename(attic(&home), &away).unwrap();
+    home.at("2026-03-23T07:00:00Z", &["drill", "--weekly"])
+        .exits(22);
+    home.at("2026-03-23T19:00:00Z", &["drill", "--weekly"])
+        .exits(0);
+    assert_eq!(drilled(&home.state()), 3);
+}
