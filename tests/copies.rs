@@ -4,23 +4,44 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustic_core::repofile::SnapshotFile;
 use serde_json::Value;
 
+use chrono::{TimeDelta, Utc};
+
+use crate::common::servers::{Relay, Server};
 use crate::common::{Home, Said, Tmpfs, cheap, files_below};
 
 /// A home whose profile has a copy at `attic`, its repository made.
 fn with_copy(more: &str) -> Home {
     let home = Home::initialised();
-    add_copy(&home, "attic", &attic(&home), more);
+    no_slot_soon(&home);
+    add_copy(&home, "attic", attic(&home), more);
     home.hapi_command(&["init", "--copy", "attic"]).exits(0);
     cheap::cheapen(&attic(&home), &home.password());
     home
 }
 
-fn add_copy(home: &Home, name: &str, place: &Path, more: &str) {
+/// Copying gives way to the next slot, which must not be while a test runs.
+fn no_slot_soon(home: &Home) {
+    let later = (Utc::now() + TimeDelta::hours(11)).format("%H:%M");
+    home.edit_profile(|text| format!("{text}\n[schedule]\nat = [\"{later}\"]\n"));
+}
+
+/// The slots of the shipped profile, for a run at a time that is given.
+fn usual_slots(home: &Home) {
+    home.edit_profile(|text| {
+        let (before, after) = text.split_once("\n[schedule]\n").unwrap();
+        let (_, after) = after.split_once('\n').unwrap();
+        format!("{before}\n{after}")
+    });
+}
+
+fn add_copy(home: &Home, name: &str, place: impl std::fmt::Debug, more: &str) {
     home.edit_profile(|text| {
         format!(
             "{text}\n[[copy]]\nname = {name:?} # by hand\nlocation = {place:?}\nallow-same-disk = true\n{more}"
@@ -86,10 +107,11 @@ fn what(snapshots: &[Value]) -> Vec<(String, String)> {
 #[test]
 fn a_run_copies_what_is_missing_and_everything_reads_it() {
     let home = Home::initialised();
+    no_slot_soon(&home);
     home.snapshot().exits(0);
     home.change();
     home.snapshot().exits(0);
-    add_copy(&home, "attic", &attic(&home), "");
+    add_copy(&home, "attic", attic(&home), "");
     // Before it is made, a run says how to make it; its snapshot is saved.
     home.change();
     let early = home.hapi_command(&["snapshot"]).exits(3);
@@ -289,6 +311,7 @@ fn its_retention_is_its_own_and_what_it_removed_does_not_come_again() {
 #[test]
 fn a_full_disk_leaves_nothing_half_and_the_next_run_goes_on() {
     let home = Home::initialised();
+    no_slot_soon(&home);
     home.snapshot().exits(0);
     let disk = Tmpfs::mount(home.dir.path().join("disk"), "size=400k");
     let place = home.dir.path().join("disk/attic");
@@ -309,6 +332,7 @@ fn a_full_disk_leaves_nothing_half_and_the_next_run_goes_on() {
 #[test]
 fn status_tells_each_place_apart_and_doctor_and_kit_name_it() {
     let home = with_copy("");
+    usual_slots(&home);
     let first = home.hapi_command(&["status", "--json"]).exits(20).json();
     assert_eq!(first["copies"][0]["name"], "attic");
     home.at("2026-03-01T06:00:10Z", &["snapshot", "-q"])
@@ -423,4 +447,144 @@ fn weekly_drills_take_turns() {
     home.at("2026-03-23T19:00:00Z", &["drill", "--weekly"])
         .exits(0);
     assert_eq!(drilled(&home.state()), 3);
+}
+
+/// A copy behind a slow link.
+fn behind_a_relay(home: &Home) -> (Server, Relay) {
+    let server = Server::rest(&attic(home), &[]);
+    let relay = Relay::before(server.port);
+    add_copy(home, "attic", relay.location(), "");
+    home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    cheap::cheapen(&attic(home), &home.password());
+    (server, relay)
+}
+
+/// Starts a run, and waits until it is copying.
+fn copying(home: &Home, relay: &Relay, now: Option<&str>) -> Child {
+    let before = home.ids("hapi").len();
+    let mut command = home.command();
+    if let Some(now) = now {
+        command.env("RUSTIC_HAPI_TEST_NOW", now);
+    }
+    let run = command
+        .arg("snapshot")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let sent = relay.sent();
+    while home.ids("hapi").len() == before || relay.sent() < sent + 20_000 {
+        assert!(Instant::now() < end, "it does not copy");
+        thread::sleep(Duration::from_millis(20));
+    }
+    run
+}
+
+#[test]
+fn copying_gives_way_to_a_run_by_hand_which_goes_on_with_it() {
+    let home = Home::initialised();
+    no_slot_soon(&home);
+    let (_server, relay) = behind_a_relay(&home);
+    relay.rate(60_000);
+    let slow = copying(&home, &relay, None);
+    home.change();
+    let mut second = home.command();
+    let second = second
+        .arg("snapshot")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let second = second.spawn().unwrap();
+    let first: Said = slow.wait_with_output().unwrap().into();
+    let first = first.exits(3);
+    assert!(first.stderr.contains("the next run is due"), "{first:?}");
+    relay.rate(0);
+    let second: Said = second.wait_with_output().unwrap().into();
+    second.exits(0);
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+    restic(&home, &["check", "--read-data"]);
+}
+
+#[test]
+fn copying_ends_before_the_next_slot_and_a_later_run_goes_on() {
+    let home = Home::initialised();
+    let (_server, relay) = behind_a_relay(&home);
+    relay.rate(60_000);
+    // Systemd starts no run while one is under way.
+    let run = copying(&home, &relay, Some("2026-03-01T05:57:56Z"));
+    let said: Said = run.wait_with_output().unwrap().into();
+    let said = said.exits(3);
+    assert!(said.stderr.contains("the next run is due"), "{said:?}");
+    assert_eq!(copied(&home).len(), 0);
+    relay.rate(0);
+    home.change();
+    let sent = relay.sent();
+    home.at("2026-03-01T06:00:10Z", &["snapshot"]).exits(0);
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+    println!("{} bytes were sent then", relay.sent() - sent);
+}
+
+#[test]
+fn a_snapshot_that_is_not_whole_is_not_copied_and_the_others_are() {
+    let home = Home::initialised();
+    no_slot_soon(&home);
+    home.snapshot().exits(0);
+    let of_old = files_below(&home.repository().join("data"));
+    let (largest, _) = of_old
+        .iter()
+        .max_by_key(|(path, _)| fs::metadata(path).unwrap().len())
+        .unwrap();
+    // All of the database is another.
+    crate::common::sqlite3(
+        &home.database(),
+        "UPDATE messages SET content = hex(randomblob(200)); VACUUM",
+    );
+    fs::remove_file(largest).unwrap();
+    home.restic(&["rebuild-index"]);
+    let old = home.ids("hapi");
+    add_copy(&home, "attic", attic(&home), "");
+    home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    cheap::cheapen(&attic(&home), &home.password());
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(
+        run.stderr.contains("not whole in the main repository"),
+        "{run:?}"
+    );
+    assert!(run.stderr.contains(&old[0][..8]), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("`rustic-hapi check --from main --read-data`"),
+        "{run:?}"
+    );
+    assert!(run.stdout.contains("copied"), "{run:?}");
+    assert!(copied(&home).len() < home.restic_snapshots().len());
+    restic(&home, &["check", "--read-data"]);
+}
+
+#[test]
+fn acknowledged_in_the_main_repository_counts_in_the_copy() {
+    let home = with_copy("keep-within = \"1h\"\nkeep-weekly = 0\n");
+    home.at("2026-03-01T06:00:10Z", &["snapshot", "-q"])
+        .exits(0);
+    crate::common::sqlite3(&home.database(), "DELETE FROM messages");
+    home.at("2026-03-02T06:00:10Z", &["snapshot", "-q"])
+        .exits(0);
+    let plan = |home: &Home| {
+        let args = ["--from", "attic", "forget", "--dry-run", "--json"];
+        home.at("2026-03-02T07:00:00Z", &args).exits(0).stdout
+    };
+    assert!(
+        plan(&home).contains("last good one before"),
+        "{}",
+        plan(&home)
+    );
+    // Named by its id in the main repository.
+    let shrunk = home.ids("hapi").pop().unwrap();
+    let line = format!("[retention]\nacknowledged = [{:?}]\n[[copy]]", &shrunk[..8]);
+    home.edit_profile(|text| text.replace("[[copy]]", &line));
+    assert!(
+        !plan(&home).contains("last good one before"),
+        "{}",
+        plan(&home)
+    );
 }

@@ -248,6 +248,9 @@ fn run(
             let profile = Profile::load(lookup)?;
             // What the next run would refuse.
             profile.reach.access()?;
+            for copy in &profile.copies {
+                copy.reach.access()?;
+            }
             Ok(report::profile::checked(&profile))
         }
         Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(report::profile::shown),

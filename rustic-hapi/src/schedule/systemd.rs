@@ -111,7 +111,16 @@ pub(crate) fn units(
     }
     service +=
         "# Slots are local times, whatever the manager was started with.\nUnsetEnvironment=TZ\n";
-    service += "# A run takes minutes; one that hangs must not be in the way of the next.\nTimeoutStartSec=3h\nKillMode=mixed\n";
+    service += match profile.copies.is_empty() {
+        true => {
+            "# A run takes minutes; one that hangs must not be in the way of the next.\nTimeoutStartSec=3h\n"
+        }
+        // What hangs is ended by the run itself.
+        false => {
+            "# A run takes minutes; copying may go on until shortly before the next one.\nTimeoutStartSec=infinity\n"
+        }
+    };
+    service += "KillMode=mixed\n";
     service += "Nice=10\nIOSchedulingClass=best-effort\nIOSchedulingPriority=7\nUMask=0077\n\n";
     service += "# The system is read-only but for the repository, our own state, and the folders of the\n# databases, in which SQLite makes `-wal` and `-shm` while the hub is stopped.\n";
     service += "ProtectSystem=strict\nProtectHome=read-only\n";
@@ -216,6 +225,12 @@ impl Writable {
             .chain(profile.reach.environment_file.as_deref())
             .chain(access.as_ref().and_then(|access| access.cacert.as_deref()))
             .chain(profile.sources.iter().map(|s| s.source.path.as_path()))
+            .chain(profile.copies.iter().flat_map(|copy| {
+                let password = copy.reach.password.file();
+                password
+                    .into_iter()
+                    .chain(copy.reach.environment_file.as_deref())
+            }))
             .find(|path| path.starts_with("/tmp") || path.starts_with("/var/tmp"))
             .map(Path::to_path_buf)
     }
