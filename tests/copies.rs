@@ -158,6 +158,14 @@ fn a_run_copies_what_is_missing_and_everything_reads_it() {
     }
     restic(&home, &["check", "--read-data"]);
 
+    // restic recognises them as well.
+    let mut again = restic_command(&home, &["copy"]);
+    again
+        .env("RESTIC_FROM_REPOSITORY", home.repository())
+        .env("RESTIC_FROM_PASSWORD_FILE", home.password());
+    Said::from(again.output().unwrap()).exits(0);
+    assert_eq!(copied(&home).len(), there.len());
+
     // The next run copies only its own.
     home.change();
     let run = home.hapi_command(&["snapshot"]).exits(0);
@@ -376,6 +384,13 @@ fn status_tells_each_place_apart_and_doctor_and_kit_name_it() {
         .at("2026-03-02T19:20:00Z", &["status", "--json"])
         .exits(0)
         .json();
+    let metrics = home.dir.path().join("hapi.prom");
+    let args = ["status", "-q", "--prometheus", metrics.to_str().unwrap()];
+    home.at("2026-03-02T19:20:00Z", &args).exits(0);
+    let metrics = fs::read_to_string(&metrics).unwrap();
+    let sample =
+        "rustic_hapi_copy_last_complete_timestamp_seconds{profile=\"hapi\",copy=\"attic\"}";
+    assert!(metrics.contains(sample), "{metrics}");
     let copy = &status["copies"][0];
     assert_eq!(
         (&copy["verdict"], &copy["lacking"]),
@@ -586,5 +601,76 @@ fn acknowledged_in_the_main_repository_counts_in_the_copy() {
         !plan(&home).contains("last good one before"),
         "{}",
         plan(&home)
+    );
+}
+
+#[test]
+fn a_copy_takes_over_as_the_main_one() {
+    let home = with_copy("");
+    home.snapshot().exits(0);
+    fs::remove_dir_all(home.repository()).unwrap();
+    home.edit_profile(|text| {
+        let (before, copy) = text.split_once("[[copy]]").unwrap();
+        let value = |text: &str, key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+            line.to_owned()
+        };
+        let before = before.replace(&value(before, "location"), &value(copy, "location"));
+        before.replace(&value(&before, "id ="), &value(copy, "id ="))
+    });
+    home.change();
+    let run = home.snapshot().exits(0).json();
+    let added = run["series"].as_array().unwrap().last().unwrap()["added"]
+        .as_u64()
+        .unwrap();
+    assert!(added < 100_000, "{run}");
+    assert_eq!(copied(&home).len(), 3);
+    home.drill(&[]).exits(0);
+}
+
+#[test]
+fn a_profile_says_what_is_wrong_with_a_copy() {
+    let home = with_copy("");
+    for (key, text, fact) in [
+        (
+            "keep-daily",
+            "keep-daily = 3",
+            "`keep-daily` in the `[[copy]]` `attic`",
+        ),
+        ("keepdaily", "keepdaily = 30", "unknown field `keepdaily`"),
+        (
+            "password",
+            "password-file = \"/a\"\npassword-command = \"b\"",
+            "`password-command` in the `[[copy]]` `attic`",
+        ),
+        (
+            "twice",
+            "[[copy]]\nname = \"attic\"\nlocation = \"/x\"",
+            "two copies are called `attic`",
+        ),
+        (
+            "main",
+            "[[copy]]\nname = \"main\"\nlocation = \"/x\"",
+            "`main` cannot be the name of a copy",
+        ),
+        (
+            "path",
+            "[[copy]]\nname = \"a/b\"\nlocation = \"/x\"",
+            "`a/b` cannot be the name of a copy",
+        ),
+    ] {
+        let before = fs::read_to_string(home.profile()).unwrap();
+        fs::write(home.profile(), format!("{before}{text}\n")).unwrap();
+        let said = home.hapi_command(&["profile", "check"]).exits(2);
+        assert!(said.stderr.contains(fact), "{key}: {said:?}");
+        fs::write(home.profile(), before).unwrap();
+    }
+    let place = home.repository();
+    let text = format!("[[copy]]\nname = \"same\"\nlocation = {place:?}\n");
+    home.edit_profile(|before| before + &text);
+    let said = home.hapi_command(&["profile", "check"]).exits(2);
+    assert!(
+        said.stderr.contains("it is the main repository"),
+        "{said:?}"
     );
 }

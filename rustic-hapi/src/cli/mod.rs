@@ -453,13 +453,13 @@ impl Global {
             home: self.home.clone(),
             repository: self.repository.as_deref().map(absolute),
             password_file: self.password_file.clone(),
-            from: self.from_copy(),
+            from: self.copy(),
             env: Environment::from_process(),
         }
     }
 
     /// The copy that is meant; `main` is the main repository.
-    fn from_copy(&self) -> Option<String> {
+    fn copy(&self) -> Option<String> {
         self.from.clone().filter(|name| name != "main")
     }
 
@@ -515,7 +515,7 @@ impl Global {
             ("--home", path(&self.home)),
             ("--repository", repository),
             ("--password-file", path(&self.password_file)),
-            (FROM, self.from_copy()),
+            (FROM, self.copy()),
         ];
         let all = std::env::args_os().skip(1);
         let all: Vec<_> = all

@@ -84,9 +84,16 @@ impl Cli {
         let found = Profile::load_or_reach(lookup);
         let foreign = match &found {
             Ok(found) => {
-                let reach = found.reading().reach;
-                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
-                    .map_err(in_full)?
+                let from = found.reading();
+                let copies = from.profile.map_or(&[][..], |profile| &profile.copies);
+                let copies = copies.iter().map(|copy| &copy.reach);
+                let mut foreign = None;
+                for reach in std::iter::once(from.reach).chain(copies) {
+                    let found = owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
+                        .map_err(in_full)?;
+                    foreign = foreign.or(found);
+                }
+                foreign
             }
             // `init` has none yet; what is wrong with another is told by whoever needs it.
             Err(_) => {

@@ -36,8 +36,8 @@ use crate::state::run_lock;
 /// How long before the next slot it ends: systemd starts no run while this one is under way.
 const BEFORE_SLOT: TimeDelta = TimeDelta::minutes(2);
 
-/// How long it waits for one that is giving way.
-const WAIT: Duration = Duration::from_secs(60);
+/// How long it waits for one that is giving way, or for another hub's.
+const WAIT: Duration = SHARED_WAIT;
 
 /// What copying did.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub struct Report {
     pub copied: Vec<Copied>,
     /// Snapshots that it still lacks.
     pub lacking: Vec<Snapshot>,
+    /// The time of the newest that it has.
+    pub newest: Option<DateTime<FixedOffset>>,
     /// Why not all was copied, if so.
     pub failed: Option<Error>,
     /// Snapshots that are not whole in the main repository, and why.
@@ -89,9 +91,7 @@ impl Report {
 
     /// Whether it gave way before it had what this run saved.
     pub fn lacks_the_newest(&self) -> bool {
-        let newest =
-            |snapshot: &Snapshot| self.copied.iter().all(|c| c.snapshot.time < snapshot.time);
-        self.gave_way && self.lacking.iter().any(newest)
+        self.gave_way && self.lacking.iter().any(|s| Some(s.time) > self.newest)
     }
 }
 
@@ -114,6 +114,7 @@ pub fn run(
         repository: None,
         copied: Vec::new(),
         lacking: Vec::new(),
+        newest: None,
         failed: None,
         flawed: Vec::new(),
         gave_way: false,
@@ -242,6 +243,7 @@ impl Copying<'_> {
         report.lacking = wanted.iter().copied().cloned().collect();
         last.lacking = Some(wanted.len());
         last.newest = newest(copy, &known);
+        report.newest = known.iter().map(|s| s.time).max();
         // From here on something may be left behind.
         last.store(&copy.reach.state)?;
         if !wanted.is_empty() {
@@ -259,6 +261,7 @@ impl Copying<'_> {
                         id: copied,
                         ..snapshot.clone()
                     });
+                    report.newest = report.newest.max(Some(snapshot.time));
                     report.lacking.retain(|left| left.id != snapshot.id);
                     last.lacking = Some(report.lacking.len());
                     last.newest = newest(copy, &known);

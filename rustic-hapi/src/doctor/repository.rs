@@ -195,7 +195,7 @@ fn other_disk(profile: &Profile) -> Finding {
             return Finding::warn(
                 SUBJECT,
                 format!("the repository is on this machine ({host})"),
-                "if the machine is lost, so is the repository: use a server elsewhere, or copy it there (`restic copy`)",
+                "if the machine is lost, so is the repository: use a server elsewhere, or add a `[[copy]]` there (docs/destinations.md)",
             );
         }
         return match crate::policy::survival::of_profile(profile) {
@@ -224,7 +224,7 @@ fn other_disk(profile: &Profile) -> Finding {
                     "the repository is lost together with `{}`: {reason}",
                     path.display()
                 ),
-                "copy it elsewhere (`restic copy`), or move it and take `allow-same-disk` out of the profile",
+                "add a `[[copy]]` elsewhere (docs/destinations.md), or move it and take `allow-same-disk` out of the profile",
             ),
         };
     };

@@ -50,7 +50,8 @@ impl Profile {
     /// # Errors
     /// As [`Profile::load`]; [`ProfileError::Missing`] unless repository and password file are named.
     pub fn load_or_reach(lookup: &Lookup) -> Result<Found, Error> {
-        if lookup.find()?.is_some() {
+        // A copy is what a profile says.
+        if lookup.find()?.is_some() || lookup.from.is_some() {
             return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
         }
         let said = Named::of(lookup, None, None, None, None)?;
@@ -58,16 +59,17 @@ impl Profile {
             return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
         };
         let home = lookup.home()?;
-        Ok(Found::Reach(Reach {
+        Ok(Found::Reach(Box::new(Reach {
             location,
             id: None,
+            main: None,
             variables: lookup.env.restic.clone(),
             environment_file: None,
             from_variables: said.from_variables,
             password,
             state: lookup.state_dir(&home).join("rustic-hapi").join("hapi"),
             home,
-        }))
+        })))
     }
 
     /// The merged profile as TOML, before paths are resolved.
@@ -106,6 +108,7 @@ impl Profile {
             if written.shares_the_password(&own) {
                 copy.share_password(&main);
             }
+            copy.reach.main = Some(main.reach.location.clone());
             copy.is_elsewhere(std::iter::once(&main).chain(&main.copies))?;
             main.copies.push(copy);
         }
@@ -271,6 +274,7 @@ fn resolve(
         reach: Reach {
             location,
             id: raw.repository.id,
+            main: None,
             variables: lookup.env.restic.clone(),
             environment_file,
             from_variables: said.from_variables,

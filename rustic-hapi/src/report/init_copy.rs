@@ -52,7 +52,7 @@ impl Report {
         };
         text += &self.recovery.text();
         text += "\nPrint your recovery instructions again: those of the main repository name this place, too.\n";
-        text += "\nNext: `rustic-hapi snapshot` copies every snapshot to it, the newest first.\n";
+        text += "\nNext: `rustic-hapi snapshot` copies every snapshot to it, the newest first. A systemd unit has to be written again, so that it may write there: `rustic-hapi schedule --install`.\n";
         text
     }
 

@@ -110,6 +110,12 @@ pub(crate) fn lock(reach: &Reach, wait: Duration, stop: &Stop) -> Result<RunLock
     RunLock::take(&lock_folder(reach), &reach.location, wait, stop)
 }
 
+/// Takes the lock that keeps out runs of this hub, wherever it is read from.
+pub(crate) fn lock_runs(reach: &Reach, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    let main = reach.main.as_ref().unwrap_or(&reach.location);
+    RunLock::take(&lock_folder(reach), main, wait, stop)
+}
+
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
     match file.rewind().and_then(|()| file.read_to_string(&mut text)) {
