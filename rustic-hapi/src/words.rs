@@ -61,6 +61,14 @@ pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
     Some(u64::from(number) * unit).filter(|seconds| *seconds < 100 * 366 * 24 * 3600)
 }
 
+/// A length of time as [`parse_seconds`] reads it, in its largest whole unit: `90s`, `5m`, `36h`, `14d`.
+pub(crate) fn written(seconds: u64) -> String {
+    let units = [(24 * 3600, 'd'), (3600, 'h'), (60, 'm')];
+    let whole = units.into_iter().find(|(unit, _)| seconds % unit == 0);
+    let (unit, letter) = whole.filter(|_| seconds > 0).unwrap_or((1, 's'));
+    format!("{}{letter}", seconds / unit)
+}
+
 /// The same in hours, rounded up: what is to be kept so long is kept at least so long.
 pub(crate) fn parse_hours(text: &str) -> Option<u32> {
     u32::try_from(parse_seconds(text)?.div_ceil(3600)).ok()
@@ -100,6 +108,11 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_the_same(seconds in 0u64..1_000_000_000) {
+            proptest::prop_assert_eq!(parse_seconds(&written(seconds)), Some(seconds));
+        }
+
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,20}") {
             _ = parse_hours(&text);

@@ -67,16 +67,15 @@ impl Profile {
         }))
     }
 
-    /// The merged profile as TOML, before paths are resolved.
+    /// The profile as TOML with everything in force: what it says, what it inherits, and the defaults.
     ///
     /// # Errors
     /// As [`Profile::load`].
     pub fn show(lookup: &Lookup) -> Result<String, Error> {
         let profile = Self::load(lookup)?;
         let text = read_profile(&profile.file)?;
-        let mut merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
-        merged.repository.location = Some(profile.reach.location.to_string());
-        toml::to_string(&merged).map_err(|error| {
+        let merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
+        toml::to_string(&merged.in_force(&profile)).map_err(|error| {
             Error::Profile(ProfileError::Syntax {
                 path: profile.file,
                 message: error.to_string(),
