@@ -32,6 +32,7 @@ mod notify;
 mod odd_metadata;
 mod outages;
 mod output;
+mod pages;
 mod rclone_variables;
 mod recovery;
 mod restore;
