@@ -27,6 +27,7 @@ mod inplace;
 mod layers;
 mod live_files;
 mod locks;
+mod messages;
 mod mounts;
 mod notify;
 mod odd_metadata;
