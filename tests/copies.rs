@@ -214,11 +214,31 @@ fn a_run_copies_what_is_missing_and_everything_reads_it() {
 #[test]
 fn a_place_that_is_away_costs_exit_3_and_the_next_run_catches_up() {
     let home = with_copy("");
+    let told = home.dir.path().join("told");
+    home.edit_profile(|text| {
+        let command = format!("cat >> {}; echo >> {0}", told.display());
+        text.replace(
+            "[[copy]]",
+            &format!("[notify]\ncommand = {command:?}\n[[copy]]"),
+        )
+    });
+    let of_copy = || -> Vec<String> {
+        let text = fs::read_to_string(&told).unwrap_or_default();
+        _ = fs::remove_file(&told);
+        let lines = text.lines().filter(|line| !line.is_empty());
+        let messages = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        messages
+            .filter(|m| m["command"] == "copy")
+            .map(|m| m["outcome"].as_str().unwrap().to_owned())
+            .collect()
+    };
     home.snapshot().exits(0);
+    assert!(of_copy().is_empty());
     let away = home.dir.path().join("away");
     fs::rename(attic(&home), &away).unwrap();
     home.change();
     let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert_eq!(of_copy(), ["partial"]);
     assert!(run.stdout.starts_with("hapi "), "{run:?}");
     assert!(
         run.stderr
@@ -241,8 +261,10 @@ fn a_place_that_is_away_costs_exit_3_and_the_next_run_catches_up() {
     assert!(run.stderr.contains("the copy `attic`"), "{run:?}");
     fs::rename(&away, attic(&home)).unwrap();
     home.change();
+    of_copy();
     let run = home.hapi_command(&["snapshot"]).exits(0);
     assert!(run.stdout.contains("snapshots copied"), "{run:?}");
+    assert_eq!(of_copy(), ["recovery"]);
     assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
 }
 
@@ -399,7 +421,7 @@ fn status_tells_each_place_apart_and_doctor_and_kit_name_it() {
     );
     home.at("2026-03-02T19:20:00Z", &["status", "--from", "attic"])
         .exits(0);
-    let doctor = home.hapi_command(&["doctor", "--from", "attic"]);
+    let doctor = home.hapi_command(&["doctor", "--from", "attic", "-v"]);
     assert!(
         doctor.stdout.contains(attic(&home).to_str().unwrap()),
         "{doctor:?}"
@@ -518,6 +540,33 @@ fn copying_gives_way_to_a_run_by_hand_which_goes_on_with_it() {
     second.exits(0);
     assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
     restic(&home, &["check", "--read-data"]);
+}
+
+#[test]
+fn a_signal_ends_the_copying_and_a_server_that_is_away_is_told() {
+    let home = Home::initialised();
+    no_slot_soon(&home);
+    let (mut server, relay) = behind_a_relay(&home);
+    relay.rate(60_000);
+    let run = copying(&home, &relay, None);
+    crate::common::run("kill", &["-TERM".as_ref(), run.id().to_string().as_ref()]);
+    let said: Said = run.wait_with_output().unwrap().into();
+    said.exits(143);
+    assert_eq!(copied(&home).len(), 0);
+    assert_eq!(files_below(&attic(&home).join("locks")).len(), 0);
+    relay.rate(0);
+    server.kill();
+    home.change();
+    let said = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(said.stdout.starts_with("hapi "), "{said:?}");
+    assert!(
+        said.stderr.contains("the copy `attic` is not up to date"),
+        "{said:?}"
+    );
+    server.again(&[]);
+    home.change();
+    home.hapi_command(&["snapshot"]).exits(0);
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
 }
 
 #[test]
