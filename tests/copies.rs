@@ -283,8 +283,10 @@ fn a_wrong_password_is_told_of_the_copy() {
 #[test]
 fn what_restic_copied_by_hand_is_recognised_and_completed() {
     let home = with_copy("");
+    home.snapshot().exits(0);
     let away = home.dir.path().join("away");
     fs::rename(attic(&home), &away).unwrap();
+    home.change();
     home.snapshot().exits(3);
     home.change();
     home.hapi_command(&["snapshot", "--tag", "mine", "--keep", "60d"])
@@ -297,14 +299,13 @@ fn what_restic_copied_by_hand_is_recognised_and_completed() {
         Said::from(copy.output().unwrap()).exits(0);
     }
     let by_hand = copied(&home);
-    assert_eq!(by_hand.len(), 2, "{by_hand:?}");
-    assert!(
-        stored_copies(&home)
-            .values()
-            .all(|s| s["description"].is_null())
-    );
+    assert_eq!(by_hand.len(), 4, "{by_hand:?}");
+    let files = stored_copies(&home);
+    let bare = files.values().filter(|s| s["description"].is_null());
+    assert_eq!(bare.count(), 2, "{files:?}");
     home.change();
-    home.hapi_command(&["snapshot"]).exits(0);
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(!run.stderr.contains("copy `attic`"), "{run:?}");
     let there = copied(&home);
     assert_eq!(what(&home.restic_snapshots()), what(&there));
     let files = stored_copies(&home);
@@ -334,6 +335,12 @@ fn its_retention_is_its_own_and_what_it_removed_does_not_come_again() {
     };
     let (main, there) = (days(&home.restic_snapshots()), days(&copied(&home)));
     assert!(there < main && there >= 14, "{there} of {main}");
+    // And pruned as the main repository is.
+    let pruned = fs::read_to_string(home.state().with_file_name("hapi@attic").join("prune.json"));
+    assert!(
+        !pruned.unwrap().contains("2026-03-01"),
+        "never since the first day"
+    );
     let run = home.at("2026-03-20T06:10:10Z", &["snapshot"]).exits(0);
     assert!(run.stdout.contains("1 snapshot copied"), "{run:?}");
 }

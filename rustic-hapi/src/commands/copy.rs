@@ -20,7 +20,7 @@ use crate::destination;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::private_files::private_folder;
-use crate::policy::copying::{lacking, superseded};
+use crate::policy::copying::{copies, lacking, superseded};
 use crate::policy::history::{ONLY, Snapshot};
 use crate::policy::slots::Timetable;
 use crate::policy::survival::off_the_disk;
@@ -238,7 +238,7 @@ impl Copying<'_> {
         // Half a list would make twins.
         let listed = there.snapshots()?;
         let mut known = origin::ours(&there, &listed, copy);
-        let mut ledger = self.compare_with_ledger(&there, &listed, &known, report)?;
+        let mut ledger = self.compare_with_ledger(&there, &listed, &ours, &known, report)?;
         let wanted = lacking(&ours, &known, &copy.retention, &self.now)?;
         report.lacking = wanted.iter().copied().cloned().collect();
         last.lacking = Some(wanted.len());
@@ -331,12 +331,15 @@ impl Copying<'_> {
         &self,
         there: &Repository,
         files: &[SnapshotFile],
+        ours: &[Snapshot],
         known: &[Snapshot],
         report: &mut Report,
     ) -> Result<Ledger, Error> {
         let id = there.id();
         let mut ledger =
             Ledger::load(self.copy, &id).unwrap_or_else(|| Ledger::begin(self.copy, &id, known));
+        // What `restic copy` brought is no other writer's.
+        ledger.adopt(copies(ours, known));
         let present = Present::of(there, files)?;
         let difference = ledger.compare(self.copy, known, &present, &self.now)?;
         report.warnings.extend(difference.news());

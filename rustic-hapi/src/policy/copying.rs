@@ -55,6 +55,12 @@ pub(crate) fn lacking<'a, Tz: TimeZone>(
     Ok(wanted)
 }
 
+/// The snapshots of the copy that are of the main repository's, whoever copied them.
+pub(crate) fn copies<'a>(main: &[Snapshot], copy: &'a [Snapshot]) -> Vec<&'a Snapshot> {
+    let is_one = |c: &&Snapshot| main.iter().any(|snapshot| is_copy(c, snapshot));
+    copy.iter().filter(is_one).collect()
+}
+
 /// Half copies beside a whole one of the same snapshot.
 pub(crate) fn superseded(copy: &[Snapshot]) -> Vec<SnapshotId> {
     let is_half = |half: &&Snapshot| {
