@@ -192,6 +192,13 @@ fn a_run_copies_what_is_missing_and_everything_reads_it() {
     let target = tempfile::tempdir().unwrap();
     home.restore(&target.path().join("r"), &["--from", "attic"])
         .exits(0);
+    // Over the live files as well, while no run of the main repository may begin.
+    crate::common::sqlite3(&home.database(), "DELETE FROM sessions");
+    let id = copied(&home).pop().unwrap()["id"].as_str().unwrap()[..8].to_owned();
+    home.hapi_command(&["restore", "--in-place", &id, "--from", "attic", "--yes"])
+        .exits(0);
+    let sessions = crate::common::sqlite3(&home.database(), "SELECT count(*) FROM sessions");
+    assert_ne!(sessions.trim(), "0");
     // In the shell that the copy's variables are in, too.
     let mut shell = home.command();
     shell.env("RESTIC_REPOSITORY", attic(&home));
@@ -397,6 +404,7 @@ fn status_tells_each_place_apart_and_doctor_and_kit_name_it() {
         status.stderr.contains("could not be looked into"),
         "{status:?}"
     );
+    assert!(status.stdout.contains("not reached now"), "{status:?}");
     assert!(
         !status.stderr.contains("rustic-hapi snapshot"),
         "{status:?}"

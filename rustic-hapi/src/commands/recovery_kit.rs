@@ -289,13 +289,15 @@ impl<'a> Kit<'a> {
             rows.push(("which is", code(&account)));
         }
         rows.extend(self.recovery_keys());
-        rows.push((
-            "profile",
-            format!(
-                "{}; a copy is kept at: {BLANK}",
-                code(&profile.file.to_string_lossy())
-            ),
-        ));
+        if profile.copy.is_none() {
+            rows.push((
+                "profile",
+                format!(
+                    "{}; a copy is kept at: {BLANK}",
+                    code(&profile.file.to_string_lossy())
+                ),
+            ));
+        }
         let mut text = format!("## {title}\n\n| | |\n|---|---|\n");
         for (what, place) in rows {
             text += &format!("| {what} | {place} |\n");

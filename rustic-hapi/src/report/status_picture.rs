@@ -118,10 +118,14 @@ impl Status {
                 0 => String::new(),
                 n => format!(", lacks {n}"),
             };
+            let reached = match copy.unreached {
+                Some(_) => ", not reached now",
+                None => "",
+            };
             lines.push((
                 "copy",
                 format!(
-                    "{}: {}, {old}{held}{lacking}; {}",
+                    "{}: {}, {old}{held}{lacking}{reached}; {}",
                     copy.name,
                     copy.verdict.in_words(),
                     copy.location
