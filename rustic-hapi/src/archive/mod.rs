@@ -8,6 +8,7 @@
 
 pub(crate) mod capturing;
 pub(crate) mod collisions;
+pub(crate) mod copy;
 pub(crate) mod draft;
 pub(crate) mod parent;
 pub(crate) mod proven;
