@@ -38,7 +38,13 @@ const PROGRAMS: [&str; 24] = [
 ];
 
 /// The options that every command of ours repeats from the call.
-const REPEATED: [&str; 4] = ["--profile", "--home", "--repository", "--password-file"];
+const REPEATED: [&str; 5] = [
+    "--profile",
+    "--home",
+    "--repository",
+    "--password-file",
+    "--from",
+];
 
 fn record() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("followed-advice")
