@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{Kind, Stop};
+use hapi_sources::{Kind, Scope, Source, Stop};
 use serde_json::{Value, json};
 
 use crate::commands::context::Context;
@@ -316,7 +316,7 @@ impl<'a> Kit<'a> {
             text += &format!(
                 "| {} | {} | {} | {} |\n",
                 cell(&row.source.name),
-                kind(row.source.kind),
+                kind(&row.source),
                 code(&row.source.path.to_string_lossy()),
                 row.series
             );
@@ -422,8 +422,10 @@ fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
+fn kind(source: &Source) -> &'static str {
+    match source.kind {
+        Kind::Secret if source.scope == Scope::Rest => "what no other source takes (age)",
+        Kind::Secret if source.scope != Scope::File => "secret that this file names (age)",
         Kind::Secret => "secret (age)",
         Kind::Sqlite => "SQLite database",
         Kind::File => "file",

@@ -110,7 +110,7 @@ fn of_profile(
     let seen = sources::look(profile, stop);
     findings.extend(seen.findings);
     findings.push(sources::hub(profile));
-    findings.push(sources::uncovered(profile, &seen.paths));
+    findings.push(sources::uncovered(profile, stop));
     findings.push(keys::recipients(profile));
     findings.extend(retention(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));

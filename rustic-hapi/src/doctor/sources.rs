@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 
+use crate::archive::beside;
+
 use crate::doctor::finding::{Finding, listed};
 use crate::machine::holders;
 use crate::machine::shell::quoted;
 use crate::policy::notes::describe_note;
+use crate::policy::uncovered::{self, Uncovered};
 use crate::profile::Profile;
 use crate::remedy::of_capture;
 
@@ -17,8 +20,6 @@ use crate::remedy::of_capture;
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) findings: Vec<Finding>,
-    /// What they cover.
-    pub(super) paths: Vec<PathBuf>,
     /// Bytes of the largest database with its WAL.
     pub(super) staged: u64,
     /// Bytes of all databases.
@@ -32,8 +33,6 @@ pub(super) fn look(profile: &Profile, stop: &Stop) -> Seen {
         let finding = one(source, stop, &mut seen);
         seen.findings.push(finding);
     }
-    let skipped = profile.skipped_secrets.iter();
-    seen.paths.extend(skipped.map(|source| source.path.clone()));
     seen
 }
 
@@ -42,7 +41,6 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
     let probe = match probe(source, stop) {
         Ok(probe) => probe,
         Err(error) => {
-            seen.paths.push(source.path.clone());
             let absent = matches!(
                 error,
                 CaptureError::Missing { .. } | CaptureError::NoMatch { .. }
@@ -62,7 +60,6 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
             };
         }
     };
-    seen.paths.extend(probe.paths.iter().cloned());
     seen.staged = seen.staged.max(probe.staged);
     if source.kind == Kind::Sqlite {
         let sizes = probe
@@ -163,75 +160,40 @@ pub(super) fn any_hub() -> Finding {
 }
 
 /// What lies in HAPI's home and is in no snapshot.
-pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
+pub(super) fn uncovered(profile: &Profile, stop: &Stop) -> Finding {
     const SUBJECT: &str = "hapi-home";
-    let home = &profile.hapi_home;
-    let entries = match fs::read_dir(home) {
-        Ok(entries) => entries,
+    let home = profile.hapi_home.display();
+    let found = match profile.rest() {
+        Some(rest) => beside::would_be_left_out(profile, &rest.source, stop),
+        None => beside::not_taken(profile, stop),
+    };
+    let found = match found {
+        Ok(found) => found,
         Err(error) => {
             return Finding::warn(
                 SUBJECT,
-                format!("skipped: `{}`: {error}", home.display()),
+                format!("skipped: {error}"),
                 "correct `hapi-home` in the profile",
             );
         }
     };
-    let own: Vec<&Path> = [
-        profile.reach.location.local(),
-        Some(profile.reach.state.as_path()),
-        Some(profile.staging.as_path()),
-        profile.reach.password.file(),
-        Some(profile.file.as_path()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let mut missed: Vec<String> = entries
-        .flatten()
-        .filter(|entry| {
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let touches = |other: &Path| path.starts_with(other) || other.starts_with(&path);
-            !(comes_again(&name)
-                || covered.iter().any(|other| touches(other))
-                || own.iter().any(|other| touches(other)))
-        })
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    missed.sort();
-    match missed.first() {
-        None => Finding::ok(
+    if let Err(error) = fs::metadata(&profile.hapi_home) {
+        return Finding::warn(
             SUBJECT,
-            format!("everything in `{}` is covered", home.display()),
-        ),
-        Some(first) => {
-            let kind = match home.join(first).is_dir() {
-                true => "dir",
-                false => "file",
-            };
-            Finding::warn(
-                SUBJECT,
-                format!(
-                    "no source covers {} in `{}`",
-                    listed(&missed),
-                    home.display()
-                ),
-                format!(
-                    "add it to the profile: `[[source]] name = {first:?}, path = \"$HAPI_HOME/{first}\", kind = \"{kind}\"` (`secret` for credentials)"
-                ),
-            )
+            format!("skipped: `{home}`: {error}"),
+            "correct `hapi-home` in the profile",
+        );
+    }
+    let found: Vec<Uncovered> = found
+        .iter()
+        .map(|one| Uncovered::of(profile, one))
+        .collect();
+    match found.as_slice() {
+        [] => Finding::ok(SUBJECT, format!("everything in `{home}` is covered")),
+        [one] => Finding::warn(SUBJECT, one.fact.clone(), uncovered::hint(profile, &found)),
+        several => {
+            let facts: Vec<&str> = several.iter().map(|one| one.fact.as_str()).collect();
+            Finding::warn(SUBJECT, facts.join("; "), uncovered::hint(profile, &found))
         }
     }
-}
-
-/// What a hub makes anew, and copies that are none of its state.
-fn comes_again(name: &str) -> bool {
-    ["runtime", "bin", "logs", "locks"].contains(&name)
-        || name.ends_with(".lock")
-        || ["-wal", "-shm", "-journal"]
-            .iter()
-            .any(|suffix| name == format!("hapi.db{suffix}"))
-        || name.starts_with("hapi.db.bak")
-        || name.starts_with(".rustic-hapi")
-        || name.contains(".set-aside-")
 }

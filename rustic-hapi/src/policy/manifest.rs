@@ -9,19 +9,33 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{
-    Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, Note,
+    Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, LeftOut, Note,
+    Scope,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::policy::description::{Description, Outcome, SourceSummary};
 use crate::policy::notes::describe_note;
+use crate::policy::uncovered::name_of;
 use crate::profile::Profile;
 use crate::profile::sources::{Sensitivity, SeriesSource};
 use crate::remedy;
 
 /// The manifest's file name, in the home folder.
 pub const FILE_NAME: &str = ".hapi-manifest.json";
+
+/// So many uncovered names stand in a manifest.
+const MOST_UNCOVERED: usize = 50;
+
+/// What was seen of a hub beside its sources.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// What is in no source, and was not taken with the rest.
+    pub uncovered: Vec<LeftOut>,
+    /// HAPI's version.
+    pub hapi: Option<String>,
+}
 
 /// The version of the manifest's and the description's layout.
 pub const VERSION: u32 = 1;
@@ -39,10 +53,16 @@ pub struct Manifest {
     /// Which hub's state it is (see `hub_id.rs`); `None` in those of before there was this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// The version of HAPI that ran, where its home tells; `None` also in those of before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hapi: Option<String>,
     /// What `~` meant.
     pub home: PathRecord,
     /// In the profile's order.
     pub sources: Vec<SourceRecord>,
+    /// What lies in HAPI's home and is in no snapshot, by its name there; only in the main series.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<PathRecord>,
 }
 
 /// One source as it was taken, or not.
@@ -57,6 +77,9 @@ pub struct SourceRecord {
     pub path: PathRecord,
     /// How private it is.
     pub sensitivity: Sensitivity,
+    /// Whether it is what no other source takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest: bool,
     /// How it went.
     pub outcome: Outcome,
     /// What could not be taken, and why.
@@ -163,17 +186,25 @@ impl Manifest {
         series: &str,
         sources: &[SeriesSource],
         captured: &[Result<Capture, CaptureError>],
+        beside: &Beside,
     ) -> Self {
         Self {
             version: VERSION,
             series: series.to_owned(),
             host: profile.host.clone(),
             hub: Some(profile.hub.id.to_string()),
+            hapi: beside.hapi.clone(),
             home: profile.reach.home.as_path().into(),
             sources: sources
                 .iter()
                 .zip(captured)
                 .map(|(s, c)| SourceRecord::of(s, c))
+                .collect(),
+            uncovered: beside
+                .uncovered
+                .iter()
+                .take(MOST_UNCOVERED)
+                .map(|one| name_of(profile, &one.path).as_path().into())
                 .collect(),
         }
     }
@@ -192,6 +223,12 @@ impl Manifest {
             version: VERSION,
             manifest: hex::encode(Sha256::digest(bytes)),
             hub: self.hub.clone(),
+            hapi: self.hapi.clone(),
+            uncovered: self
+                .uncovered
+                .iter()
+                .map(|name| name.to_path().to_string_lossy().into_owned())
+                .collect(),
             sources: self
                 .sources
                 .iter()
@@ -229,6 +266,7 @@ impl SourceRecord {
             kind: source.source.kind,
             path: source.source.path.as_path().into(),
             sensitivity: source.sensitivity,
+            rest: source.source.scope == Scope::Rest,
             outcome: Outcome::Failed,
             failures: Vec::new(),
             notes: Vec::new(),
@@ -303,6 +341,7 @@ impl SourceRecord {
         }
         SourceSummary {
             kind: self.kind,
+            rest: self.rest,
             outcome: self.outcome,
             // A manifest that is read back may say anything.
             bytes: self

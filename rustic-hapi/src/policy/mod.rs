@@ -14,4 +14,5 @@ pub(crate) mod restic_time;
 pub mod retention;
 pub mod slots;
 pub(crate) mod survival;
+pub(crate) mod uncovered;
 pub(crate) mod unmatched;
