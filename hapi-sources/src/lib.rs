@@ -55,7 +55,9 @@ pub use error::{
     CaptureError, DecryptError, ExamineError, IdentityError, RecipientError, SourceError,
     StagingError,
 };
-pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
+pub use facts::{
+    ATTACHMENTS, DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase,
+};
 pub use observer::Observer;
 pub use permission::{Barrier, user_for_chown, user_name};
 pub use probe::{Probe, probe};

@@ -21,7 +21,8 @@ use crate::error::CaptureError;
 use crate::facts::Metadata;
 use crate::file::pinned::{Links, Pinned};
 use crate::guard::Protected;
-use crate::secret::{encrypted, plaintext_of};
+use crate::secret::entries::contents;
+use crate::secret::{Known, encrypted, plaintext_of};
 use crate::source::Source;
 use crate::sqlite::names::real;
 use crate::stop::Stop;
@@ -184,6 +185,10 @@ fn file(
     if known.plaintext.starts_with(MAGIC) {
         return Ok(Some(Why::Database));
     }
+    let known = Known {
+        entries: contents(&known.plaintext).0,
+        ..known
+    };
     let entry = encrypted(taking, path, known, &mut capture.notes)?;
     capture.entries.push(entry);
     Ok(None)

@@ -5,7 +5,7 @@
 //! same and it is less than a week old: an unchanged state then makes an unchanged snapshot.
 
 pub(crate) mod cache;
-mod entries;
+pub(crate) mod entries;
 pub(crate) mod identity;
 pub(crate) mod named;
 pub(crate) mod recipients;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 const LONG: usize = 16;
 
 /// Counts the entries of a secret, and collects its longer values.
-pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
+pub(crate) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
     let mut values = Vec::new();
     if plaintext.trim_ascii_start().starts_with(b"{") {
         let members =

@@ -53,7 +53,7 @@ pub(crate) fn of(
         .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
     let taken = Taken {
         tags: tags(more_tags, series, &manifest, shrunk.is_some()),
-        told_once: told_once(&captures),
+        told_once: told_once(&captures, &manifest),
         uncovered: beside
             .uncovered
             .iter()
@@ -243,7 +243,15 @@ fn gone_quiet(
     told
 }
 
-fn told_once(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
+fn told_once(captures: &[&Capture], manifest: &Manifest) -> Vec<(String, Sha256Hash)> {
+    let rows = manifest
+        .sources
+        .iter()
+        .filter_map(|s| s.rows_without_file());
+    let rows = rows.map(|text| {
+        let key = Sha256Hash(Sha256::digest(&text).into());
+        (text, key)
+    });
     captures
         .iter()
         .flat_map(|c| &c.notes)
@@ -256,5 +264,6 @@ fn told_once(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
             }
             _ => None,
         })
+        .chain(rows)
         .collect()
 }

@@ -13,6 +13,7 @@ use chrono::{DateTime, Local};
 use hapi_sources::{Kind, Scope, Source, Stop};
 use serde_json::{Value, json};
 
+use crate::archive::beside::hapi_version;
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
@@ -159,6 +160,7 @@ impl<'a> Kit<'a> {
                 "chunk-size": self.chunk_size.flatten(),
                 "needs-credentials": profile.reach.needs().is_some(),
             },
+            "hapi": hapi_version(&profile.hapi_home),
             "password-file": profile.reach.password.file(),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
@@ -246,6 +248,13 @@ impl<'a> Kit<'a> {
                 code(&profile.file.to_string_lossy())
             ),
         ));
+        rows.push((
+            "HAPI",
+            format!(
+                "{} when this was printed; `.hapi-manifest.json` in a snapshot has the version of its time (`hapi`). An older HAPI may not open the database of a newer one",
+                hapi_version(&profile.hapi_home).map_or_else(|| "an unknown version".to_owned(), |version| code(&version))
+            ),
+        ));
         let mut text = "## Where everything is\n\n| | |\n|---|---|\n".to_owned();
         for (what, place) in rows {
             text += &format!("| {what} | {place} |\n");
@@ -296,7 +305,8 @@ impl<'a> Kit<'a> {
         let mut sources = self.profile.sources.iter();
         if self.recipients().is_empty() || !sources.any(|s| s.source.kind == Kind::Secret) {
             text += "This profile encrypts secrets to nobody, so its runs leave them out";
-            for source in &self.profile.skipped_secrets {
+            let skipped = self.profile.skipped_secrets.iter();
+            for source in skipped.filter(|source| source.scope == Scope::File) {
                 text += &format!(", {}", code(&source.path.to_string_lossy()));
             }
             return text

@@ -3,14 +3,14 @@
 //!
 //! Neither holds a clock: the same state makes the same manifest, and so the same tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{
-    Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, LeftOut, Note,
-    Scope,
+    ATTACHMENTS, Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind,
+    LeftOut, Note, Scope,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -25,8 +25,8 @@ use crate::remedy;
 /// The manifest's file name, in the home folder.
 pub const FILE_NAME: &str = ".hapi-manifest.json";
 
-/// So many uncovered names stand in a manifest.
-const MOST_UNCOVERED: usize = 50;
+/// So many names of what is missing stand in a manifest.
+const MOST_NAMED: usize = 50;
 
 /// What was seen of a hub beside its sources.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +88,10 @@ pub struct SourceRecord {
     /// What the operator should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Files that rows of a database name and that are not in this snapshot: paths in HAPI's folder of attachments. A row
+    /// may have been deleted while the snapshot was taken, so this is no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_file: Vec<String>,
     /// What was taken, by path.
     pub entries: Vec<EntryRecord>,
 }
@@ -188,6 +192,14 @@ impl Manifest {
         captured: &[Result<Capture, CaptureError>],
         beside: &Beside,
     ) -> Self {
+        let folder = profile.hapi_home.join(ATTACHMENTS);
+        let entries = || captured.iter().flatten().flat_map(|c| &c.entries);
+        let taken: BTreeSet<&Path> = entries().map(|entry| entry.path.as_path()).collect();
+        let is_there = |key: &String| {
+            let path = folder.join(key);
+            taken.contains(path.as_path())
+                || taken.contains(path.with_added_extension("age").as_path())
+        };
         Self {
             version: VERSION,
             series: series.to_owned(),
@@ -198,12 +210,23 @@ impl Manifest {
             sources: sources
                 .iter()
                 .zip(captured)
-                .map(|(s, c)| SourceRecord::of(s, c))
+                .map(|(s, c)| {
+                    let databases = c.iter().flat_map(|c| &c.entries);
+                    let named = databases.filter_map(|entry| match &entry.content {
+                        Content::Database { facts, .. } => Some(&facts.attachments),
+                        _ => None,
+                    });
+                    let missing = named.flatten().filter(|key| !is_there(key)).cloned();
+                    SourceRecord {
+                        without_file: missing.take(MOST_NAMED).collect(),
+                        ..SourceRecord::of(s, c)
+                    }
+                })
                 .collect(),
             uncovered: beside
                 .uncovered
                 .iter()
-                .take(MOST_UNCOVERED)
+                .take(MOST_NAMED)
                 .map(|one| name_of(profile, &one.path).as_path().into())
                 .collect(),
         }
@@ -270,6 +293,7 @@ impl SourceRecord {
             outcome: Outcome::Failed,
             failures: Vec::new(),
             notes: Vec::new(),
+            without_file: Vec::new(),
             entries: Vec::new(),
         };
         match captured {
@@ -303,6 +327,20 @@ impl SourceRecord {
             }
         }
         record
+    }
+
+    /// Which rows name files that the snapshot does not have, in words.
+    pub fn rows_without_file(&self) -> Option<String> {
+        let first = self.without_file.first()?;
+        let more = match self.without_file.len() {
+            1 => String::new(),
+            MOST_NAMED => format!(" and {} others or more", MOST_NAMED - 1),
+            n => format!(" and {} more", n - 1),
+        };
+        Some(format!(
+            "rows of {} name attachments that are not in the snapshot: `{first}`{more}",
+            self.name
+        ))
     }
 
     /// Whether an entry is a WAL or journal that lost its database. None is ever put beside one.

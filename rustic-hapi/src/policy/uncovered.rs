@@ -91,7 +91,7 @@ pub(crate) fn hint(profile: &Profile, uncovered: &[Uncovered]) -> String {
         hints.push(format!(
             "if it is, add these lines at the end of `{}`:\n{}",
             profile.file.display(),
-            lines.trim_end()
+            lines.trim_start()
         ));
     }
     hints.join("; ")

@@ -82,6 +82,8 @@ fn list_text(
                 }
             }
         }
+        let hapi = snapshot.description.as_ref().and_then(|d| d.hapi.as_ref());
+        facts.extend(hapi.map(|version| format!("HAPI {version}")));
         let known = ["partial", "only"];
         facts.extend(
             snapshot

@@ -91,9 +91,9 @@ const COMES_AGAIN: [&str; 17] = [
     "settings.json.tmp*",
     ".settings.*.tmp",
     "hapi.db.bak*",
-    ".rustic-hapi*",
-    "*.set-aside-*",
-    "*.undo-*.sh",
+    "**/.rustic-hapi*",
+    "**/*.set-aside-*",
+    "**/*.undo-*.sh",
 ];
 
 /// What comes again, and what the operator does not miss.
