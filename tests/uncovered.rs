@@ -539,3 +539,201 @@ fn nothing_of_the_real_hub_is_uncovered() {
     let export = hub.export(&session).to_string();
     assert!(export.contains("\"hi\""), "{export}");
 }
+
+/// Another process than ours that has a database open, with an environment of its own.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn start(home: &Home, database: &Path, environment: &[(&str, &str)]) -> Self {
+        let ready = home.dir.path().join("ready");
+        let child = std::process::Command::new("python3")
+            .args(["-c", "import sqlite3,sys,time\nd=sqlite3.connect(sys.argv[1])\nd.execute('SELECT count(*) FROM sqlite_schema').fetchall()\nopen(sys.argv[2],'w').close()\ntime.sleep(120)"])
+            .args([database, &ready])
+            .env("HOME", home.path())
+            .envs(environment.iter().copied())
+            .spawn()
+            .unwrap();
+        while !ready.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_hub_is_found_where_its_own_environment_says() {
+    let home = Home::new();
+    let state = home.dir.path().join("var lib");
+    fs::create_dir(&state).unwrap();
+    let database = state.join("hub.sqlite");
+    fs::rename(home.database(), &database).unwrap();
+    for side in ["-wal", "-shm"] {
+        _ = fs::remove_file(home.hapi(&format!("hapi.db{side}")));
+    }
+    let settings = state.join("home");
+    fs::create_dir(&settings).unwrap();
+    let key = home.dir.path().join("sa.json");
+    fs::write(&key, "{\"private_key\": \"x\"}").unwrap();
+    // What was left behind.
+    sqlite3(&home.database(), "CREATE TABLE t(n)");
+    let hub = Holder::start(
+        &home,
+        &database,
+        &[
+            ("DB_PATH", database.to_str().unwrap()),
+            ("HAPI_HOME", settings.to_str().unwrap()),
+            ("FCM_SERVICE_ACCOUNT_PATH", key.to_str().unwrap()),
+            ("CLI_API_TOKEN", CANARY),
+        ],
+    );
+    // And what starts it.
+    let unit = home.path().join(".config/systemd/user/hapi-hub.service");
+    fs::create_dir_all(unit.with_extension("service.d")).unwrap();
+    fs::write(
+        &unit,
+        "[Service]\nExecStart=/usr/bin/hapi hub\nEnvironmentFile=%h/keys.env\n",
+    )
+    .unwrap();
+    fs::write(
+        unit.with_extension("service.d").join("x.conf"),
+        format!("[Service]\nEnvironment=K={CANARY}\n"),
+    )
+    .unwrap();
+    fs::write(home.path().join("keys.env"), format!("API_KEY={CANARY}\n")).unwrap();
+    crate::common::cheap::repository(&home.repository(), &home.password());
+    let said: Said = home
+        .init_command(home.repository().to_str().unwrap())
+        .args(["--extends", "hapi-stock"])
+        .output()
+        .unwrap()
+        .into();
+    let said = said.exits(0);
+    assert!(said.stdout.contains("the running hub, process"), "{said:?}");
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    for line in [
+        &database,
+        &settings,
+        &key,
+        &unit,
+        &home.path().join("keys.env"),
+    ] {
+        assert!(
+            profile.contains(line.to_str().unwrap()),
+            "{line:?}: {profile}"
+        );
+    }
+    assert!(!profile.contains(CANARY));
+    let said = home.snapshot().exits(0);
+    let manifest = home.manifest("hapi").to_string();
+    for path in [
+        "hub.sqlite",
+        "sa.json.age",
+        "hapi-hub.service.age",
+        "service.d/x.conf.age",
+        "keys.env.age",
+    ] {
+        assert!(manifest.contains(path), "{path}: {manifest}");
+    }
+    assert!(files_with(&home.repository(), CANARY).is_empty());
+    assert_eq!(main(&said)["sources"][0]["rows"]["sessions"], 78);
+    // A unit that appears later.
+    let dump = home.path().join(".pm2/dump.pm2");
+    fs::create_dir(dump.parent().unwrap()).unwrap();
+    fs::write(&dump, "[]").unwrap();
+    let doctor = home.hapi_command(&["doctor", "--json"]).json();
+    let findings = doctor["findings"].as_array().unwrap();
+    let of = |subject: &str| findings.iter().find(|f| f["subject"] == subject).unwrap();
+    assert!(
+        of("service")["remedy"].to_string().contains("dump.pm2"),
+        "{doctor}"
+    );
+    assert_eq!(of("hub")["verdict"], "ok", "{doctor}");
+    let remedy = of("service")["remedy"].as_str().unwrap();
+    let (_, lines) = remedy.split_once(".toml`:\n").unwrap();
+    home.edit_profile(|text| text + "\n" + lines);
+    let doctor = home.hapi_command(&["doctor", "--json"]).json();
+    let findings = doctor["findings"].as_array().unwrap();
+    let service = findings.iter().find(|f| f["subject"] == "service").unwrap();
+    assert_eq!(service["verdict"], "ok", "{doctor}");
+    drop(hub);
+}
+
+#[test]
+fn two_hubs_of_one_user_are_told_and_one_in_a_container_is_said_to_be_there() {
+    let home = Home::new();
+    for suffix in ["", "-wal", "-shm"] {
+        _ = fs::remove_file(home.hapi(&format!("hapi.db{suffix}")));
+    }
+    let make = |name: &str| {
+        let folder = home.dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        sqlite3(&folder.join("hapi.db"), "CREATE TABLE t(n)");
+        folder
+    };
+    let (one, two) = (make("one"), make("two"));
+    let start = |folder: &Path| {
+        let hub = Holder::start(
+            &home,
+            &folder.join("hapi.db"),
+            &[("HAPI_HOME", folder.to_str().unwrap())],
+        );
+        fs::remove_file(home.dir.path().join("ready")).unwrap();
+        hub
+    };
+    let hubs = (start(&one), start(&two));
+    let said = home.init();
+    assert_eq!(said.code, 2, "{said:?}");
+    for folder in [&one, &two] {
+        assert!(said.stderr.contains(folder.to_str().unwrap()), "{said:?}");
+    }
+    drop(hubs);
+    // In a mount namespace of its own: on a volume that this machine has, and on one that it has not.
+    let volume = make("volume");
+    let ready = home.dir.path().join("there");
+    let code = "import sqlite3,sys,time\nd=sqlite3.connect('/mnt/hapi.db')\nd.execute('CREATE TABLE IF NOT EXISTS t(n)')\nd.execute('SELECT * FROM t').fetchall()\nopen(sys.argv[1],'w').close()\ntime.sleep(120)";
+    for (mount, found) in [
+        (format!("mount --bind '{}' /mnt", volume.display()), true),
+        ("mount -t tmpfs tmpfs /mnt".to_owned(), false),
+    ] {
+        let mut hub = std::process::Command::new("unshare")
+            .args([
+                "-m",
+                "sh",
+                "-c",
+                &format!("{mount} && exec python3 -c \"$0\" \"$1\""),
+                code,
+            ])
+            .arg(&ready)
+            .env("HOME", home.path())
+            .env("HAPI_HOME", "/mnt")
+            .spawn()
+            .unwrap();
+        while !ready.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        fs::remove_file(&ready).unwrap();
+        let said = home.hapi_command(&[
+            "init",
+            "--json",
+            "--allow-same-disk",
+            "--repository",
+            home.repository().to_str().unwrap(),
+        ]);
+        hub.kill().unwrap();
+        hub.wait().unwrap();
+        if found {
+            let all = format!("{}{}", said.stdout, said.stderr);
+            assert!(all.contains(volume.to_str().unwrap()), "{said:?}");
+            _ = fs::remove_file(home.profile());
+        } else {
+            assert!(said.stderr.contains("in a container"), "{said:?}");
+        }
+    }
+}

@@ -12,6 +12,7 @@ pub(crate) mod notes;
 pub(crate) mod readable;
 pub(crate) mod restic_time;
 pub mod retention;
+pub(crate) mod services;
 pub mod slots;
 pub(crate) mod survival;
 pub(crate) mod uncovered;
