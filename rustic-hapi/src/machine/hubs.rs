@@ -45,6 +45,19 @@ pub(crate) struct Says {
     pub(crate) has_home: bool,
 }
 
+impl Says {
+    /// Paths of another mount namespace mean nothing here, but for those of the database.
+    fn of_another_namespace(self, there: &Path, here: &Path) -> Self {
+        let is_folder = self.hapi_home.as_deref() == there.parent();
+        Self {
+            hapi_home: here.parent().filter(|_| is_folder).map(Path::to_path_buf),
+            database: self.database.map(|_| here.to_owned()),
+            has_home: self.has_home,
+            ..Self::default()
+        }
+    }
+}
+
 impl RunningHub {
     /// HAPI's home: what it says, else the folder of a `hapi.db`, else the usual place.
     pub(crate) fn home(&self, home: &Path) -> PathBuf {
@@ -94,7 +107,11 @@ pub(crate) fn running(home: &Path) -> Vec<RunningHub> {
         };
         let (database, elsewhere) = match here(pid, &target, &link) {
             Some(path) => (path, false),
-            None => (target, true),
+            None => (target.clone(), true),
+        };
+        let says = match database == target && !elsewhere {
+            true => says,
+            false => says.of_another_namespace(&target, &database),
         };
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         hubs.push(RunningHub {
