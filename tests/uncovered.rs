@@ -735,7 +735,10 @@ fn two_hubs_of_one_user_are_told_and_one_in_a_container_is_said_to_be_there() {
             assert!(all.contains(volume.to_str().unwrap()), "{said:?}");
             _ = fs::remove_file(home.profile());
         } else {
-            assert!(is_asked || said.stderr.contains("in a container"), "{said:?}");
+            assert!(
+                is_asked || said.stderr.contains("in a container"),
+                "{said:?}"
+            );
         }
     }
 }

@@ -15,6 +15,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::left_out::{LeftOut, Why};
 use crate::error::CaptureError;
+use crate::file::pinned::Pinned;
 use crate::secret::named;
 use crate::source::{Kind, Scope, Source};
 use crate::sqlite::names::{SIDE_FILES, real, with_suffix};
@@ -96,16 +97,12 @@ pub(super) fn names(
     stop: &Stop,
 ) -> Result<Vec<Name>, CaptureError> {
     let folder = source.path.as_path();
-    let read = |e| match fs::symlink_metadata(folder) {
-        Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => CaptureError::Missing {
-            path: folder.to_owned(),
-        },
-        _ => CaptureError::read(folder, e),
-    };
+    let device = Pinned::folder(folder)?.stat.dev();
+    let read = |e| CaptureError::read(folder, e);
     let walk = Walk {
         folder,
         real: real(folder),
-        device: fs::metadata(folder).map_err(read)?.dev(),
+        device,
         exclude: exclusions(source)?,
         private,
         covered: Covered::by(sources, stop)?,
@@ -204,6 +201,13 @@ impl Walk<'_> {
         !excluded(&self.exclude, self.folder, path)
             && !self.private.iter().any(|p| path.starts_with(p))
             && !self.covered.has(path)
+            && !self.is_covered_without_links(path)
+    }
+
+    /// The folder may be a link, and a source name what it leads to.
+    fn is_covered_without_links(&self, path: &Path) -> bool {
+        let inner = path.strip_prefix(self.folder);
+        inner.is_ok_and(|inner| self.covered.has(&self.real.join(inner)))
     }
 
     fn add(&self, name: &mut Name, entry: &DirEntry) {

@@ -560,6 +560,9 @@ fn due<'a>(
     due
 }
 
+/// More names than this at once are counted: HAPI's home is then another folder than was meant.
+const MOST_TOLD: usize = 10;
+
 /// Warns of each such thing once, not twice a day for ever.
 fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
     let taken = || report.series.iter().filter_map(|s| s.taken.as_ref().ok());
@@ -582,6 +585,13 @@ fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
         }
     }
     report.is_odd |= !report.uncovered.is_empty();
+    if report.uncovered.len() > MOST_TOLD {
+        let more = report.uncovered.split_off(MOST_TOLD).len();
+        report.warnings.push(format!(
+            "{more} more names in `{}` are in no snapshot; `rustic-hapi doctor` lists all of them",
+            profile.hapi_home.display()
+        ));
+    }
     report.uncovered_hint = uncovered::hint(profile, &report.uncovered);
     if told.len() > before && !report.dry_run {
         let lines = told.into_iter().collect::<Vec<_>>().join("\n");

@@ -224,9 +224,13 @@ fn uncovered(profile: &Profile, series: &[SeriesStatus]) -> Option<String> {
         .map(|name| format!("`{name}`"))
         .collect();
     (!still.is_empty()).then(|| {
+        let more = match still.len() {
+            0..=10 => String::new(),
+            n => format!(" and {} more", n - 10),
+        };
         format!(
-            "in no snapshot: {} in `{}`; `rustic-hapi doctor` names the lines for the profile",
-            still.join(", "),
+            "in no snapshot: {}{more} in `{}`; `rustic-hapi doctor` names the lines for the profile",
+            still[..still.len().min(10)].join(", "),
             profile.hapi_home.display()
         )
     })

@@ -15,8 +15,10 @@ use crate::words::bytes;
 pub struct Uncovered {
     /// What it is, and why no snapshot has it.
     pub fact: String,
-    /// Its name, as the profile would have it.
+    /// Its name.
     pub name: String,
+    /// What `ignore` would have to name; nothing where it is not in HAPI's home.
+    pub pattern: Option<String>,
     /// Lines for the profile that would take it; none where no line helps.
     pub lines: String,
     /// What helps instead.
@@ -62,7 +64,8 @@ impl Uncovered {
         Self {
             fact: format!("`{}`{place} is in no snapshot: {why}", plain(&name)),
             lines: lines(profile, left_out),
-            otherwise: otherwise(left_out),
+            otherwise: otherwise(left_out, &name),
+            pattern: name.to_str().filter(|_| name.is_relative()).map(escaped),
             name: plain(&name),
             key: Sha256Hash(key.into()),
         }
@@ -79,13 +82,16 @@ pub(crate) fn hint(profile: &Profile, uncovered: &[Uncovered]) -> String {
     }
     hints.extend(uncovered.iter().filter_map(|one| one.otherwise.clone()));
     let mut ignore = profile.ignore.clone();
-    ignore.extend(uncovered.iter().map(|one| escaped(&one.name)));
-    let ignore: Vec<String> = ignore.into_iter().map(quoted).collect();
-    hints.push(format!(
-        "if it is not to be taken, put this at the top of `{}`: `ignore = [{}]`",
-        profile.file.display(),
-        ignore.join(", ")
-    ));
+    let before = ignore.len();
+    ignore.extend(uncovered.iter().filter_map(|one| one.pattern.clone()));
+    if ignore.len() > before {
+        let ignore: Vec<String> = ignore.into_iter().map(quoted).collect();
+        hints.push(format!(
+            "if it is not to be taken, put this at the top of `{}`: `ignore = [{}]`",
+            profile.file.display(),
+            ignore.join(", ")
+        ));
+    }
     let lines: String = uncovered.iter().map(|one| one.lines.as_str()).collect();
     if !lines.is_empty() {
         hints.push(format!(
@@ -169,11 +175,15 @@ fn lines(profile: &Profile, left_out: &LeftOut) -> String {
     text
 }
 
-fn otherwise(left_out: &LeftOut) -> Option<String> {
+fn otherwise(left_out: &LeftOut, name: &Path) -> Option<String> {
     if left_out.path.to_str().is_none() {
         return Some("rename what is not UTF-8, since no profile can name it".to_owned());
     }
     match left_out.why {
+        Why::NoSource if name.is_absolute() => Some(format!(
+            "the hub's settings name `{}`: `without` at the top of the profile, with the name of its source, leaves it out",
+            plain(name)
+        )),
         Why::Unreadable(_) => Some("let the user that runs this read it".to_owned()),
         _ => None,
     }
