@@ -540,6 +540,48 @@ fn nothing_of_the_real_hub_is_uncovered() {
     assert!(export.contains("\"hi\""), "{export}");
 }
 
+#[test]
+fn rows_without_their_attachment_are_reported_and_are_no_difference() {
+    let home = Home::initialised();
+    fs::create_dir_all(home.hapi("scratchlist-attachments/default/s1")).unwrap();
+    fs::write(home.hapi("scratchlist-attachments/default/s1/1-a.png"), "a").unwrap();
+    let list = |names: &[&str]| {
+        let each = names.iter().map(|name| {
+            format!("{{\"id\": \"1\", \"path\": \"hapi-hub:scratchlist/default/s1/{name}\"}}")
+        });
+        format!("[{}]", each.collect::<Vec<_>>().join(","))
+    };
+    sqlite3(
+        &home.database(),
+        &format!(
+            "CREATE TABLE session_scratchlist(session_id, entry_id, text, attachments);
+             INSERT INTO session_scratchlist VALUES ('s1', '1', 'x', '{}'), ('s1', '2', 'y', NULL), ('s1', '3', 'z', 'no list')",
+            list(&["1-a.png"])
+        ),
+    );
+    let said = home.snapshot().exits(0);
+    assert!(!said.stderr.contains("attachments that"), "{said:?}");
+    sqlite3(
+        &home.database(),
+        &format!(
+            "INSERT INTO session_scratchlist VALUES ('s1', '4', 'x', '{}')",
+            list(&["1-a.png", "2-b.png"])
+        ),
+    );
+    let fact =
+        "rows of hapi.db name attachments that are not in the snapshot: `default/s1/2-b.png`";
+    let said = home.snapshot().exits(0);
+    assert!(said.stderr.contains(fact), "{said:?}");
+    assert!(!home.snapshot().exits(0).stderr.contains(fact));
+    let drill = home.drill(&[]).exits(0);
+    assert!(drill.stderr.contains(fact), "{drill:?}");
+    let check = home.hapi_command(&["check"]).exits(0);
+    assert!(
+        format!("{}{}", check.stdout, check.stderr).contains(fact),
+        "{check:?}"
+    );
+}
+
 /// Another process than ours that has a database open, with an environment of its own.
 struct Holder(std::process::Child);
 
