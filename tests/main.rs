@@ -11,6 +11,7 @@
 
 mod common;
 
+mod advice;
 mod bad_input;
 mod check;
 mod declared;

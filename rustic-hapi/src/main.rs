@@ -103,6 +103,11 @@ fn main() -> ExitCode {
 
 /// Says what came of it. What cannot be said is part of how it ended.
 fn say(cli: &Cli, output: &mut Output, ui: &Ui) {
+    if output.exit >= Exit::HungUp
+        && let Some(hint) = cli.after_a_signal()
+    {
+        output.complaints.push(format!("hint: {hint}"));
+    }
     output.told(ui).iter().for_each(|line| ui.complain(line));
     let text = match cli.global.json {
         true => format!("{:#}\n", output.json),

@@ -5,6 +5,7 @@
 mod append_only;
 mod choice;
 mod damage;
+mod first_days;
 mod full_disk;
 mod places;
 mod root_once;
@@ -90,6 +91,7 @@ impl Evening {
     /// Runs one suggested command, with what a reader fills in.
     #[track_caller]
     pub fn follows(&self, command: &str, blanks: &[(&str, &str)]) -> Said {
+        crate::advice::followed(command);
         let mut command = command.to_owned();
         for (blank, word) in blanks {
             command = command.replace(blank, word);

@@ -439,6 +439,27 @@ impl Cli {
         }
     }
 
+    /// What holds after a signal ended it, and what to do then.
+    pub fn after_a_signal(&self) -> Option<&'static str> {
+        Some(match &self.command {
+            Command::Snapshot(_) => {
+                "no half snapshot was saved; the next run sends only what is missing"
+            }
+            Command::Restore(args) if args.in_place => {
+                "run the same command again: it completes or undoes what was begun"
+            }
+            Command::Restore(_) => {
+                "each file that has its name is whole; the same command restores the rest"
+            }
+            Command::Forget(_) => {
+                "each snapshot is either removed or whole; the same command removes the rest"
+            }
+            Command::Init(_) => "run the same command again: it continues with what is there",
+            Command::Check { .. } | Command::Drill(_) => "nothing was changed",
+            _ => return None,
+        })
+    }
+
     /// What is to be on record and told of, under which name, and whether without telling anybody.
     pub fn supervised(
         &self,

@@ -233,6 +233,8 @@ fn series_text(series: &SeriesStatus, now: DateTime<Local>, pen: Pen) -> String 
     let paint = pen.paint;
     let word = series.verdict.in_words();
     let verdict = match series.verdict {
+        // What came last is not whole: that is not green.
+        Freshness::Fresh if series.partial.is_some() => paint.yellow(word),
         Freshness::Fresh => paint.green(word),
         Freshness::Late => paint.yellow(word),
         Freshness::Stale => paint.red(word),
