@@ -48,5 +48,6 @@ mod status;
 mod swap;
 mod text_files;
 mod two_hubs;
+mod uncovered;
 mod unfinished_runs;
 mod variables;

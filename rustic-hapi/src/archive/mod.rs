@@ -6,6 +6,7 @@
 //!
 //! Knows: captures, the repository, manifests. Must not know: retention, restoring, words for people.
 
+pub(crate) mod beside;
 pub(crate) mod capturing;
 pub(crate) mod collisions;
 pub(crate) mod copy;

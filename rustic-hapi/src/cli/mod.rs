@@ -6,6 +6,7 @@
 pub mod help;
 pub mod meant;
 mod refused;
+mod values;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::cli::values::{absolute, hours, seconds};
 use crate::commands::drill;
 use crate::destination::credentials::redacted;
 use crate::exit::Exit;
@@ -23,7 +25,6 @@ use crate::profile::lookup::{Environment, Lookup, is_a_path};
 use crate::terminal::call::{Call, FROM};
 use crate::terminal::prompt::{Consent, somebody_is_there};
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
-use crate::words::{DURATIONS, parse_hours, parse_seconds};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
 #[derive(Debug, Parser)]
@@ -594,24 +595,4 @@ impl Global {
             }),
         )
     }
-}
-
-/// A path on the command line is seen from the working folder, as everywhere.
-fn absolute(location: &str) -> String {
-    if location.contains(':') || location.starts_with('~') {
-        return location.to_owned();
-    }
-    std::path::absolute(location).map_or_else(
-        |_| location.to_owned(),
-        |path| path.to_string_lossy().into_owned(),
-    )
-}
-
-fn hours(text: &str) -> Result<u32, String> {
-    parse_hours(text).ok_or_else(|| DURATIONS.to_owned())
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = parse_seconds(text).map(Duration::from_secs);
-    seconds.ok_or_else(|| DURATIONS.to_owned())
 }

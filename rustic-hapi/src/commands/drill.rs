@@ -361,6 +361,7 @@ fn drill(
             .sources
             .get(&choice.source)
             .cloned();
+        report.warnings.extend(record.rows_without_file());
         let came = restorer.bring(&repository, &mut library, choice)?;
         if let Some(reason) = came.differences.iter().find_map(Difference::denied) {
             return Err(may_not_read(reason.clone()));

@@ -20,7 +20,8 @@ use toml_edit::Item;
 pub use self::hub::Hub;
 use self::new_password::put_password;
 use self::new_profile::{
-    add_environment_file, add_identity, add_recipients, existing_profile, new_profile, put_profile,
+    add_environment_file, add_identity, add_recipients, beside_the_home, existing_profile,
+    new_profile, put_profile,
 };
 pub use self::recovery::Recovery;
 pub use self::request::Request;
@@ -96,9 +97,22 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         added |= add_environment_file(&mut document, file);
     }
     let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
+    if existing.is_none() {
+        let lines = beside_the_home(&profile, &hub);
+        if !lines.is_empty() {
+            let text = format!("{document}{lines}");
+            document = text
+                .parse()
+                .map_err(|error: toml_edit::TomlError| Error::Usage {
+                    fact: format!("the profile would not be valid: {error}"),
+                    hint: None,
+                })?;
+            profile = Profile::parse(&text, &path, lookup)?;
+        }
+    }
     if existing.is_some() {
         hub.home.clone_from(&profile.hapi_home);
-        hub.found_by = "the profile";
+        hub.found_by = "the profile".into();
         request.agrees_with(&document, &profile)?;
     }
     if let Some(file) = &request.environment_file {

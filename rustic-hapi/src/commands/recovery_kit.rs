@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{Kind, Stop};
+use hapi_sources::{Kind, Scope, Source, Stop};
 use serde_json::{Value, json};
 
+use crate::archive::beside::hapi_version;
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
@@ -193,6 +194,7 @@ impl<'a> Kit<'a> {
                 "chunk-size": self.chunk_size.flatten(),
                 "needs-credentials": profile.reach.needs().is_some(),
             },
+            "hapi": hapi_version(&profile.hapi_home),
             "password-file": profile.reach.password.file(),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
@@ -297,6 +299,13 @@ impl<'a> Kit<'a> {
                     code(&profile.file.to_string_lossy())
                 ),
             ));
+            rows.push((
+                "HAPI",
+                format!(
+                    "{} when this was printed; `.hapi-manifest.json` in a snapshot has the version of its time (`hapi`). An older HAPI may not open the database of a newer one",
+                    hapi_version(&profile.hapi_home).map_or_else(|| "an unknown version".to_owned(), |version| code(&version))
+                ),
+            ));
         }
         let mut text = format!("## {title}\n\n| | |\n|---|---|\n");
         for (what, place) in rows {
@@ -354,7 +363,8 @@ impl<'a> Kit<'a> {
         let mut sources = self.profile.sources.iter();
         if self.recipients().is_empty() || !sources.any(|s| s.source.kind == Kind::Secret) {
             text += "This profile encrypts secrets to nobody, so its runs leave them out";
-            for source in &self.profile.skipped_secrets {
+            let skipped = self.profile.skipped_secrets.iter();
+            for source in skipped.filter(|source| source.scope == Scope::File) {
                 text += &format!(", {}", code(&source.path.to_string_lossy()));
             }
             return text
@@ -374,7 +384,7 @@ impl<'a> Kit<'a> {
             text += &format!(
                 "| {} | {} | {} | {} |\n",
                 cell(&row.source.name),
-                kind(row.source.kind),
+                kind(&row.source),
                 code(&row.source.path.to_string_lossy()),
                 row.series
             );
@@ -480,8 +490,10 @@ fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
+fn kind(source: &Source) -> &'static str {
+    match source.kind {
+        Kind::Secret if source.scope == Scope::Rest => "what no other source takes (age)",
+        Kind::Secret if source.scope != Scope::File => "secret that this file names (age)",
         Kind::Secret => "secret (age)",
         Kind::Sqlite => "SQLite database",
         Kind::File => "file",

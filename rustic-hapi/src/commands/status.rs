@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::policy::freshness::{self, Freshness, SeriesStatus};
 use crate::policy::history::{SHRUNK, Snapshot};
 use crate::policy::retention::Plan;
-use crate::policy::unmatched;
+use crate::policy::{uncovered, unmatched};
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
 use crate::profile::reach::Reach;
@@ -175,6 +175,7 @@ pub fn of(
         let unmatched = || unmatched::nothing_matches(profile, &ours, &files);
         warnings.extend(moved.or_else(unmatched));
         warnings.extend(unmatched::series_without(profile, &ours));
+        warnings.extend(uncovered(profile, &series));
         warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
     if let Some(profile) = from.profile {
@@ -229,6 +230,28 @@ pub fn of(
         schedule: None,
         never_ended,
         warnings,
+    })
+}
+
+/// What the newest snapshot of the main series does not have, and the profile still neither takes nor ignores.
+fn uncovered(profile: &Profile, series: &[SeriesStatus]) -> Option<String> {
+    let main = series.first()?;
+    let newest = main.partial.as_ref().or(main.newest.as_ref())?;
+    let names = &newest.description.as_ref()?.uncovered;
+    let still: Vec<String> = uncovered::still(profile, names)
+        .into_iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    (!still.is_empty()).then(|| {
+        let more = match still.len() {
+            0..=10 => String::new(),
+            n => format!(" and {} more", n - 10),
+        };
+        format!(
+            "in no snapshot: {}{more} in `{}`; `rustic-hapi doctor` names the lines for the profile",
+            still[..still.len().min(10)].join(", "),
+            profile.hapi_home.display()
+        )
     })
 }
 

@@ -23,6 +23,7 @@ use hapi_sources::{CaptureError, Stop};
 pub use self::finding::{Finding, Severity};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::machine::hubs;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::profile::policy::Policy;
@@ -110,8 +111,10 @@ fn of_profile(
     // SQLite's connections of this process are closed before anything else opens a file.
     let seen = sources::look(profile, stop);
     findings.extend(seen.findings);
-    findings.push(sources::hub(profile));
-    findings.push(sources::uncovered(profile, &seen.paths));
+    let running = hubs::running(&profile.reach.home);
+    findings.push(sources::hub(profile, &running));
+    findings.push(sources::service(profile, &running));
+    findings.push(sources::uncovered(profile, stop));
     findings.push(keys::recipients(profile));
     findings.extend(retention(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));

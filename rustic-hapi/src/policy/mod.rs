@@ -13,6 +13,8 @@ pub(crate) mod notes;
 pub(crate) mod readable;
 pub(crate) mod restic_time;
 pub mod retention;
+pub(crate) mod services;
 pub mod slots;
 pub(crate) mod survival;
+pub(crate) mod uncovered;
 pub(crate) mod unmatched;

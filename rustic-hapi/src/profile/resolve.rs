@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{NaiveTime, TimeDelta};
 use hapi_sources::{Kind, Recipients};
 
-use self::sources::{resolve_series, resolve_sources};
+use self::sources::{Encrypts, check_ignore, resolve_series, resolve_sources};
 use crate::error::{Error, ProfileError};
 use crate::profile::at::At;
 use crate::profile::hub_id::{HubId, HubOfProfile};
@@ -139,11 +139,18 @@ fn resolve(
     // Whoever has somebody to encrypt to forgot `skip`.
     let has_recipients = !raw.secrets.recipients.is_empty();
     let skip_is_overruled = raw.secrets.skip && has_recipients;
+    let encrypts = match (has_recipients, raw.secrets.skip) {
+        (true, _) => Encrypts::All,
+        (false, true) => Encrypts::Nothing,
+        (false, false) => Encrypts::WhatIsWritten,
+    };
+    check_ignore(&at, &raw.ignore)?;
     let (sources, skipped_secrets) = resolve_sources(
         &at,
         raw.source,
         &series,
-        raw.secrets.skip && !has_recipients,
+        encrypts,
+        &raw.ignore,
         &home,
         &hapi_home,
     )?;
@@ -279,6 +286,8 @@ fn resolve(
             state,
         },
         hapi_home,
+        not_missed: sources::not_missed(&raw.ignore),
+        ignore: raw.ignore,
         host,
         hub,
         append_only: raw.repository.append_only,
@@ -461,6 +470,9 @@ mod tests {
         let keys = [
             "extends",
             "without",
+            "ignore",
+            "named-by",
+            "rest",
             "hapi-home",
             "host",
             "staging",

@@ -29,6 +29,8 @@ pub(super) struct RawProfile {
     pub(super) extends: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) without: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ignore: Vec<String>,
     pub(super) hapi_home: Option<String>,
     pub(super) host: Option<String>,
     pub(super) hub_id: Option<String>,
@@ -148,6 +150,9 @@ pub(super) struct RawSource {
     pub(super) name: String,
     pub(super) path: String,
     pub(super) kind: Kind,
+    pub(super) named_by: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) rest: bool,
     pub(super) series: Option<String>,
     pub(super) sensitivity: Option<Sensitivity>,
     pub(super) required: Option<bool>,
@@ -255,6 +260,7 @@ impl RawProfile {
         Ok(Self {
             extends: self.extends,
             without: self.without,
+            ignore: self.ignore,
             hapi_home: self.hapi_home.or(base.hapi_home),
             host: self.host.or(base.host),
             hub_id: self.hub_id,
