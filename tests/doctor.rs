@@ -152,7 +152,7 @@ fn what_the_sources_lack_is_told() {
         "other disk",
         "warn",
         "is lost together with",
-        "restic copy",
+        "[[copy]]",
     );
     says(
         &json,

@@ -14,6 +14,7 @@ mod common;
 mod advice;
 mod bad_input;
 mod check;
+mod copies;
 mod declared;
 mod destinations;
 mod doctor;

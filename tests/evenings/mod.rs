@@ -10,6 +10,7 @@ mod full_disk;
 mod places;
 mod root_once;
 mod same_call;
+mod second_place;
 mod secrets;
 mod small_hub;
 mod small_things;

@@ -25,7 +25,7 @@ impl Covered {
         let mut covered = Self {
             files: HashSet::new(),
             folders: Vec::new(),
-            pub(super) inodes: HashSet::new(),
+            inodes: HashSet::new(),
         };
         for source in sources {
             let found = || match Pattern::parse(&source.path)?.find(&[], stop) {

@@ -9,6 +9,7 @@
 pub(crate) mod beside;
 pub(crate) mod capturing;
 pub(crate) mod collisions;
+pub(crate) mod copy;
 pub(crate) mod draft;
 pub(crate) mod parent;
 pub(crate) mod proven;

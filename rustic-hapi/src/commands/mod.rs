@@ -4,10 +4,12 @@
 
 pub mod check;
 pub mod context;
+pub mod copy;
 pub mod drill;
 pub mod env;
 pub mod forget;
 pub mod init;
+pub mod places;
 pub mod prune;
 pub mod recovery_kit;
 pub mod restore;

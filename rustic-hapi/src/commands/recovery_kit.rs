@@ -24,6 +24,7 @@ use crate::recovery::runbook::Runbook;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
+use crate::terminal::call::Call;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::{by_restic, cell, code};
@@ -76,6 +77,8 @@ pub struct Kit<'a> {
     confirmed: Option<Confirmed>,
     /// What could not be found out, besides.
     warnings: Vec<String>,
+    /// The same of each copy.
+    copies: Vec<Self>,
 }
 
 impl<'a> Kit<'a> {
@@ -99,6 +102,7 @@ impl<'a> Kit<'a> {
             keys: Vec::new(),
             confirmed: None,
             warnings: Vec::new(),
+            copies: Vec::new(),
         };
         match key::last_confirmed(profile) {
             Ok(confirmed) => kit.confirmed = confirmed,
@@ -123,6 +127,20 @@ impl<'a> Kit<'a> {
                 kit.unchecked = Some(error.to_string());
             }
         }
+        for copy in &profile.copies {
+            if copy.reach.id.is_none() {
+                kit.warnings.push(format!(
+                    "the copy `{name}` is not on the page, since it was never made; `rustic-hapi init --copy {name}` makes it",
+                    name = copy.place()
+                ));
+                continue;
+            }
+            let looked = Self::look(copy, now, stop, ui)?;
+            let warnings = looked.warnings.iter();
+            let of_copy = warnings.map(|warning| format!("copy `{}`: {warning}", copy.place()));
+            kit.warnings.extend(of_copy);
+            kit.copies.push(looked);
+        }
         Ok(kit)
     }
 
@@ -132,19 +150,35 @@ impl<'a> Kit<'a> {
             profile: self.profile,
             id: self.id.as_deref(),
         };
-        [
+        let parts = [
             self.head(),
-            self.places(),
+            self.places("Where everything is"),
+            self.of_copies(),
             self.identities(),
             self.contents(),
             runbook.stock(),
             runbook.ours(),
-        ]
-        .join("\n")
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join("\n")
     }
 
     /// The page and its facts, for programs.
     pub fn json(&self) -> Value {
+        let mut json = self.json_of_the_place();
+        json["markdown"] = json!(self.markdown());
+        if !self.copies.is_empty() {
+            let copies = self.copies.iter().map(|copy| {
+                let mut json = copy.json_of_the_place();
+                json["name"] = json!(copy.profile.place());
+                json
+            });
+            json["copies"] = copies.collect();
+        }
+        json
+    }
+
+    fn json_of_the_place(&self) -> Value {
         let profile = self.profile;
         json!({
             "version": JSON_VERSION,
@@ -168,20 +202,40 @@ impl<'a> Kit<'a> {
             "sources": profile.sources.iter().map(|s| json!({
                 "name": s.source.name, "kind": s.source.kind, "path": s.source.path, "series": s.series,
             })).collect::<Vec<_>>(),
-            "markdown": self.markdown(),
         })
     }
 
     fn head(&self) -> String {
         format!(
-            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nagain when the profile, the keys or the machine change.\n",
+            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nagain when the profile, the keys or the machine change.\n\nHAPI here was {} then; each snapshot names the version of its time (`rustic-hapi snapshots`, or `hapi` in its\n`.hapi-manifest.json`). Install that one: an older HAPI may not open the database of a newer one.\n",
             code(&self.profile.host),
             self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
             env!("CARGO_PKG_VERSION"),
+            hapi_version(&self.profile.hapi_home).map_or_else(
+                || "of an unknown version".to_owned(),
+                |version| code(&version)
+            ),
         )
     }
 
-    fn places(&self) -> String {
+    /// Every place from which the same can come back.
+    fn of_copies(&self) -> String {
+        let each = self.copies.iter().map(|copy| {
+            let name = copy.profile.place();
+            let runbook = Runbook {
+                profile: copy.profile,
+                id: copy.id.as_deref(),
+            };
+            format!(
+                "{}\nIt holds the same snapshots, and stands in for the repository above: with restic, set these in place of the\nvariables below, with rustic-hapi add `--from {name}`.\n\n```\n{}```\n",
+                copy.places(&format!("The copy {}", code(name))),
+                runbook.open_commands()
+            )
+        });
+        each.collect::<Vec<_>>().join("\n")
+    }
+
+    fn places(&self, title: &str) -> String {
         let profile = self.profile;
         let mut rows = vec![("repository", code(&profile.reach.location.to_string()))];
         if let Some((what, _)) = profile.reach.needs() {
@@ -248,14 +302,7 @@ impl<'a> Kit<'a> {
                 code(&profile.file.to_string_lossy())
             ),
         ));
-        rows.push((
-            "HAPI",
-            format!(
-                "{} when this was printed; `.hapi-manifest.json` in a snapshot has the version of its time (`hapi`). An older HAPI may not open the database of a newer one",
-                hapi_version(&profile.hapi_home).map_or_else(|| "an unknown version".to_owned(), |version| code(&version))
-            ),
-        ));
-        let mut text = "## Where everything is\n\n| | |\n|---|---|\n".to_owned();
+        let mut text = format!("## {title}\n\n| | |\n|---|---|\n");
         for (what, place) in rows {
             text += &format!("| {what} | {place} |\n");
         }
@@ -285,7 +332,13 @@ impl<'a> Kit<'a> {
             .collect();
         if rows.is_empty() {
             let fact = match self.unchecked {
-                None => "**none yet**: `rustic-hapi recovery-kit --new-key` makes one".to_owned(),
+                None => {
+                    let fact = "**none yet**: `rustic-hapi recovery-kit --new-key` makes one";
+                    match &self.profile.copy {
+                        Some(name) => Call::default().of_copy(name).complete(fact),
+                        None => fact.to_owned(),
+                    }
+                }
                 Some(_) => format!("not looked for; kept at: {BLANK}"),
             };
             rows.push(("recovery key", fact));

@@ -9,6 +9,7 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta};
 
 use crate::commands::check;
 use crate::commands::context::Context;
+use crate::commands::places::Place;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::policy::freshness::{self, Freshness, SeriesStatus};
@@ -53,6 +54,8 @@ pub struct Status {
     pub at: Vec<chrono::NaiveTime>,
     /// One for each series, the main one first.
     pub series: Vec<SeriesStatus>,
+    /// The copies, in the profile's order.
+    pub copies: Vec<Place>,
     /// What the repository's files take.
     pub sizes: Sizes,
     /// Snapshots of ours.
@@ -93,9 +96,12 @@ pub struct Retention {
 }
 
 impl Status {
-    /// The exit code: [`Exit::Stale`] where any series is.
+    /// The exit code: [`Exit::Stale`] where any series is, or a copy.
     pub fn exit(&self) -> Exit {
-        match self.series.iter().any(|s| s.verdict == Freshness::Stale) {
+        let mut verdicts = self.series.iter().map(|s| s.verdict);
+        let mut of_copies = self.copies.iter().map(|copy| copy.verdict);
+        let stale = |verdict| verdict == Freshness::Stale;
+        match verdicts.any(stale) || of_copies.any(stale) {
             true => Exit::Stale,
             false => Exit::Complete,
         }
@@ -109,10 +115,18 @@ impl Status {
 pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Result<Status, Error> {
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let repository = Repository::open(from.reach, stop, ui.clone())?;
-    of(&repository, from, request, now)
+    let mut status = of(&repository, from, request, now)?;
+    if let (false, Some(profile)) = (status.copies.is_empty(), from.profile) {
+        let (files, _) = repository.snapshots_or_readable()?;
+        let ours = origin::ours(&repository, &files, profile);
+        for (place, copy) in status.copies.iter_mut().zip(&profile.copies) {
+            place.look(copy, &ours, now, stop);
+        }
+    }
+    Ok(status)
 }
 
-/// Looks into an open repository.
+/// Looks into an open repository; of the copies, what is on record.
 ///
 /// # Errors
 /// As [`run`].
@@ -193,6 +207,11 @@ pub fn of(
             .map(|profile| profile.at.clone())
             .unwrap_or_default(),
         series,
+        copies: known
+            .iter()
+            .flat_map(|profile| &profile.copies)
+            .map(|copy| Place::on_record(copy, request.max_age, now))
+            .collect(),
         sizes: repository.sizes()?,
         snapshots: ours.len(),
         others: files.len().saturating_sub(ours.len()),

@@ -7,6 +7,7 @@
 //!
 //! Knows: everything that a run needs. Must not know: how a run goes.
 
+mod copies;
 mod cron;
 mod finding;
 mod keys;
@@ -117,13 +118,18 @@ fn of_profile(
     findings.push(keys::recipients(profile));
     findings.extend(retention(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));
+    findings.extend(copies::look(profile, stop));
     findings.push(machine::staging(profile, seen.staged));
     findings.push(machine::private(&[&profile.reach.state, &profile.staging]));
     findings.push(machine::schedule(profile, lookup, machine));
     findings.extend(machine::programs(profile));
     findings.push(keys::identity(Some(profile), &profile.reach.home));
     findings.push(keys::drill(profile, now));
-    findings.push(machine::last_run(&profile.reach.state));
+    // A copy has no runs of its own.
+    let state = lookup
+        .state()
+        .unwrap_or_else(|_| profile.reach.state.clone());
+    findings.push(machine::last_run(&state));
     findings
 }
 

@@ -3,6 +3,7 @@
 //! Knows: snapshot files, times, the engine's rules and ids. Must not know: the repository, the clock, the disk (but `survival.rs`).
 
 pub(crate) mod choice;
+pub(crate) mod copying;
 pub(crate) mod counts;
 pub mod description;
 pub(crate) mod freshness;

@@ -39,6 +39,10 @@ pub struct Profile {
     pub name: String,
     /// The file.
     pub file: PathBuf,
+    /// The copy that this is the profile of; `None` for the main repository.
+    pub copy: Option<String>,
+    /// A profile for each place that the snapshots are copied to; empty in those of the copies.
+    pub copies: Vec<Profile>,
     /// What `$HAPI_HOME` means.
     pub hapi_home: PathBuf,
     /// Patterns of what in it the operator does not miss.
@@ -146,6 +150,19 @@ impl Profile {
                 self.file.display()
             )
         })
+    }
+
+    /// The name of the place: a copy's, or `main`.
+    pub fn place(&self) -> &str {
+        self.copy.as_deref().unwrap_or("main")
+    }
+
+    /// The table that says where it is, for a sentence.
+    pub(crate) fn table(&self) -> String {
+        match &self.copy {
+            Some(name) => format!("the `[[copy]]` `{name}`"),
+            None => "`[repository]`".to_owned(),
+        }
     }
 
     /// The databases that are one file.

@@ -36,6 +36,8 @@ pub(super) struct RawProfile {
     pub(super) hub_id: Option<String>,
     pub(super) staging: Option<String>,
     pub(super) repository: RawRepository,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) copy: Vec<RawCopy>,
     pub(super) secrets: RawSecrets,
     pub(super) schedule: RawSchedule,
     pub(super) retention: RawRetention,
@@ -59,6 +61,27 @@ pub(super) struct RawRepository {
     pub(super) append_only: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) other_hosts: Vec<String>,
+}
+
+/// A place that the snapshots are copied to. What it does not say of its password and retention is the main one's.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawCopy {
+    pub(super) name: String,
+    pub(super) location: String,
+    pub(super) id: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) password_command: Option<String>,
+    pub(super) environment_file: Option<String>,
+    #[serde(default)]
+    pub(super) allow_same_disk: bool,
+    #[serde(default)]
+    pub(super) append_only: bool,
+    pub(super) keep_daily: Option<u16>,
+    pub(super) keep_within: Option<String>,
+    pub(super) keep_weekly: Option<u16>,
+    pub(super) keep_monthly: Option<u16>,
+    pub(super) prune: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -168,7 +191,7 @@ impl RawProfile {
 
     /// Lays this profile over the shipped one it extends.
     pub(super) fn merged(self, path: &Path) -> Result<Self, ProfileError> {
-        let at = At { path };
+        let at = At { path, copy: None };
         let Some(name) = self.extends.clone() else {
             if let Some(first) = self.without.first() {
                 return Err(at.value(
@@ -243,6 +266,7 @@ impl RawProfile {
             hub_id: self.hub_id,
             staging: self.staging.or(base.staging),
             repository: self.repository,
+            copy: self.copy,
             secrets: self.secrets,
             schedule: RawSchedule {
                 at: self.schedule.at.or(base.schedule.at),

@@ -62,7 +62,7 @@ impl Runbook<'_> {
         text
     }
 
-    fn open_commands(&self) -> String {
+    pub(crate) fn open_commands(&self) -> String {
         let profile = self.profile;
         let mut text = String::new();
         if let Some((_, how)) = profile.reach.needs() {

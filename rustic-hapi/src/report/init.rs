@@ -161,7 +161,7 @@ impl Report {
 }
 
 impl Recovery {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Self::Made(Made {
                 file: Some(file), ..
@@ -187,7 +187,7 @@ impl Recovery {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let (ids, file): (Vec<_>, _) = match self {
             Self::Made(made) => (vec![made.id.as_str()], made.file.as_ref()),
             Self::There { keys, .. } => (keys.iter().map(|k| k.id.as_str()).collect(), None),

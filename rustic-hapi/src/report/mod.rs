@@ -4,10 +4,12 @@
 //! Knows: reports, words, JSON, Prometheus. Must not know: how facts are got; opens nothing.
 
 mod check;
+mod copy;
 mod doctor;
 mod drill;
 mod error;
 mod init;
+mod init_copy;
 mod list;
 pub(crate) mod metrics;
 mod plan;

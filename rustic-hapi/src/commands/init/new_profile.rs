@@ -48,7 +48,7 @@ pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentM
                         "the profile `{}` already names another repository",
                         path.display()
                     ),
-                    "a second destination is a second profile: `--profile NAME`",
+                    "a second place for the same snapshots is a `[[copy]]` in the profile, then `rustic-hapi init --copy NAME`; another hub is a second profile: `--profile NAME`",
                 ));
             }
             Some(_) => {}
