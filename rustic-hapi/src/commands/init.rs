@@ -176,6 +176,16 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         false => Vec::new(),
     };
     let (host, hub_id) = request.which_hub(&profile, &hubs)?;
+    // Of a machine that takes a hub's place nothing may be there yet: its snapshots say what it has.
+    let placed = hubs.iter().find(|hub| hub.id == hub_id && hub.host == host);
+    let took = placed.and_then(HubHere::extends);
+    if let (None, None, Some(extends)) = (&existing, &request.extends, took)
+        && extends != hub.extends
+    {
+        hub.extends = extends;
+        document = new_profile(lookup, request, &hub)?;
+        profile = Profile::parse(&document.to_string(), &path, lookup)?;
+    }
     let complete = !added
         && profile.reach.id.is_some()
         && document.get("host").and_then(Item::as_str) == Some(host.as_str())

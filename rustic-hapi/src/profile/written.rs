@@ -23,6 +23,20 @@ pub(crate) const SHIPPED: [(&str, &str); 2] = [
     ),
 ];
 
+/// The shipped profile that has sources of these names: the first that alone has one of them, else the other.
+pub(crate) fn shipped_with<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {
+    let [(hapi, first), (stock, second)] = SHIPPED;
+    let known = |text: &str| -> Vec<String> {
+        let read = RawProfile::read(text, Path::new(hapi)).unwrap_or_default();
+        read.source.into_iter().map(|source| source.name).collect()
+    };
+    let (first, second) = (known(first), known(second));
+    match names.any(|name| first.contains(name) && !second.contains(name)) {
+        true => hapi,
+        false => stock,
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawProfile {
