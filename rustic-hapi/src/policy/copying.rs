@@ -156,8 +156,6 @@ mod tests {
                 version: 1,
                 manifest: String::new(),
                 hub: None,
-                hapi: None,
-                uncovered: Vec::new(),
                 sources: Default::default(),
             }),
             ..snapshot(1, now)
