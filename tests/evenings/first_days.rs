@@ -270,7 +270,9 @@ fn a_lock_that_a_crash_left() {
     let mut child = restic.stdin(std::process::Stdio::piped()).spawn().unwrap();
     let locks = evening.home.repository().join("locks");
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while fs::read_dir(&locks).unwrap().count() == 0 {
+    // Until then it has another name, and is none.
+    let is_lock = |entry: fs::DirEntry| entry.file_name().len() == 64;
+    while !fs::read_dir(&locks).unwrap().flatten().any(is_lock) {
         assert!(std::time::Instant::now() < end);
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

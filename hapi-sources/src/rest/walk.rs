@@ -1,7 +1,6 @@
 //! A walk finds what lies in a folder and is in no source. It reads the beginning of files that may be databases, and
 //! nothing else.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -13,14 +12,14 @@ use globset::GlobMatcher;
 use rustix::fs::OFlags;
 use walkdir::{DirEntry, WalkDir};
 
+use super::covered::Covered;
 use super::left_out::{LeftOut, Why};
 use crate::error::CaptureError;
 use crate::file::pinned::Pinned;
-use crate::secret::named;
-use crate::source::{Kind, Scope, Source};
+use crate::source::{Kind, Source};
 use crate::sqlite::names::{SIDE_FILES, real, with_suffix};
 use crate::stop::Stop;
-use crate::tree::pattern::{Pattern, excluded, exclusions};
+use crate::tree::pattern::{excluded, exclusions};
 
 /// What a folder may have of files before no more of it is looked at.
 const MOST_SEEN: usize = 10_000;
@@ -260,67 +259,6 @@ impl Walk<'_> {
             || self.covered.has(&target)
             || self.private.iter().any(|p| target.starts_with(p));
         is_state && !known
-    }
-}
-
-/// What the sources take, or leave out on purpose.
-struct Covered {
-    files: HashSet<PathBuf>,
-    folders: Vec<PathBuf>,
-    /// Databases under whatever name.
-    inodes: HashSet<(u64, u64)>,
-}
-
-impl Covered {
-    fn by(sources: &[Source], stop: &Stop) -> Result<Self, CaptureError> {
-        let mut covered = Self {
-            files: HashSet::new(),
-            folders: Vec::new(),
-            inodes: HashSet::new(),
-        };
-        for source in sources {
-            let found = || match Pattern::parse(&source.path)?.find(&[], stop) {
-                Ok(found) => Ok(found.paths.into_iter().chain(found.dangling).collect()),
-                Err(CaptureError::Stopped) => Err(CaptureError::Stopped),
-                // There is nothing of it.
-                Err(_) => Ok::<Vec<_>, CaptureError>(Vec::new()),
-            };
-            let paths = match source.kind {
-                Kind::Dir => {
-                    covered
-                        .folders
-                        .extend([source.path.clone(), real(&source.path)]);
-                    continue;
-                }
-                Kind::Secret if source.scope == Scope::Rest => continue,
-                Kind::Secret => named::file_of(source).ok().flatten().into_iter().collect(),
-                Kind::Sqlite | Kind::Glob if source.is_pattern() => found()?,
-                _ => vec![source.path.clone()],
-            };
-            for path in paths {
-                covered.add(&path, source.kind == Kind::Sqlite);
-            }
-        }
-        Ok(covered)
-    }
-
-    fn add(&mut self, path: &Path, is_database: bool) {
-        let suffixes: &[&str] = if is_database { &SIDE_FILES } else { &[] };
-        for path in [path.to_owned(), real(path)] {
-            for suffix in [""].iter().chain(suffixes) {
-                let file = with_suffix(&path, suffix);
-                if let Ok(stat) = fs::metadata(&file)
-                    && is_database
-                {
-                    self.inodes.insert((stat.dev(), stat.ino()));
-                }
-                self.files.insert(file);
-            }
-        }
-    }
-
-    fn has(&self, path: &Path) -> bool {
-        self.files.contains(path) || self.folders.iter().any(|folder| path.starts_with(folder))
     }
 }
 

@@ -159,8 +159,11 @@ pub(crate) fn own_places(profile: &Profile) -> Vec<PathBuf> {
         // The usual one, even where a program prints the password now.
         profile.file.with_extension("password"),
     ];
-    places.extend(profile.reach.password.file().map(Path::to_path_buf));
-    places.extend(profile.reach.location.local().map(Path::to_path_buf));
+    let copies = profile.copies.iter().map(|copy| &copy.reach);
+    for reach in [&profile.reach].into_iter().chain(copies) {
+        places.extend(reach.password.file().map(Path::to_path_buf));
+        places.extend(reach.location.local().map(Path::to_path_buf));
+    }
     places
 }
 

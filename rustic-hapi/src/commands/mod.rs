@@ -19,3 +19,4 @@ pub mod run_report;
 pub mod snapshot;
 pub mod snapshots;
 pub mod status;
+mod told_once;

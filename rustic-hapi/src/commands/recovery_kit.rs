@@ -207,10 +207,14 @@ impl<'a> Kit<'a> {
 
     fn head(&self) -> String {
         format!(
-            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nagain when the profile, the keys or the machine change.\n",
+            "# Getting the hub {} back\n\nPrinted {} by rustic-hapi {}. There is no secret on this page: fill in by hand where each is kept. Print it\nagain when the profile, the keys or the machine change.\n\nHAPI here was {} then; each snapshot names the version of its time (`rustic-hapi snapshots`, or `hapi` in its\n`.hapi-manifest.json`). Install that one: an older HAPI may not open the database of a newer one.\n",
             code(&self.profile.host),
             self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
             env!("CARGO_PKG_VERSION"),
+            hapi_version(&self.profile.hapi_home).map_or_else(
+                || "of an unknown version".to_owned(),
+                |version| code(&version)
+            ),
         )
     }
 
@@ -297,13 +301,6 @@ impl<'a> Kit<'a> {
                 format!(
                     "{}; a copy is kept at: {BLANK}",
                     code(&profile.file.to_string_lossy())
-                ),
-            ));
-            rows.push((
-                "HAPI",
-                format!(
-                    "{} when this was printed; `.hapi-manifest.json` in a snapshot has the version of its time (`hapi`). An older HAPI may not open the database of a newer one",
-                    hapi_version(&profile.hapi_home).map_or_else(|| "an unknown version".to_owned(), |version| code(&version))
                 ),
             ));
         }

@@ -2,9 +2,6 @@
 //! ARCHITECTURE.md, a line or two a step; everything else is below it.
 //! One file, since the tour is read from top to bottom.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,17 +16,17 @@ use crate::archive::write::{Label, Unwritten};
 use crate::archive::{beside, collisions, draft, readback};
 use crate::commands::context::Context;
 use crate::commands::run_report::{RunReport, SeriesReport};
-use crate::commands::status;
+use crate::commands::{status, told_once};
 use crate::destination;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::able::keeps_private;
-use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
+use crate::machine::private_files::{private_folder, sweep_unfinished};
 use crate::policy::description::Description;
 use crate::policy::history::{CONDITIONS, ONLY, Snapshot};
 use crate::policy::manifest::Beside;
 use crate::policy::survival::off_the_disk;
-use crate::policy::{manifest, restic_time, slots, uncovered};
+use crate::policy::{manifest, restic_time, slots};
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
 use crate::repository::Repository;
@@ -187,7 +184,7 @@ pub fn run(
             false => crate::commands::retention::apply_by_itself(&repository, profile, &now),
         });
     }
-    tell_once(profile, &mut report, ui);
+    told_once::tell(profile, &mut report, ui);
     if profile.metrics.is_some() && !request.dry_run {
         match status::of(
             &repository,
@@ -558,53 +555,4 @@ fn due<'a>(
         .collect();
     due.reverse();
     due
-}
-
-/// More names than this at once are counted: HAPI's home is then another folder than was meant.
-const MOST_TOLD: usize = 10;
-
-/// Warns of each such thing once, not twice a day for ever.
-fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
-    let taken = || report.series.iter().filter_map(|s| s.taken.as_ref().ok());
-    let notes: Vec<_> = taken().flat_map(|t| t.told_once.clone()).collect();
-    let uncovered: Vec<_> = taken().flat_map(|t| t.uncovered.clone()).collect();
-    if notes.is_empty() && uncovered.is_empty() {
-        return;
-    }
-    let path = profile.reach.state.join("quotes-told");
-    let mut told = told_before(&path);
-    let before = told.len();
-    for (text, content) in notes {
-        if told.insert(content.to_string()) {
-            report.warnings.push(text);
-        }
-    }
-    for one in uncovered {
-        if told.insert(one.key.to_string()) {
-            report.uncovered.push(one);
-        }
-    }
-    report.is_odd |= !report.uncovered.is_empty();
-    if report.uncovered.len() > MOST_TOLD {
-        let more = report.uncovered.split_off(MOST_TOLD).len();
-        report.warnings.push(format!(
-            "{more} more names in `{}` are in no snapshot; `rustic-hapi doctor` lists all of them",
-            profile.hapi_home.display()
-        ));
-    }
-    report.uncovered_hint = uncovered::hint(profile, &report.uncovered);
-    if told.len() > before && !report.dry_run {
-        let lines = told.into_iter().collect::<Vec<_>>().join("\n");
-        if let Err(error) = write_private(&path, lines.as_bytes()) {
-            ui.warn(error);
-        }
-    }
-}
-
-fn told_before(path: &Path) -> BTreeSet<String> {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .lines()
-        .map(str::to_owned)
-        .collect()
 }

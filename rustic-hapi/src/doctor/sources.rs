@@ -207,7 +207,7 @@ pub(super) fn service(profile: &Profile, running: &[RunningHub]) -> Finding {
                 "this user may not read {}, which starts the hub",
                 listed(&unreadable)
             ),
-            "as root, `rustic-hapi schedule --install --system` has runs that may; or its administrator keeps it",
+            "let root run rustic-hapi (`sudo rustic-hapi schedule --system --install`), or back it up separately",
         ),
         (true, true) => Finding::ok(
             SUBJECT,

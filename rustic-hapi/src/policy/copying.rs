@@ -151,11 +151,11 @@ mod tests {
         let now = Utc::now();
         let whole = Snapshot {
             description: Some(Description {
+                hapi: None,
+                uncovered: Vec::new(),
                 version: 1,
                 manifest: String::new(),
                 hub: None,
-                hapi: None,
-                uncovered: Vec::new(),
                 sources: Default::default(),
             }),
             ..snapshot(1, now)

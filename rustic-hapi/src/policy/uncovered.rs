@@ -48,10 +48,12 @@ impl Uncovered {
             }
             Why::NoSource => "the profile names no recipient to encrypt it to".to_owned(),
             Why::TooLarge => format!(
-                "what no source names is taken up to {} in all",
+                "files that no source names are taken, up to {} in total",
                 bytes(LARGEST_REST)
             ),
-            Why::TooMany => format!("what no source names is taken up to {MOST_REST} files in all"),
+            Why::TooMany => {
+                format!("files that no source names are taken, up to {MOST_REST} in total")
+            }
             Why::Database => "it is a SQLite database, which needs a source of its own".to_owned(),
             Why::LeadsOut => {
                 "it is a symbolic link, and what it leads to is in no source".to_owned()
@@ -77,7 +79,8 @@ pub(crate) fn hint(profile: &Profile, uncovered: &[Uncovered]) -> String {
     let mut hints = Vec::new();
     if profile.recipients.is_none() && uncovered.iter().any(|one| !one.lines.is_empty()) {
         hints.push(
-            "with somebody to encrypt to, runs take it encrypted: `rustic-hapi init --recipient age1…`".to_owned(),
+            "add a recipient, and runs take it encrypted: `rustic-hapi init --recipient KEY`"
+                .to_owned(),
         );
     }
     hints.extend(uncovered.iter().filter_map(|one| one.otherwise.clone()));
@@ -184,7 +187,7 @@ fn otherwise(left_out: &LeftOut, name: &Path) -> Option<String> {
             "the hub's settings name `{}`: `without` at the top of the profile, with the name of its source, leaves it out",
             plain(name)
         )),
-        Why::Unreadable(_) => Some("let the user that runs this read it".to_owned()),
+        Why::Unreadable(_) => Some("give the user that runs this read access to it".to_owned()),
         _ => None,
     }
 }

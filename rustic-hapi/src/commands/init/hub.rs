@@ -160,7 +160,7 @@ fn in_a_container(hub: &RunningHub) -> String {
 
 fn unreadable(file: &ServiceFile) -> String {
     format!(
-        "`{}` ({}) may not be read by this user, so no snapshot of it has it: as root, `rustic-hapi schedule --install --system` has runs that may; or its administrator keeps it",
+        "this user may not read `{}` ({}), so no snapshot has it: let root run rustic-hapi (`sudo rustic-hapi schedule --system --install`), or back it up separately",
         file.path.display(),
         file.what
     )
