@@ -13,6 +13,7 @@ mod common;
 
 mod bad_input;
 mod check;
+mod conversations;
 mod declared;
 mod destinations;
 mod doctor;

@@ -2,6 +2,7 @@
 //! binary run against it.
 
 pub mod cheap;
+pub mod hub;
 pub mod servers;
 
 use std::ffi::OsStr;

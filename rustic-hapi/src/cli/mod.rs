@@ -3,6 +3,7 @@
 //!
 //! Knows: clap, requests. Must not know: repositories, formats.
 
+pub mod conversations;
 pub mod meant;
 mod refused;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local};
 use clap::{Args, Parser, Subcommand};
 
+use self::conversations::{ExportArgs, SessionsArgs};
 use crate::destination::credentials::redacted;
 use crate::exit::Exit;
 use crate::profile::lookup::{Environment, Lookup, is_a_path};
@@ -100,6 +102,10 @@ pub enum Command {
         #[arg(long, conflicts_with = "host")]
         all_hosts: bool,
     },
+    /// List the conversations in a snapshot, or find one by its words
+    Sessions(SessionsArgs),
+    /// Write one conversation as a page, as Markdown or as JSON
+    Export(ExportArgs),
     /// Show whether backups are up to date
     Status(StatusArgs),
     /// Prove that everything can be restored: restore into a scratch folder and compare
