@@ -286,6 +286,16 @@ fn secrets_are_proven_with_whatever_opens_them() {
     );
     no_canary(&home, &said);
     assert_eq!(home.drills().last().unwrap()["outcome"], "failed");
+    // One of several is enough.
+    let right = home.identity();
+    let both = [
+        "--identity",
+        &text(&other),
+        "--identity",
+        right.to_str().unwrap(),
+    ];
+    let said = home.drill(&both).exits(0);
+    assert!(!said.stdout.contains("not decrypted"), "{said:?}");
 }
 
 #[test]

@@ -176,6 +176,19 @@ fn profile_check_and_show() {
         said.stdout
     );
     let shown = home.hapi_command(&["profile", "show"]).exits(0).stdout;
+    for default in [
+        "total = \"2h\"",
+        "no-progress = \"5m\"",
+        "shrink-alarm = 0.3333",
+        "quiet-alarm = \"7d\"",
+        "keep-monthly = 0",
+        "integrity = \"full\"",
+        "required = true",
+        "staging = ",
+        "password-file = ",
+    ] {
+        assert!(shown.contains(default), "{default}: {shown}");
+    }
     // What is shown is a whole profile of its own.
     let copy = home.dir.path().join("copy.toml");
     fs::write(&copy, shown.replace("extends = \"hapi\"\n", "")).unwrap();

@@ -529,22 +529,35 @@ fn two_hosts_use_one_repository_at_once() {
     assert_eq!(listed(&one, &[]), 2);
     assert_eq!(listed(&two, &[]), 2);
     assert_eq!(listed(&two, &["--all-hosts"]), 4);
+    // Main series, then weekly; of each the newest.
+    two.hapi_command(&["snapshot", "--tag", "before-upgrade", "--tag", "by-hand"])
+        .exits(0);
+    assert_eq!(listed(&two, &[]), 3);
+    assert_eq!(listed(&two, &["--latest", "1"]), 2);
+    assert_eq!(
+        listed(&two, &["--tag", "before-upgrade", "--tag", "by-hand"]),
+        1
+    );
+    let none = two.hapi_command(&["snapshots", "--tag", "shrunk"]).exits(0);
+    assert_eq!(none.stdout, "none of the 3 snapshots has these tags\n");
+    two.hapi_command(&["snapshots", "--latest", "0"]).exits(2);
     let text = two
-        .hapi_command(&["snapshots", "--all-hosts"])
+        .hapi_command(&["snapshots", "--all-hosts", "--latest", "1"])
         .exits(0)
         .stdout;
     let seconds = text
         .lines()
         .filter(|line| line.contains("  second"))
         .count();
-    assert_eq!((text.lines().count(), seconds), (4, 2), "{text}");
+    assert!(text.starts_with("id "), "{text}");
+    assert_eq!((text.lines().count(), seconds), (5, 2), "{text}");
 
     // Each one's retention leaves the other's alone.
     for home in [&one, &two] {
         home.hapi_command(&["forget"]).exits(0);
         home.hapi_command(&["drill"]).exits(0);
     }
-    assert_eq!(snapshots(&one).len(), 4);
+    assert_eq!(snapshots(&one).len(), 5);
     one.restic(&["check", "--read-data"]);
 }
 

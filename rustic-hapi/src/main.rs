@@ -1,10 +1,9 @@
 //! The program: parse, call one library function, print, exit.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::meant::Restoring;
 use rustic_hapi::cli::{Cli, Command, ProfileCommand};
@@ -23,7 +22,7 @@ use rustic_hapi::{Context, Error, Exit, Lookup, Output, Profile, Ui, Verbosity, 
 fn main() -> ExitCode {
     rustic_hapi::process::protect();
     rustic_hapi::process::report_panics();
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -165,9 +164,9 @@ fn run(
             take_snapshot(&profile, &args.request()?, ended, context)
                 .map(|report| report.output(ui.colour))
         }
-        Command::Snapshots { host, all_hosts } => {
+        Command::Snapshots(args) => {
             let found = Profile::load_or_reach(lookup)?;
-            snapshots::run(found.reading(), host.as_deref(), *all_hosts, context)
+            snapshots::run(found.reading(), &args.request(), context)
                 .map(|listing| listing.output(context.now(), ui.colour))
         }
         Command::Sessions(args) => {
@@ -193,13 +192,13 @@ fn run(
             if let Some(why) = drill::not_due(found.reading(), &request, context.now())? {
                 return Ok(Output::nothing_to_do("drill", &why));
             }
-            let identities = identities(args.identity.as_deref(), stop, ui)?;
+            let identities = identities(&args.identity, stop, ui)?;
             drill::run(found.reading(), &request, identities.as_ref(), context)
                 .map(|report| report.output(ui.colour))
         }
         Command::Restore(args) => {
             let found = Profile::load_or_reach(lookup)?;
-            let identities = identities(args.identity.as_deref(), stop, ui)?;
+            let identities = identities(&args.identity, stop, ui)?;
             let identities = identities.as_ref();
             match args.request(&cli.global)? {
                 Restoring::Into(request) => {
@@ -253,7 +252,10 @@ fn run(
     }
 }
 
-fn identities(file: Option<&Path>, stop: &Stop, ui: &Ui) -> Result<Option<Identities>, Error> {
-    file.map(|file| rustic_hapi::identity::read(file, stop, ui))
-        .transpose()
+fn identities(files: &[PathBuf], stop: &Stop, ui: &Ui) -> Result<Option<Identities>, Error> {
+    let read = files
+        .iter()
+        .map(|file| rustic_hapi::identity::read(file, stop, ui));
+    let read = read.collect::<Result<Vec<_>, _>>()?;
+    Ok(read.into_iter().reduce(Identities::and))
 }

@@ -61,11 +61,21 @@ pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
     Some(u64::from(number) * unit).filter(|seconds| *seconds < 100 * 366 * 24 * 3600)
 }
 
-/// The same in hours: `36h`, `14d`, `2w`.
-pub(crate) fn parse_hours(text: &str) -> Option<u32> {
-    let seconds = parse_seconds(text).filter(|_| text.ends_with(['h', 'd', 'w']))?;
-    u32::try_from(seconds / 3600).ok()
+/// A length of time as [`parse_seconds`] reads it, in its largest whole unit: `90s`, `5m`, `36h`, `14d`.
+pub(crate) fn written(seconds: u64) -> String {
+    let units = [(24 * 3600, 'd'), (3600, 'h'), (60, 'm')];
+    let whole = units.into_iter().find(|(unit, _)| seconds % unit == 0);
+    let (unit, letter) = whole.filter(|_| seconds > 0).unwrap_or((1, 's'));
+    format!("{}{letter}", seconds / unit)
 }
+
+/// The same in hours, rounded up: what is to be kept so long is kept at least so long.
+pub(crate) fn parse_hours(text: &str) -> Option<u32> {
+    u32::try_from(parse_seconds(text)?.div_ceil(3600)).ok()
+}
+
+/// How a duration is written, everywhere.
+pub(crate) const DURATIONS: &str = "write a duration as 90s, 5m, 36h, 14d or 2w";
 
 /// Text for a cell of a table in Markdown: on one line, and with nothing that ends the cell.
 pub(crate) fn cell(text: &str) -> String {
@@ -90,12 +100,19 @@ mod tests {
         assert_eq!(parse_hours("14d"), Some(336));
         assert_eq!(parse_hours("36h"), Some(36));
         assert_eq!(parse_hours("2w"), Some(336));
+        assert_eq!(parse_hours("90m"), Some(2));
+        assert_eq!(parse_hours("1s"), Some(1));
         for wrong in ["", "d", "14", "-1d", "1.5d", "99999999999d", "14ä"] {
             assert_eq!(parse_hours(wrong), None, "{wrong}");
         }
     }
 
     proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_the_same(seconds in 0u64..1_000_000_000) {
+            proptest::prop_assert_eq!(parse_seconds(&written(seconds)), Some(seconds));
+        }
+
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\PC{0,20}") {
             _ = parse_hours(&text);

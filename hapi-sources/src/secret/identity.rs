@@ -67,6 +67,14 @@ impl Identities {
         Ok(Self { keys, exposed })
     }
 
+    /// These keys and those of another file.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.keys.extend(others.keys);
+        self.exposed |= others.exposed;
+        self
+    }
+
     /// Whether others than its owner may read the file: worth a warning.
     pub fn is_exposed(&self) -> bool {
         self.exposed

@@ -6,10 +6,10 @@ use chrono::TimeDelta;
 
 use crate::cli::{
     DrillArgs, ForgetArgs, Global, InitArgs, LockArgs, RecoveryKitArgs, RestoreArgs, ScheduleArgs,
-    SnapshotArgs, StatusArgs,
+    SnapshotArgs, SnapshotsArgs, StatusArgs,
 };
 use crate::commands::{
-    drill, forget, init, recovery_kit, restore, restore_in_place, snapshot, status,
+    drill, forget, init, recovery_kit, restore, restore_in_place, snapshot, snapshots, status,
 };
 use crate::error::Error;
 use crate::policy::choice::Which;
@@ -45,7 +45,7 @@ impl SnapshotArgs {
     /// # Errors
     /// `--keep` without `--tag`: a snapshot that stays should say why.
     pub fn request(&self) -> Result<snapshot::Request, Error> {
-        if self.keep.is_some() && self.tag.is_none() {
+        if self.keep.is_some() && self.tag.is_empty() {
             return Err(Error::usage(
                 "`--keep` needs `--tag`",
                 "give a reason to keep it: `--tag before-upgrade --keep 60d`",
@@ -54,7 +54,7 @@ impl SnapshotArgs {
         Ok(snapshot::Request {
             only: self.only.clone(),
             all: self.all,
-            tag: self.tag.clone(),
+            tags: self.tag.clone(),
             keep_hours: self.keep,
             dry_run: self.dry_run,
             no_forget: self.no_forget,
@@ -63,11 +63,23 @@ impl SnapshotArgs {
     }
 }
 
+impl SnapshotsArgs {
+    /// What is meant.
+    pub fn request(&self) -> snapshots::Request {
+        snapshots::Request {
+            host: self.host.clone(),
+            all_hosts: self.all_hosts,
+            latest: self.latest,
+            tags: self.tag.clone(),
+        }
+    }
+}
+
 impl StatusArgs {
     /// What is meant.
     pub fn request(&self) -> status::Request {
         status::Request {
-            max_age: self.max_age.map(|hours| TimeDelta::hours(hours.into())),
+            max_age: self.max_age.and_then(|age| TimeDelta::from_std(age).ok()),
             host: self.host.clone(),
         }
     }
@@ -111,7 +123,7 @@ impl RestoreArgs {
             }),
             None => Restoring::InPlace(restore_in_place::Request {
                 which,
-                identity: self.identity.clone(),
+                identities: self.identity.clone(),
                 sources: self.source.clone(),
                 host: self.host.clone(),
                 dry_run: self.dry_run,

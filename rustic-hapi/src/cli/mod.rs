@@ -4,15 +4,17 @@
 //! Knows: clap, requests. Must not know: repositories, formats.
 
 pub mod conversations;
+pub mod help;
 pub mod meant;
 mod refused;
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use self::conversations::{ExportArgs, SessionsArgs};
 use crate::destination::credentials::redacted;
@@ -22,7 +24,7 @@ use crate::state::drills;
 use crate::terminal::call::Call;
 use crate::terminal::prompt::{Consent, somebody_is_there};
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
-use crate::words::{parse_hours, parse_seconds};
+use crate::words::{DURATIONS, parse_hours, parse_seconds};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
 #[derive(Debug, Parser)]
@@ -38,35 +40,47 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "Exit codes: 0 complete, 1 failed, 2 usage or profile, 3 snapshot saved but not everything in the profile was done, 10 no repository, 11 locked by another run, 12 wrong password, 20 stale, 21 drill found a difference, 22 drill could not run, 24 retention floor, 129 hung up, 130 interrupted, 143 terminated.";
 
-/// Options of every command.
+/// Options of every command. In the help they stand below the command's own.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Profile name (searched in ~/.config/rustic-hapi and /etc/rustic-hapi) or path
+    /// Profile name (searched in ~/.config/rustic-hapi and /etc/rustic-hapi) or path [env: RUSTIC_HAPI_PROFILE]
     #[arg(
         long,
         global = true,
         value_name = "NAME|PATH",
-        env = "RUSTIC_HAPI_PROFILE"
+        env = "RUSTIC_HAPI_PROFILE",
+        hide_env = true
     )]
     pub profile: Option<String>,
-    /// Use this home directory instead of $HOME
-    #[arg(long, global = true, value_name = "DIR", env = "RUSTIC_HAPI_HOME")]
-    pub home: Option<PathBuf>,
-    /// Repository location in restic's notation (overrides the profile)
+    /// Use this home directory instead of $HOME [env: RUSTIC_HAPI_HOME]
     #[arg(
         long,
+        global = true,
+        value_name = "DIR",
+        env = "RUSTIC_HAPI_HOME",
+        hide_env = true
+    )]
+    pub home: Option<PathBuf>,
+    /// Repository location in restic's notation (overrides the profile) [env: RUSTIC_HAPI_REPOSITORY]
+    #[arg(
+        short,
+        long,
+        visible_alias = "repo",
         global = true,
         value_name = "LOCATION",
         env = "RUSTIC_HAPI_REPOSITORY",
-        hide_env_values = true
+        hide_env = true
     )]
     pub repository: Option<String>,
-    /// File with the repository's password (overrides the profile)
+    /// File with the repository's password (overrides the profile) [env: RUSTIC_HAPI_PASSWORD_FILE]
     #[arg(
+        short,
         long,
         global = true,
         value_name = "FILE",
-        env = "RUSTIC_HAPI_PASSWORD_FILE"
+        env = "RUSTIC_HAPI_PASSWORD_FILE",
+        hide_env = true
     )]
     pub password_file: Option<PathBuf>,
     /// Print one JSON document on standard output (docs/json.md)
@@ -75,15 +89,24 @@ pub struct Global {
     /// Print nothing on success
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Show each step
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
-    /// Log format (level: `-q`, `-v`, or RUSTIC_HAPI_LOG with error, info or debug)
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    /// Show each step [env: RUSTIC_HAPI_LOG=error, info or debug]
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Log format: text, or json with one object a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
     pub log_format: LogFormat,
     /// Show no progress bars, even on a terminal
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// Which of these a variable gave.
+    #[arg(skip)]
+    by_variable: Vec<&'static str>,
 }
 
 /// What to do.
@@ -92,17 +115,11 @@ pub enum Command {
     /// Create the repository and a profile for this machine
     Init(InitArgs),
     /// Take the snapshots that are due, verify them, apply retention (for timers and cron)
+    #[command(visible_alias = "backup")]
     Snapshot(SnapshotArgs),
     /// List this profile's snapshots
-    Snapshots {
-        /// Use the snapshots of this host (default: the profile's)
-        #[arg(long, value_name = "NAME")]
-        host: Option<String>,
-        /// List the snapshots of all hosts in the repository
-        #[arg(long, conflicts_with = "host")]
-        all_hosts: bool,
-    },
-    /// List the conversations in a snapshot, or find one by its words
+    Snapshots(SnapshotsArgs),
+    /// List conversations, or find one by its words
     Sessions(SessionsArgs),
     /// Write one conversation as a page, as Markdown or as JSON
     Export(ExportArgs),
@@ -201,14 +218,14 @@ pub struct SnapshotArgs {
     /// Take every series, even if it is not due
     #[arg(long)]
     all: bool,
-    /// Add a tag, for example before-upgrade
+    /// Add a tag, for example before-upgrade (may be repeated)
     #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
-    /// Keep this snapshot for at least this long (h, d, w)
+    tag: Vec<String>,
+    /// Keep this snapshot for at least this long
     #[arg(long, value_name = "60d", value_parser = hours)]
     keep: Option<u32>,
     /// Capture and check, but write nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Do not apply retention
     #[arg(long)]
@@ -220,12 +237,29 @@ pub struct SnapshotArgs {
     lock: LockArgs,
 }
 
+/// Arguments of `snapshots`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotsArgs {
+    /// List the snapshots of this host (default: the profile's)
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// List the snapshots of all hosts in the repository
+    #[arg(long, conflicts_with = "host")]
+    all_hosts: bool,
+    /// List only the newest N of each host and series
+    #[arg(long, value_name = "N")]
+    latest: Option<NonZeroUsize>,
+    /// List only snapshots with this tag (may be repeated: with all of them)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+}
+
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
-    /// Maximum age of the newest complete snapshot (h, d, w; default: from the schedule)
-    #[arg(long, value_name = "13h", value_parser = hours)]
-    max_age: Option<u32>,
+    /// Maximum age of the newest complete snapshot (default: from the schedule)
+    #[arg(long, value_name = "13h", value_parser = seconds)]
+    max_age: Option<Duration>,
     /// Use the snapshots of this host (default: the profile's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -245,7 +279,7 @@ pub struct StatusArgs {
 #[derive(Clone, Debug, Args)]
 pub struct ForgetArgs {
     /// Show what would be kept and removed, with reasons; change nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     /// Also free space: mark unused packs; a prune 23 h or more later deletes them
     #[arg(long)]
@@ -275,9 +309,9 @@ pub struct DrillArgs {
     /// Choose a random older snapshot; do nothing if there was a drill this week (for a timer)
     #[arg(long, conflicts_with_all = ["snapshot", "older"])]
     weekly: bool,
-    /// Test that the secrets can be decrypted with this age identity file or SSH private key
+    /// Test that the secrets can be decrypted with this age identity file or SSH private key (may be repeated)
     #[arg(long, value_name = "FILE")]
-    pub identity: Option<PathBuf>,
+    pub identity: Vec<PathBuf>,
     /// Use the snapshots of this host (default: the profile's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -314,9 +348,9 @@ pub struct RestoreArgs {
     /// Restore only this source (may be repeated)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Decrypt the secrets with this age identity file or SSH private key
+    /// Decrypt the secrets with this age identity file or SSH private key (may be repeated)
     #[arg(long, value_name = "FILE")]
-    pub identity: Option<PathBuf>,
+    pub identity: Vec<PathBuf>,
     /// Use the snapshots of this host (default: the profile's)
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -324,7 +358,7 @@ pub struct RestoreArgs {
     #[arg(long)]
     overwrite: bool,
     /// Show what would be restored; write nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
     #[command(flatten)]
     lock: LockArgs,
@@ -370,7 +404,7 @@ pub struct ScheduleArgs {
 /// How long to wait for another run.
 #[derive(Clone, Debug, Args)]
 pub struct LockArgs {
-    /// Wait this long for another run (s, m, h)
+    /// Wait this long for another run
     #[arg(long, value_name = "10m", value_parser = seconds, default_value = "0s")]
     lock_wait: Duration,
 }
@@ -460,7 +494,7 @@ impl Global {
     pub fn ui(&self) -> Ui {
         let verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,
-            (_, true) => Verbosity::Verbose,
+            (_, 1..) => Verbosity::Verbose,
             _ => match std::env::var("RUSTIC_HAPI_LOG").as_deref() {
                 Ok("error" | "warn" | "warning") => Verbosity::Quiet,
                 Ok("debug" | "trace") => Verbosity::Verbose,
@@ -496,14 +530,15 @@ impl Global {
             ("--password-file", path(&self.password_file)),
         ];
         let all = std::env::args_os().skip(1);
-        let all: Vec<_> = all
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect();
-        // What came from a variable is another shell's no more.
-        let said = |flag: &str| all.iter().any(|word| word.split('=').next() == Some(flag));
+        let all = all.map(|word| word.to_string_lossy().into_owned());
+        // What came from a variable is not set in another shell.
+        let by_variable = |flag: &str| {
+            let id = flag.trim_start_matches('-').replace('-', "_");
+            self.by_variable.contains(&id.as_str())
+        };
         let from_variables: Vec<String> = options
             .iter()
-            .filter(|(flag, _)| !said(flag))
+            .filter(|(flag, _)| by_variable(flag))
             .filter_map(|(flag, value)| Some([(*flag).to_owned(), value.clone()?]))
             .flatten()
             .collect();
@@ -530,10 +565,10 @@ fn absolute(location: &str) -> String {
 }
 
 fn hours(text: &str) -> Result<u32, String> {
-    parse_hours(text).ok_or_else(|| "write a duration as 36h, 60d or 8w".to_owned())
+    parse_hours(text).ok_or_else(|| DURATIONS.to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = parse_seconds(text).map(Duration::from_secs);
-    seconds.ok_or_else(|| "write a duration as 30s, 10m or 1h".to_owned())
+    seconds.ok_or_else(|| DURATIONS.to_owned())
 }

@@ -48,8 +48,8 @@ pub struct Request {
     pub only: Vec<String>,
     /// Every series, due or not.
     pub all: bool,
-    /// A further tag.
-    pub tag: Option<String>,
+    /// Further tags.
+    pub tags: Vec<String>,
     /// Keep the snapshots at least this long, in hours.
     pub keep_hours: Option<u32>,
     /// Capture and check, write nothing.
@@ -294,7 +294,7 @@ fn take(
         captured = concluded(captured, stop)?;
     }
     let only = (!run.request.only.is_empty()).then(|| ONLY.to_owned());
-    let more_tags: Vec<_> = only.into_iter().chain(run.request.tag.clone()).collect();
+    let more_tags: Vec<_> = only.into_iter().chain(run.request.tags.clone()).collect();
     let draft = |captured: &[_]| {
         draft::of(
             run.profile,
@@ -496,7 +496,7 @@ impl Request {
                 ));
             }
         }
-        if let Some(tag) = &self.tag {
+        for tag in &self.tags {
             let reserved =
                 CONDITIONS.contains(&tag.as_str()) || profile.series.iter().any(|s| &s.name == tag);
             if tag.is_empty() || tag.contains(',') || reserved {

@@ -16,6 +16,9 @@ pub struct Finding {
     pub fact: String,
     /// What to do about it; there is always one unless all is well.
     pub remedy: Option<String>,
+    /// It was not looked at, since something before it failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
 }
 
 /// How bad it is.
@@ -37,6 +40,7 @@ impl Finding {
             verdict: Severity::Ok,
             fact: fact.into(),
             remedy: None,
+            skipped: false,
         }
     }
 
@@ -71,11 +75,14 @@ impl Finding {
 
     /// Something before it is in the way.
     pub(super) fn unseen(subject: impl Into<String>, because: &str) -> Self {
-        Self::warn(
-            subject,
-            format!("skipped: {because}"),
-            "correct that, then run `rustic-hapi doctor` again",
-        )
+        Self {
+            skipped: true,
+            ..Self::warn(
+                subject,
+                because,
+                "correct that, then run `rustic-hapi doctor` again",
+            )
+        }
     }
 }
 

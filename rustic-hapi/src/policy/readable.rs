@@ -1,6 +1,7 @@
 //! Whose snapshots a command looks at that only reads: those of the profile, of another host, or of all.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rustic_core::repofile::SnapshotFile;
 
@@ -66,20 +67,32 @@ pub(crate) fn readable(
     }
 }
 
-/// All that this program wrote, on whatever host, oldest first.
+/// All that this program wrote, on whatever host, oldest first. No profile says here which tag is the series and
+/// which the operator's (`snapshot --tag`): the series is the one that more of the host's snapshots have.
 pub(crate) fn of_all_hosts(files: &[SnapshotFile]) -> Vec<Snapshot> {
-    let ours = files.iter().filter(|f| f.username == history::USERNAME);
-    let mut snapshots: Vec<_> = ours
+    let ours = || files.iter().filter(|f| f.username == history::USERNAME);
+    let mut with_tag: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for file in ours() {
+        for tag in names(file) {
+            *with_tag.entry((&file.hostname, tag)).or_default() += 1;
+        }
+    }
+    let mut snapshots: Vec<_> = ours()
         .filter_map(|file| {
-            let series = file
-                .tags
-                .iter()
-                .find(|tag| !CONDITIONS.contains(&tag.as_str()))?;
+            let host = file.hostname.as_str();
+            let most = names(file).map(|tag| (with_tag[&(host, tag)], Reverse(tag)));
+            let (_, Reverse(series)) = most.max()?;
             Snapshot::read(file, series)
         })
         .collect();
     snapshots.sort_by_key(|s| s.time);
     snapshots
+}
+
+/// The tags that may be a series' name.
+fn names(file: &SnapshotFile) -> impl Iterator<Item = &str> {
+    let tags = file.tags.iter().map(String::as_str);
+    tags.filter(|tag| !CONDITIONS.contains(tag))
 }
 
 fn joined(names: &BTreeSet<&str>) -> String {

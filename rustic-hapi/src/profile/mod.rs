@@ -8,6 +8,7 @@
 
 mod at;
 pub(crate) mod hub_id;
+mod in_force;
 pub(crate) mod lookup;
 pub(crate) mod named;
 pub(crate) mod notify;

@@ -22,7 +22,7 @@ use crate::profile::reading::Found;
 use crate::profile::sources::SeriesSource;
 use crate::profile::written::{RawAlarms, RawLimits, RawProfile, RawRetention, read_profile};
 use crate::profile::{Alarms, Limits, Profile};
-use crate::words::{parse_hours, parse_seconds};
+use crate::words::{DURATIONS, parse_hours, parse_seconds};
 
 impl Profile {
     /// Finds, reads, merges and checks a profile.
@@ -67,16 +67,15 @@ impl Profile {
         }))
     }
 
-    /// The merged profile as TOML, before paths are resolved.
+    /// The profile as TOML with everything in force: what it says, what it inherits, and the defaults.
     ///
     /// # Errors
     /// As [`Profile::load`].
     pub fn show(lookup: &Lookup) -> Result<String, Error> {
         let profile = Self::load(lookup)?;
         let text = read_profile(&profile.file)?;
-        let mut merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
-        merged.repository.location = Some(profile.reach.location.to_string());
-        toml::to_string(&merged).map_err(|error| {
+        let merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
+        toml::to_string(&merged.in_force(&profile)).map_err(|error| {
             Error::Profile(ProfileError::Syntax {
                 path: profile.file,
                 message: error.to_string(),
@@ -285,7 +284,7 @@ fn resolve_limits(at: &At<'_>, raw: &RawLimits) -> Result<Limits, ProfileError> 
             None => Err(at.value(
                 &format!("`{key}` in `[limits]`"),
                 format!("`{text}` is not a valid duration"),
-                Some("write it as 90s, 5m or 2h".into()),
+                Some(DURATIONS.into()),
             )),
         }
     };
@@ -317,7 +316,7 @@ fn resolve_alarms(at: &At<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> 
             return Err(at.value(
                 "`quiet-alarm` in `[alarms]`",
                 format!("`{text}` is not a valid duration"),
-                Some("write it as 36h, 7d or 2w".into()),
+                Some(DURATIONS.into()),
             ));
         };
         alarms.quiet = TimeDelta::hours(i64::from(hours));
@@ -385,7 +384,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
             at.value(
                 "`keep-within` in `[retention]`",
                 format!("`{text}` is not a valid duration"),
-                Some("write it as \"14d\" (h, d or w)".into()),
+                Some(DURATIONS.into()),
             )
         })?,
     };

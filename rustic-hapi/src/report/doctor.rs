@@ -11,14 +11,34 @@ use crate::terminal::ui::{Ui, Verbosity};
 use crate::words::plural;
 
 impl Report {
-    /// A line each, the remedy below what is not well; under `quiet` only that.
-    pub fn text(&self, colour: bool, quiet: bool) -> String {
+    /// The verdict, then a line for each warning and failure with its remedy below; what is in order only where
+    /// everything is to be shown.
+    pub fn text(&self, colour: bool, verbosity: Verbosity) -> String {
         let paint = Paint(colour);
-        let mut text = String::new();
         let mut shown: Vec<(&str, &Finding)> = self.findings.iter().map(|f| ("", f)).collect();
         shown.extend(self.different().map(|f| ("as cron: ", f)));
-        shown.retain(|(_, f)| !quiet || f.verdict != Severity::Ok);
-        for (nth, (prefix, finding)) in shown.iter().enumerate() {
+        if verbosity != Verbosity::Verbose {
+            shown.retain(|(_, f)| f.verdict != Severity::Ok);
+        }
+        if verbosity == Verbosity::Quiet && shown.is_empty() {
+            return String::new();
+        }
+        let mut text = self.verdict(paint);
+        // One line for all that the same failure is in the way of, where the first of them stands.
+        let reason = |f: &Finding| f.skipped.then(|| f.fact.clone());
+        let mut told: Vec<String> = Vec::new();
+        for nth in 0..shown.len() {
+            let (prefix, finding) = shown[nth];
+            if let Some(reason) = reason(finding) {
+                if !told.contains(&reason) {
+                    let all = shown.iter().filter(|(_, f)| f.skipped && f.fact == reason);
+                    let subjects: Vec<_> = all.map(|(_, f)| f.subject.as_str()).collect();
+                    let word = paint.yellow("skip");
+                    _ = writeln!(text, "{word} {}: {reason}", subjects.join(", "));
+                    told.push(reason);
+                }
+                continue;
+            }
             let word = match finding.verdict {
                 Severity::Ok => paint.green("ok  "),
                 Severity::Warn => paint.yellow("warn"),
@@ -38,19 +58,29 @@ impl Report {
                 _ = writeln!(text, "     {}", paint.dim(remedy));
             }
         }
-        if quiet && text.is_empty() {
-            return text;
+        if !self.as_cron.is_empty() && self.different().next().is_none() {
+            text += "with cron's environment: no difference\n";
         }
+        text
+    }
+
+    /// How many failed, in one line.
+    fn verdict(&self, paint: Paint) -> String {
         let [ok, warn, fail] = self.counts();
+        let all = self.findings.iter().chain(self.different());
+        let skipped = all.filter(|f| f.skipped).count() as u64;
+        let warn = warn - skipped;
         let warnings = plural(warn, "warning", "warnings");
-        let line = format!("{fail} failed, {warn} {warnings}, {ok} ok");
+        let mut line = format!("{fail} failed, {warn} {warnings}, {ok} ok");
+        if skipped > 0 {
+            line += &format!(", {skipped} skipped");
+        }
         let line = match (fail, warn) {
             (0, 0) => paint.green(&line),
             (0, _) => paint.yellow(&line),
             _ => paint.red(&line),
         };
-        _ = writeln!(text, "{line}");
-        text
+        format!("{line}\n")
     }
 
     /// For programs.
@@ -78,8 +108,8 @@ impl Report {
 
     /// What the command says in the end.
     pub fn output(&self, ui: &Ui) -> Output {
-        let quiet = ui.verbosity == Verbosity::Quiet;
-        Output::new(self.text(ui.colour, quiet), self.json()).ending(self.exit(), Vec::new())
+        let text = self.text(ui.colour, ui.verbosity);
+        Output::new(text, self.json()).ending(self.exit(), Vec::new())
     }
 
     /// What cron's environment makes different: free bytes come and go, and are no news.

@@ -12,12 +12,12 @@ use crate::policy::counts::counts;
 use crate::policy::history::Snapshot;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
-use crate::words::{age, bytes};
+use crate::words::{age, bytes, plural};
 
 impl Listing {
     /// What the command says in the end; `now` is what ages are counted from.
     pub fn output(&self, now: DateTime<Local>, colour: bool) -> Output {
-        let mut text = list_text(&self.snapshots, self.all_hosts, now, colour);
+        let mut text = list_text(self, now, colour);
         if let Some(fact) = &self.unmatched {
             text += &format!("{fact}; `rustic-hapi snapshots --all-hosts` lists them\n");
         }
@@ -30,25 +30,29 @@ impl Listing {
 }
 
 /// The list of snapshots for a terminal.
-fn list_text(
-    snapshots: &[Snapshot],
-    all_hosts: bool,
-    now: DateTime<Local>,
-    colour: bool,
-) -> String {
+fn list_text(listing: &Listing, now: DateTime<Local>, colour: bool) -> String {
+    let snapshots = &listing.snapshots;
     let paint = Paint(colour);
-    let mut text = String::new();
     if snapshots.is_empty() {
-        return "no snapshots of this profile yet\n".to_owned();
+        return match listing.all {
+            0 => "no snapshots of this profile yet\n".to_owned(),
+            n => format!(
+                "none of the {n} {} has these tags\n",
+                plural(n as u64, "snapshot", "snapshots")
+            ),
+        };
     }
-    let width = snapshots.iter().map(|s| s.series.len()).max().unwrap_or(0);
-    let hosts = snapshots.iter().map(|s| s.host.chars().count());
-    // One host need not be named, unless that is the question.
-    let several = snapshots.iter().any(|s| s.host != snapshots[0].host);
-    let host_width = match all_hosts || several {
-        true => hosts.max().unwrap_or(0) + 2,
-        false => 0,
+    let widest = |title: &str, of: fn(&Snapshot) -> &str| {
+        let lengths = snapshots.iter().map(|s| of(s).chars().count());
+        lengths.max().unwrap_or(0).max(title.len())
     };
+    let host_width = widest("host", |s| &s.host);
+    let width = widest("series", |s| &s.series);
+    let head = format!(
+        "{:8}  {:16}  {:>8}  {:host_width$}  {:width$}  {:8}  contents",
+        "id", "time", "age", "host", "series", "outcome"
+    );
+    let mut text = format!("{}\n", paint.bold(&head));
     let mut schemas: std::collections::BTreeMap<(&str, &str), Vec<(i32, String)>> =
         std::collections::BTreeMap::new();
     for snapshot in snapshots {
@@ -92,11 +96,11 @@ fn list_text(
         );
         _ = writeln!(
             text,
-            "{}  {}  {:>8}  {:host_width$}{:width$}  {outcome}  {}",
+            "{}  {}  {:>8}  {:host_width$}  {:width$}  {outcome}  {}",
             snapshot.short_id(),
             snapshot.time.format("%Y-%m-%d %H:%M"),
             age(now.to_utc() - snapshot.time.to_utc()),
-            if host_width > 0 { &snapshot.host } else { "" },
+            snapshot.host,
             snapshot.series,
             facts.join(", "),
         );

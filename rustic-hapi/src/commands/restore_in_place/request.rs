@@ -15,8 +15,8 @@ pub struct Request {
     pub which: Which,
     /// Only these sources; the databases if empty.
     pub sources: Vec<String>,
-    /// The file with the identity, as it was given.
-    pub identity: Option<PathBuf>,
+    /// The files with the identities, as they were given.
+    pub identities: Vec<PathBuf>,
     /// Another host's snapshots than the profile's.
     pub host: Option<String>,
     /// Say what would be replaced; change nothing.
@@ -46,7 +46,7 @@ impl Request {
         for source in named {
             command += &format!(" --source {}", quoted(source));
         }
-        if let Some(file) = &self.identity {
+        for file in &self.identities {
             command += &format!(" --identity {}", quoted(&file.to_string_lossy()));
         }
         command
