@@ -64,7 +64,9 @@ pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
 /// A length of time as [`parse_seconds`] reads it, in its largest whole unit: `90s`, `5m`, `36h`, `14d`.
 pub(crate) fn written(seconds: u64) -> String {
     let units = [(24 * 3600, 'd'), (3600, 'h'), (60, 'm')];
-    let whole = units.into_iter().find(|(unit, _)| seconds % unit == 0);
+    let whole = units
+        .into_iter()
+        .find(|(unit, _)| seconds.is_multiple_of(*unit));
     let (unit, letter) = whole.filter(|_| seconds > 0).unwrap_or((1, 's'));
     format!("{}{letter}", seconds / unit)
 }

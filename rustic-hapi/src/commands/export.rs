@@ -180,7 +180,7 @@ fn render(
     let at = |error| Unread::Error(Error::at(place)(error));
     let notes = database.notes(&report.session.id)?;
     let origin = format!(
-        "{}, `{}`",
+        "{}, {}",
         report.origin.in_words(),
         report.origin.path.display()
     );

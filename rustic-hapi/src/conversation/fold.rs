@@ -78,8 +78,12 @@ impl Fold {
                         None => _ = rest.insert(name.clone(), value.clone()),
                     }
                 }
+                // What is new is read after what it replaces.
+                let is_new =
+                    |block: &Block| block.label.as_ref().is_some_and(|l| l.contains("new"));
+                blocks.sort_by_key(is_new);
                 if !rest.is_empty() {
-                    blocks.push(Block::json(&Value::Object(rest)));
+                    blocks.insert(0, Block::json(&Value::Object(rest)));
                 }
             }
             Some(Value::String(text)) => blocks.push(Block::text(text)),

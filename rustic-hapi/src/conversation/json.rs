@@ -1,11 +1,12 @@
 //! JSON as the hub's own export has it, schema version 2, with what that leaves out: messages that wait, and those that
 //! the hub does not show. Contents are written as they are stored.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::plain::visible;
+use super::plain::acts;
 use super::renderer::{Conversation, Renderer};
 use super::session::Note;
 use super::stored::{Content, Message};
@@ -24,7 +25,8 @@ impl Renderer for Json {
         self.notes = of.notes.iter().map(note).collect();
         self.is_first = Some(());
         let exported_at = of.exported_at.timestamp_millis();
-        let session = shown(&of.session.exported().to_string());
+        let session = of.session.exported().to_string();
+        let session = shown(&session);
         write!(
             out,
             "{{\"schemaVersion\":{SCHEMA_VERSION},\"exportedAt\":{exported_at},\"session\":{session},\"messages\":["
@@ -60,7 +62,8 @@ impl Renderer for Json {
     }
 
     fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let notes = shown(&Value::Array(std::mem::take(&mut self.notes)).to_string());
+        let notes = Value::Array(std::mem::take(&mut self.notes)).to_string();
+        let notes = shown(&notes);
         writeln!(out, "\n],\"scratchlist\":{notes}}}")
     }
 }
@@ -75,21 +78,21 @@ fn note(note: &Note) -> Value {
     })
 }
 
-/// The same JSON, with escapes for what a terminal would act on: in valid JSON such a character can only be in a string.
-fn shown(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
+/// The same JSON, with escapes for what a terminal would act on: in valid JSON such a character can only be in a string,
+/// but for line breaks and tabs, which mean nothing there.
+fn shown(json: &str) -> Cow<'_, str> {
+    let acts = |c: char| acts(c) && c != '\r';
+    if !json.contains(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 64);
     for c in json.chars() {
-        let acts = !c.is_ascii_control() || c == '\x7f';
-        match acts
-            && matches!(
-                visible(c.encode_utf8(&mut [0; 4])),
-                std::borrow::Cow::Owned(_)
-            ) {
+        match acts(c) {
             true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => out.push(c),
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -99,7 +102,7 @@ mod tests {
     #[test]
     fn what_a_terminal_acts_on_is_escaped_and_means_the_same() {
         let value = json!({ "a": "x\u{9b}31m\u{202e}y\x7f\n😀" });
-        let written = shown(&value.to_string());
+        let written = shown(&value.to_string()).into_owned();
         assert!(
             written.contains("\\u009b31m\\u202ey\\u007f\\n😀"),
             "{written}"

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 /// Whether a terminal or a browser would act on a character instead of showing it.
-fn acts(c: char) -> bool {
+pub(super) fn acts(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\t') || turns(c)
 }
 

@@ -7,8 +7,8 @@ use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustic_core::DataId;
 use rustic_core::repofile::BlobType;
+use rustic_core::{DataId, RusticError};
 use sha2::{Digest, Sha256};
 
 use hapi_sources::Observer;
@@ -66,8 +66,10 @@ impl Rolling {
         self.sha256 = None;
         // Of what fails half way, the next one takes nothing.
         let before = std::mem::take(&mut self.held);
+        if before.is_empty() {
+            return self.begin(fetch, entry).map(|()| true);
+        }
         let node = fetch.node(entry)?;
-        let unreadable = |error: &_| Failure::Difference(What::Unreadable(Reason::of(error)));
         let mut held = HashMap::new();
         let mut at = 0u64;
         for id in node.content.iter().flatten() {
@@ -107,6 +109,25 @@ impl Rolling {
         Ok(true)
     }
 
+    /// The first state comes as any restored file does, several blobs at a time.
+    fn begin(&mut self, fetch: Fetch<'_>, entry: &EntryRecord) -> Result<(), Failure> {
+        self.file.set_len(0).map_err(Failure::Local)?;
+        self.file.rewind().map_err(Failure::Local)?;
+        fetch.into_file(entry, &mut self.file)?;
+        let mut at = 0u64;
+        for id in fetch.node(entry)?.content.iter().flatten() {
+            let blob = fetch
+                .engine
+                .get_index_entry(id)
+                .map_err(|error| unreadable(&error))?;
+            self.held.insert(at, *id);
+            at = at.saturating_add(blob.data_length().into());
+        }
+        self.fetched += at;
+        self.sha256.clone_from(&entry.sha256);
+        Ok(())
+    }
+
     fn hash(&mut self, fetch: Fetch<'_>) -> Result<String, Failure> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; STEP];
@@ -121,4 +142,8 @@ impl Rolling {
             }
         }
     }
+}
+
+fn unreadable(error: &RusticError) -> Failure {
+    Failure::Difference(What::Unreadable(Reason::of(error)))
 }
