@@ -646,6 +646,17 @@ fn what_cannot_be_read_is_said_where_it_stands_and_the_rest_is_there() {
             .stdout
             .contains("still here")
     );
+    // Of a database that the repository does not have any more, nothing is shown.
+    let packs = files_below(&home.repository().join("data"));
+    let (largest, _) = packs.iter().max_by_key(|(_, size)| size).unwrap();
+    let pack = fs::read(largest).unwrap();
+    fs::write(largest, vec![0; pack.len()]).unwrap();
+    for place in [&[][..], &["--all-snapshots"]] {
+        let said = home.hapi_command(&[&["sessions"], place].concat());
+        assert!(said.code == 1 && said.stdout.is_empty(), "{said:?}");
+        assert!(said.stderr.contains("cannot be read"), "{said:?}");
+    }
+    fs::write(largest, pack).unwrap();
     // Too little of an id, and none of that name.
     assert_eq!(home.hapi_command(&["export", "ab"]).code, 2);
     assert_eq!(home.hapi_command(&["export", "zzzz"]).code, 1);

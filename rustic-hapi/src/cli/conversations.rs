@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::commands::conversations::Place;
+use crate::commands::conversations::origin::Place;
 use crate::commands::export::Format;
 use crate::commands::{export, sessions};
 use crate::error::Error;

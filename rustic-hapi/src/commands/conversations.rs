@@ -1,12 +1,15 @@
 //! Where conversations are read from: the hub's databases in a snapshot, in all of them, or live. Each is copied into a
 //! folder of this run (0700, gone when it ends) and read there.
 
+mod live;
+pub mod origin;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use hapi_sources::{CaptureError, Capturer, Content, IntegrityCheck, Kind, Observer, Staging};
+use hapi_sources::{CaptureError, Kind, Observer, Staging};
+
+use self::origin::{Origin, Place, Reader, Unread};
 
 use crate::commands::context::Context;
 use crate::conversation::database::Database;
@@ -27,59 +30,6 @@ use crate::restore::rolling::Rolling;
 /// Bytes that stay free for the live hub.
 const MARGIN: u64 = 64 << 20;
 
-/// Which databases are read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// One snapshot's: the newest that holds it whole and lost nothing, or one that is named.
-    Snapshot(Which),
-    /// Those of every snapshot, the newest first.
-    AllSnapshots,
-    /// The live ones, through a pinned copy.
-    Live,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::Snapshot(Which::Newest)
-    }
-}
-
-/// Where one database came from.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// The snapshot; `None` is the live database.
-    pub snapshot: Option<Snapshot>,
-    /// Its path on the hub's machine.
-    pub path: PathBuf,
-}
-
-impl Origin {
-    /// For a sentence.
-    pub fn in_words(&self) -> String {
-        match &self.snapshot {
-            Some(snapshot) => format!("snapshot {snapshot}"),
-            None => "the live database".to_owned(),
-        }
-    }
-}
-
-/// What is done with each database; `false` is enough.
-pub(crate) type Reader<'r> = dyn FnMut(&Database, &Origin) -> Result<bool, Unread> + 'r;
-
-/// Why a database was not read to its end.
-pub(crate) enum Unread {
-    /// SQLite does not make sense of it; another snapshot's may do.
-    Sqlite(rusqlite::Error),
-    /// Anything else ends the command.
-    Error(Error),
-}
-
-impl From<rusqlite::Error> for Unread {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
 /// Hands each database to `read` until it has enough. Returns what the operator should know.
 ///
 /// # Errors
@@ -93,7 +43,7 @@ pub(crate) fn each_database(
     read: &mut Reader<'_>,
 ) -> Result<Vec<String>, Error> {
     if *place == Place::Live {
-        return live(from, context, read);
+        return live::each(from, context, read);
     }
     let (stop, ui) = (context.stop, context.ui);
     let repository = Repository::open(from.reach, stop, ui.clone())?;
@@ -161,9 +111,14 @@ impl Shelf<'_> {
             let record = library.record(choice)?.clone();
             for entry in databases(&record) {
                 let path = entry.path.to_path();
-                if !self.bring(library, &choice.snapshot, entry)? {
-                    continue;
-                }
+                self.bring(library, &choice.snapshot, entry)?
+                    .map_err(|what| {
+                        let differences = vec![format!("`{}`: {what}", path.display())];
+                        Error::Unlike {
+                            snapshot: choice.snapshot.to_string(),
+                            differences,
+                        }
+                    })?;
                 let origin = Origin {
                     snapshot: Some(choice.snapshot.clone()),
                     path,
@@ -183,10 +138,7 @@ impl Shelf<'_> {
             }
         }
         match hubs {
-            0 => Err(Error::NoSnapshot {
-                fact: "no snapshot that may be chosen holds a hub's database".to_owned(),
-                hint: "`rustic-hapi snapshots` lists what is there".to_owned(),
-            }),
+            0 => Err(no_database(&self.warnings)),
             _ => Ok(()),
         }
     }
@@ -221,8 +173,17 @@ impl Shelf<'_> {
                 }
                 for entry in databases(&record) {
                     let path = entry.path.to_path();
-                    if !self.bring(library, &snapshot, entry)? {
-                        continue;
+                    match self.bring(library, &snapshot, entry)? {
+                        Ok(true) => {}
+                        // The same as in a newer one.
+                        Ok(false) => continue,
+                        Err(what) => {
+                            let path = path.display();
+                            self.warnings.push(format!(
+                                "`{path}` of the snapshot {snapshot} was not read: {what}"
+                            ));
+                            continue;
+                        }
                     }
                     let origin = Origin {
                         snapshot: Some(snapshot.clone()),
@@ -248,21 +209,18 @@ impl Shelf<'_> {
             ));
         }
         match read_from {
-            0 => Err(Error::NoSnapshot {
-                fact: "no snapshot that may be chosen holds a hub's database".to_owned(),
-                hint: "`rustic-hapi snapshots` lists what is there".to_owned(),
-            }),
+            0 => Err(no_database(&self.warnings)),
             _ => Ok(()),
         }
     }
 
-    /// Makes the copy what the entry is. Whether it came, and is another than the one that was read last.
+    /// Makes the copy what the entry is. Whether it was something else before; or why the repository does not have it.
     fn bring(
         &mut self,
         library: &Library,
         snapshot: &Snapshot,
         entry: &EntryRecord,
-    ) -> Result<bool, Error> {
+    ) -> Result<Result<bool, What>, Error> {
         let (stop, ui) = (self.context.stop, self.context.ui);
         let fetch = library.fetch(snapshot, ui, stop)?;
         let path = entry.path.to_path();
@@ -289,28 +247,14 @@ impl Shelf<'_> {
         let came = copy.become_of(fetch, entry);
         ui.end();
         match came {
-            Ok(is_new) => Ok(is_new),
+            Ok(is_new) => Ok(Ok(is_new)),
             Err(Failure::Stopped) => Err(CaptureError::Stopped.into()),
             Err(Failure::Local(error)) => Err(Error::at(folder)(error)),
             Err(Failure::Difference(what)) => match what.denied() {
                 Some(reason) => Err(may_not_read(reason.clone())),
-                None => self.differs(snapshot, &path, &what),
+                None => Ok(Err(what)),
             },
         }
-    }
-
-    /// The one that was named is an error; of many, the others may do.
-    fn differs(
-        &mut self,
-        snapshot: &Snapshot,
-        path: &std::path::Path,
-        what: &What,
-    ) -> Result<bool, Error> {
-        self.warnings.push(format!(
-            "`{}` of the snapshot {snapshot} was not read: {what}",
-            path.display()
-        ));
-        Ok(false)
     }
 
     /// `None` where it is not a hub's.
@@ -355,6 +299,14 @@ fn databases(record: &SourceRecord) -> Vec<&EntryRecord> {
     }
 }
 
+fn no_database(warnings: &[String]) -> Error {
+    let why = warnings.first().map(|why| format!(": {why}"));
+    Error::NoSnapshot {
+        fact: format!("no hub's database was found{}", why.unwrap_or_default()),
+        hint: "`rustic-hapi snapshots` lists what is there".to_owned(),
+    }
+}
+
 fn nothing_sound(snapshot: &Snapshot, outcome: Outcome) -> Error {
     let how = match outcome.is_sound() {
         true => "tagged shrunk: it has far fewer rows than the one before it",
@@ -368,76 +320,5 @@ fn nothing_sound(snapshot: &Snapshot, outcome: Outcome) -> Error {
         hint: format!(
             "to read that one, name it: `rustic-hapi sessions {id}`, `rustic-hapi export SESSION --snapshot {id}`"
         ),
-    }
-}
-
-/// The live databases of the profile, each through a copy of one state.
-fn live(
-    from: Reading<'_>,
-    context: &Context<'_>,
-    read: &mut Reader<'_>,
-) -> Result<Vec<String>, Error> {
-    let Some(profile) = from.profile else {
-        return Err(Error::usage(
-            "`--live` reads the database of the profile, and there is no profile here",
-            "name a profile: `--profile NAME`",
-        ));
-    };
-    let staging = private_staging(&profile.staging)?;
-    let mut warnings = Vec::new();
-    let mut hubs = 0u64;
-    let sources = profile.sources.iter().map(|source| &source.source);
-    for source in sources.filter(|source| source.kind == Kind::Sqlite) {
-        // Nobody waits for a verdict here.
-        let mut source = source.clone();
-        source.integrity = IntegrityCheck::Quick;
-        let done = Arc::new(AtomicBool::new(false));
-        let mut capturer = Capturer::new(&staging, std::slice::from_ref(&source))?
-            .observer(context.ui)
-            .presume_sound(true)
-            .stop(context.stop.clone().or(Arc::clone(&done)));
-        let capture = capturer.capture(&source);
-        done.store(true, Ordering::SeqCst);
-        let capture = capture?;
-        warnings.extend(capture.failures.iter().map(|failure| {
-            format!(
-                "`{}` was not read: {}",
-                failure.path.display(),
-                failure.error
-            )
-        }));
-        for entry in &capture.entries {
-            let Content::Database { bytes, .. } = &entry.content else {
-                continue;
-            };
-            let Some(copy) = bytes.staged_path() else {
-                continue;
-            };
-            let at = |error: rusqlite::Error| Error::Tool {
-                command: format!("reading `{}`", entry.path.display()),
-                reason: error.to_string(),
-            };
-            let Some(database) = Database::open(copy, context.stop).map_err(at)? else {
-                continue;
-            };
-            hubs += 1;
-            let origin = Origin {
-                snapshot: None,
-                path: entry.path.clone(),
-            };
-            match read(&database, &origin) {
-                Ok(true) => {}
-                Ok(false) => return Ok(warnings),
-                Err(Unread::Error(error)) => return Err(error),
-                Err(Unread::Sqlite(error)) => return Err(at(error)),
-            }
-        }
-    }
-    match hubs {
-        0 => Err(Error::usage(
-            "the profile has no source that is a hub's database",
-            "`rustic-hapi profile show` lists the sources",
-        )),
-        _ => Ok(warnings),
     }
 }

@@ -5,10 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Local};
+use hapi_sources::CaptureError;
 
 use crate::commands::context::Context;
-use crate::commands::conversations::{Origin, Place, Unread, each_database};
+use crate::commands::conversations::each_database;
+use crate::commands::conversations::origin::{Origin, Place, Unread};
 use crate::conversation::database::Database;
 pub use crate::conversation::export::Format;
 use crate::conversation::renderer::Conversation;
@@ -83,7 +84,6 @@ pub fn run(
     if let Some(path) = &request.output {
         is_free(path)?;
     }
-    let now = context.now();
     let mut exported = None;
     let mut warnings = each_database(
         from,
@@ -94,7 +94,7 @@ pub fn run(
             let Some(session) = one(database.sessions_like(wanted)?, wanted)? else {
                 return Ok(true);
             };
-            let report = write(database, session, origin, request, stdout, now)?;
+            let report = write(database, session, origin, request, stdout, context)?;
             exported = Some(report);
             Ok(false)
         },
@@ -128,7 +128,7 @@ fn write(
     origin: &Origin,
     request: &Request,
     stdout: &mut dyn Write,
-    now: DateTime<Local>,
+    context: &Context<'_>,
 ) -> Result<Report, Unread> {
     let mut report = Report {
         origin: origin.clone(),
@@ -144,7 +144,7 @@ fn write(
     match &request.output {
         None => {
             let place = Path::new("standard output");
-            render(database, &mut report, now, stdout, place)?;
+            render(database, &mut report, stdout, place, context)?;
         }
         Some(path) => {
             let at = |error| Unread::Error(Error::at(path)(error));
@@ -160,7 +160,7 @@ fn write(
                     path.display()
                 ));
             }
-            render(database, &mut report, now, file.as_file_mut(), path)?;
+            render(database, &mut report, file.as_file_mut(), path, context)?;
             give_to_owner_of(folder, file.as_file()).map_err(at)?;
             sync_file(file.as_file()).map_err(at)?;
             file.persist_noclobber(path)
@@ -173,9 +173,9 @@ fn write(
 fn render(
     database: &Database,
     report: &mut Report,
-    now: DateTime<Local>,
     out: &mut dyn Write,
     place: &Path,
+    context: &Context<'_>,
 ) -> Result<(), Unread> {
     let at = |error| Unread::Error(Error::at(place)(error));
     let notes = database.notes(&report.session.id)?;
@@ -188,7 +188,7 @@ fn render(
         session: &report.session,
         notes: &notes,
         origin: &origin,
-        exported_at: now,
+        exported_at: context.now(),
     };
     let mut out = Counted {
         // Whoever takes it may write each of them to a disk.
@@ -199,6 +199,10 @@ fn render(
     renderer.begin(&conversation, &mut out).map_err(at)?;
     let (mut messages, mut unreadable) = (0, 0);
     database.messages::<Unread>(&report.session.id, &mut |message: Message| {
+        // SQLite was stopped as well, so this may be no message.
+        if context.stop.is_set() {
+            return Err(Unread::Error(CaptureError::Stopped.into()));
+        }
         messages += 1;
         unreadable += u64::from(is_lost(&message, report.format));
         renderer.message(&message, &mut out).map_err(at)?;

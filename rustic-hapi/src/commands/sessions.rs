@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::commands::context::Context;
-use crate::commands::conversations::{Origin, Place, each_database};
+use crate::commands::conversations::each_database;
+use crate::commands::conversations::origin::{Origin, Place};
 pub use crate::conversation::search::Hits;
 use crate::conversation::search::Needle;
 pub use crate::conversation::session::Session;
@@ -68,7 +69,7 @@ pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Resul
                 if context.stop.is_set() {
                     break;
                 }
-                let now = Seen::Searched(session.messages, session.last);
+                let now = Seen::without_a_hit(&session);
                 match seen.get(&session.id) {
                     Some(Seen::Listed) => continue,
                     Some(before) if *before == now => continue,
@@ -109,6 +110,13 @@ pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Resul
 #[derive(PartialEq, Eq)]
 enum Seen {
     Listed,
-    /// Without a hit, when it had so many messages, the last of this time.
-    Searched(u64, Option<i64>),
+    /// Without a hit, when it had this name and folder, and so many messages, the last of this time.
+    Searched(String, String, u64, Option<i64>),
+}
+
+impl Seen {
+    fn without_a_hit(session: &Session) -> Self {
+        let (title, project) = (session.title().to_owned(), session.project().to_owned());
+        Self::Searched(title, project, session.messages, session.last)
+    }
 }
