@@ -135,7 +135,7 @@ fn success_partial_failure_and_recovery_are_told() {
     // Nothing works: the repository is away.
     let away = home.dir.path().join("away");
     fs::rename(home.repository(), &away).unwrap();
-    home.hapi_command(&["snapshot"]).exits(10);
+    let mail = home.hapi_command(&["-q", "snapshot"]).exits(10);
     fs::rename(&away, home.repository()).unwrap();
     home.hapi_command(&["snapshot"]).exits(0);
     home.hapi_command(&["snapshot"]).exits(0);
@@ -147,6 +147,28 @@ fn success_partial_failure_and_recovery_are_told() {
     );
     let bodies: Vec<String> = server.asked().into_iter().map(|(_, body)| body).collect();
     assert!(bodies[5].contains("there is no repository"), "{bodies:?}");
+    // The first line says whose run it was and how it ended, in a mail and in a message; then what, once.
+    let first = ", profile hapi: snapshot failed (exit code 10)";
+    let opening = bodies[5].lines().next().unwrap();
+    assert!(opening.ends_with(first), "{bodies:?}");
+    assert!(
+        mail.stderr.starts_with(&format!("error: {opening}\n")),
+        "{mail:?}"
+    );
+    for text in [&bodies[5], &mail.stderr] {
+        assert_eq!(text.matches("there is no repository").count(), 1, "{text}");
+        assert!(
+            text.contains("the last complete snapshot run was "),
+            "{text}"
+        );
+    }
+    let id = bodies[5].trim_end().rsplit(' ').next().unwrap();
+    assert_eq!(bodies[5].matches(&id[..8]).count(), 1, "{bodies:?}");
+    assert_eq!(mail.stderr.matches(&id[..8]).count(), 1, "{mail:?}");
+    assert!(
+        bodies[3].contains("\nhapi ") && bodies[3].contains("PARTIAL"),
+        "{bodies:?}"
+    );
 
     let lines: Vec<String> = fs::read_to_string(&said)
         .unwrap()

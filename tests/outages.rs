@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::servers::{Relay, Server, Sshd};
-use crate::common::{Home, Said, Tmpfs, files_below, run, sqlite3};
+use crate::common::{Home, Said, Tmpfs, files_below, on_terminal, run, sqlite3};
 
 const MB: u64 = 1_000_000;
 
@@ -603,4 +603,24 @@ fn pulled(home: &Home, cable: &Cable, location: &str, port: u16) {
     );
     cable.pull(false);
     Said::from(there(&["snapshot"]).output().unwrap()).exits(0);
+}
+
+#[test]
+fn a_terminal_says_what_it_waits_for() {
+    let home = Home::initialised();
+    // Nobody listens there: it is refused at once, and tried again.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("rest:http://{}/", free.local_addr().unwrap());
+    drop(free);
+    let mut command = home.command();
+    command
+        .args(["-r", &place, "snapshots"])
+        .env("TERM", "xterm");
+    let said = on_terminal(&command, &[]);
+    let shown = format!("note: waiting for `{place}` (attempt ");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stdout.matches(&shown).count() > 1, "{said:?}");
+    // Without a terminal there is only the error.
+    let said = home.hapi_command(&["-r", &place, "snapshots"]).exits(1);
+    assert!(!said.stderr.contains("waiting"), "{said:?}");
 }

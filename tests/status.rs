@@ -144,9 +144,9 @@ fn the_picture_has_a_row_a_slot_and_plain_signs_for_plain_terminals() {
             assert_eq!(row.concat(), signs, "{text}");
         }
     };
-    rows(&plain, ["#%#", "#O"]);
+    rows(&plain, ["#%#", "#x"]);
     let drawing = drawn(&[("LANG", "C.UTF-8")]);
-    rows(&drawing, ["■◧■", "■□"]);
+    rows(&drawing, ["■◧■", "■✗"]);
     assert!(drawing.contains("next slot today 18:00"), "{drawing}");
     assert!(drawn(&[("LANG", "C.UTF-8"), ("TERM", "dumb")]).is_ascii());
     for line in drawing.lines() {

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // A timer or a crontab calls it so.
+    if cli.may_drill() {
+        rustic_hapi::process::give_way();
+    }
     let signals = Signals::listen();
     let ui = cli.global.ui();
     let lookup = cli.global.lookup();
@@ -100,10 +104,7 @@ fn main() -> ExitCode {
 
 /// Says what came of it. What cannot be said is part of how it ended.
 fn say(cli: &Cli, output: &mut Output, ui: &Ui) {
-    let remarks = output.remarks.iter().filter(|_| !cli.global.quiet);
-    for line in output.complaints.iter().chain(remarks) {
-        ui.complain(line);
-    }
+    output.told(ui).iter().for_each(|line| ui.complain(line));
     let text = match cli.global.json {
         true => format!("{:#}\n", output.json),
         false => output.text(ui),

@@ -128,7 +128,7 @@ impl Rest {
             base: self.base.clone(),
             quick: self.quick.clone(),
             bulk: self.bulk.clone(),
-            patience: self.patience,
+            patience: self.patience.clone(),
             stop: self.stop.unwatched(),
             rclone: self.rclone.clone(),
         }

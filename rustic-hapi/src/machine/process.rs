@@ -27,6 +27,15 @@ pub fn protect() {
     }
 }
 
+/// Lets others go first, as systemd's units do: `Nice=10`, unless somebody chose a priority already.
+pub fn give_way() {
+    use rustix::process::{getpriority_process, nice};
+    if getpriority_process(None) == Ok(0) {
+        // Where it is refused, the run is only less polite.
+        _ = nice(10);
+    }
+}
+
 /// Ends the processes that this one started: what serves a repository must not outlive it.
 pub(crate) fn end_children() {
     let threads = std::fs::read_dir("/proc/self/task");

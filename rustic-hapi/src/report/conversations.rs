@@ -44,14 +44,31 @@ impl Listing {
             .sessions
             .iter()
             .map(|one| one_line(one.session.agent(), 10));
-        let width = agents.map(|agent| agent.chars().count()).max().unwrap_or(0);
+        let width = agents
+            .map(|agent| agent.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(5);
+        _ = writeln!(
+            text,
+            "{:8}  {:16}  {:>8}  {:width$}  {}",
+            "id",
+            "last message",
+            "messages",
+            "agent",
+            if self.all {
+                "title, folder, snapshot"
+            } else {
+                "title, folder"
+            },
+        );
         for one in &self.sessions {
             let session = &one.session;
             let id: String = one_line(&session.id, 36).chars().take(8).collect();
             let agent = one_line(session.agent(), 10);
             _ = write!(
                 text,
-                "{id:8}  {:16}  {:>6}  {agent:width$}  {}",
+                "{id:8}  {:16}  {:>8}  {agent:width$}  {}",
                 minute(session.last.or(session.created_at)),
                 session.messages,
                 paint.bold(&one_line(session.title(), 60)),

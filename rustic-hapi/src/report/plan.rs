@@ -62,10 +62,26 @@ fn plan_text(plan: &Plan, colour: bool) -> String {
             text,
             "  {verdict}  {}  {}",
             decision.snapshot,
-            decision.reasons.join(", ")
+            decision
+                .reasons
+                .iter()
+                .map(|reason| in_words(reason))
+                .collect::<Vec<_>>()
+                .join(", ")
         );
     }
     text
+}
+
+/// The engine names its rules in a word each.
+fn in_words(reason: &str) -> &str {
+    match reason {
+        "within" => "younger than `keep-within`",
+        "daily" => "newest of its day",
+        "weekly" => "newest of its week",
+        "monthly" => "newest of its month",
+        reason => reason,
+    }
 }
 
 /// A retention plan for programs.

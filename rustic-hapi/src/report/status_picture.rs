@@ -467,7 +467,7 @@ impl Pen {
         let (unicode, ascii) = match state {
             State::Filled => ("■", "#"),
             State::Partial => ("◧", "%"),
-            State::Missed => ("□", "O"),
+            State::Missed => ("✗", "x"),
             State::Pending => ("?", "?"),
             State::Before => (" ", " "),
             State::Forgotten => ("·", "."),

@@ -37,7 +37,7 @@ impl Repository {
     /// The password file, [`Error::NoRepository`] only where it is definitely absent,
     /// [`Error::WrongPassword`], [`Error::OtherRepository`] where the profile names another id.
     pub(crate) fn open(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        Self::open_by_file(reach, Patience::Usual, stop, ui)
+        Self::open_by_file(reach, Patience::usual(), stop, ui)
     }
 
     /// The same where it answers at once: a server that does not is not asked again.
@@ -45,7 +45,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::open`].
     pub(crate) fn open_at_once(reach: &Reach, stop: &Stop, ui: Ui) -> Result<Self, Error> {
-        Self::open_by_file(reach, Patience::Once, stop, ui)
+        Self::open_by_file(reach, Patience::once(), stop, ui)
     }
 
     fn open_by_file(reach: &Reach, patience: Patience, stop: &Stop, ui: Ui) -> Result<Self, Error> {
@@ -56,7 +56,7 @@ impl Repository {
             let used = password::origin(&reach.password);
             ui.note(format_args!("RESTIC_PASSWORD is not used, but {used}"));
         }
-        let opened = Self::open_as(reach, &password, patience, stop, ui.clone());
+        let opened = Self::open_as(reach, &password, patience.clone(), stop, ui.clone());
         if let (Err(Error::WrongKey { .. }), Password::File(file)) = (&opened, &reach.password)
             && let Some(undecoded) = password::undecoded(file, &password)
             && let Ok(repository) = Self::open_as(reach, &undecoded, patience, stop, ui.clone())
@@ -81,10 +81,34 @@ impl Repository {
         stop: &Stop,
         ui: Ui,
     ) -> Result<Self, Error> {
-        Self::open_as(reach, password, Patience::Usual, stop, ui)
+        Self::open_as(reach, password, Patience::usual(), stop, ui)
     }
 
     fn open_as(
+        reach: &Reach,
+        password: &str,
+        patience: Patience,
+        stop: &Stop,
+        ui: Ui,
+    ) -> Result<Self, Error> {
+        let shown = ui.clone();
+        let open = || Self::open_now(reach, password, patience.clone(), stop, ui);
+        match reach.location.local() {
+            Some(_) => open(),
+            None => {
+                let waiting = || {
+                    format!(
+                        "waiting for `{}` (attempt {})",
+                        reach.location,
+                        patience.attempt()
+                    )
+                };
+                shown.while_it_lasts(&waiting, open)
+            }
+        }
+    }
+
+    fn open_now(
         reach: &Reach,
         password: &str,
         patience: Patience,
@@ -154,7 +178,7 @@ impl Repository {
     /// [`Error::NotARepository`] where something else is there.
     pub(crate) fn init(reach: &Reach, chunk_size: u64, stop: &Stop) -> Result<Self, Error> {
         let password = password::of(&reach.password, stop)?;
-        let destination = destination(reach, Patience::Usual, stop)?;
+        let destination = destination(reach, Patience::usual(), stop)?;
         match destination.presence()? {
             Presence::Absent(_) => destination.remove_orphaned_keys()?,
             Presence::Repository | Presence::Nothing => {}
@@ -193,7 +217,7 @@ impl Repository {
     /// [`Error::NotARepository`] where something else is there, or whatever keeps the answer from
     /// being certain.
     pub(crate) fn exists(reach: &Reach, stop: &Stop) -> Result<bool, Error> {
-        let destination = destination(reach, Patience::Usual, stop)?;
+        let destination = destination(reach, Patience::usual(), stop)?;
         match destination.presence()? {
             Presence::Repository => Ok(true),
             Presence::Absent(_) | Presence::Nothing => Ok(false),

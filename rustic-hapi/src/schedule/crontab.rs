@@ -1,12 +1,12 @@
 //! A crontab is a user's, and one block of it is ours: the lines between two markers, which carry
 //! the profile's name. Every other byte stays as it is.
 //!
-//! There is no variable line in the block: it would apply to every line of others below. What cron
-//! leaves out is set in the command itself.
+//! There is no variable line in the block: it would apply to every line of others below. What the job would not get
+//! otherwise is set in the command itself, and only that: a mail of cron's has the command as its subject.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chrono::Timelike;
@@ -19,12 +19,32 @@ use crate::machine::shell::quoted;
 /// Debian's cron takes a command of less than 1,000 bytes (`MAX_COMMAND`).
 const MAX_COMMAND: usize = 998;
 
+/// What cron's jobs have without being told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    /// `HOME`: that of the user, from the password database.
+    pub(crate) home: PathBuf,
+    /// Variables that lines above ours set, and `TZ` where every process has it.
+    pub(crate) set: Vec<String>,
+}
+
+impl Given {
+    fn has(&self, name: &str, value: &str, job: &Job) -> bool {
+        let by_cron = match name {
+            "HOME" => self.home.as_os_str() == value,
+            "PATH" => job.short_path_will_do,
+            _ => false,
+        };
+        by_cron && self.set.iter().all(|set| set != name)
+    }
+}
+
 /// The lines for a job, markers included.
 ///
 /// # Errors
 /// [`Error::Usage`] for what crons do not agree on, and for a command that is too long.
-pub(crate) fn block(job: &Job) -> Result<String, Error> {
-    let command = command(job)?;
+pub(crate) fn block(job: &Job, given: &Given) -> Result<String, Error> {
+    let command = command(job, given)?;
     let mut by_minute: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for slot in &job.slots {
         let hours = by_minute.entry(slot.minute()).or_default();
@@ -38,10 +58,19 @@ pub(crate) fn block(job: &Job) -> Result<String, Error> {
     Ok(text + &end + "\n")
 }
 
-fn command(job: &Job) -> Result<String, Error> {
-    let mut words = vec!["/usr/bin/env -u TZ".to_owned()];
+fn command(job: &Job, given: &Given) -> Result<String, Error> {
+    let mut words = Vec::new();
+    // Slots are local times.
+    if given.set.iter().any(|set| set == "TZ") {
+        words.push("-u TZ".to_owned());
+    }
     for (name, value) in &job.variables {
-        words.push(format!("{name}={}", word(value)));
+        if !given.has(name, value, job) {
+            words.push(format!("{name}={}", word(value)));
+        }
+    }
+    if !words.is_empty() {
+        words.insert(0, "/usr/bin/env".to_owned());
     }
     words.push(word(&job.binary));
     words.extend(job.options.iter().map(|option| word(option)));
@@ -200,25 +229,30 @@ impl Crontab {
         tool::feed(Command::new("crontab").arg("-"), &bytes)
     }
 
+    /// The variables that lines of others above set.
+    pub(crate) fn set_above(&self) -> impl Iterator<Item = (String, String)> {
+        let text = String::from_utf8_lossy(&self.before).into_owned();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.into_iter().filter_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+            let key = bare(key);
+            let named = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            (!key.is_empty() && key.chars().all(named)).then(|| (key, bare(value)))
+        })
+    }
+
     /// What lines of others above do to ours.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let text = String::from_utf8_lossy(&self.before);
-        let last = |name: &str| {
-            let value = |line: &str| {
-                let (key, value) = line.split_once('=')?;
-                let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
-                (bare(key) == name).then(|| bare(value))
-            };
-            text.lines().rev().find_map(value)
-        };
+        let last = |name: &str| self.set_above().filter(|(key, _)| key == name).last();
         let mut warnings = Vec::new();
-        if last("MAILTO").is_some_and(|to| to.is_empty()) {
+        if last("MAILTO").is_some_and(|(_, to)| to.is_empty()) {
             warnings.push(
                 "warning: `MAILTO` is empty in the crontab, so you get no mail when a run fails"
                     .to_owned(),
             );
         }
-        if let Some(zone) = last("CRON_TZ").filter(|zone| !zone.is_empty()) {
+        if let Some((_, zone)) = last("CRON_TZ").filter(|(_, zone)| !zone.is_empty()) {
             warnings.push(format!(
                 "warning: `CRON_TZ={zone}` in the crontab shifts the slots, which are local times"
             ));
@@ -239,6 +273,7 @@ mod tests {
             binary: binary.into(),
             options: vec!["--profile".into(), "/h/hapi.toml".into()],
             variables: vec![("HOME", "/h".into()), ("PATH", "/bin".into())],
+            short_path_will_do: true,
             slots: slots
                 .iter()
                 .filter_map(|(h, m)| NaiveTime::from_hms_opt(*h, *m, 0))
@@ -246,29 +281,64 @@ mod tests {
         }
     }
 
+    fn bare() -> Given {
+        Given::default()
+    }
+
+    #[test]
+    fn what_cron_gives_is_not_said() {
+        let mut job = job("/b/rustic-hapi", &[(6, 0)]);
+        let mut given = Given {
+            home: "/h".into(),
+            set: Vec::new(),
+        };
+        let line = |job: &Job, given: &Given| {
+            block(job, given)
+                .unwrap()
+                .lines()
+                .nth(1)
+                .unwrap()
+                .to_owned()
+        };
+        let end = "/b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill";
+        assert_eq!(line(&job, &given), format!("0 6 * * * {end}"));
+        job.variables.push(("HAPI_HOME", "/x".into()));
+        let with = format!("0 6 * * * /usr/bin/env HAPI_HOME=/x {end}");
+        assert_eq!(line(&job, &given), with);
+        job.short_path_will_do = false;
+        let with = format!("0 6 * * * /usr/bin/env PATH=/bin HAPI_HOME=/x {end}");
+        assert_eq!(line(&job, &given), with);
+        let above = Crontab::parse(b"TZ = UTC\n HOME=/y\n* * * * * a=b\n", "hapi").unwrap();
+        given.set = above.set_above().map(|(name, _)| name).collect();
+        assert_eq!(given.set, ["TZ", "HOME"]);
+        let with = format!("0 6 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin HAPI_HOME=/x {end}");
+        assert_eq!(line(&job, &given), with);
+    }
+
     #[test]
     fn slots_of_one_minute_are_one_line() {
-        let text = block(&job("/b/rustic-hapi", &[(0, 5), (6, 0), (12, 5), (18, 0)])).unwrap();
+        let job = job("/b/rustic-hapi", &[(0, 5), (6, 0), (12, 5), (18, 0)]);
+        let text = block(&job, &bare()).unwrap();
         assert_eq!(
             text,
             "# rustic-hapi hapi: begin\n\
-             0 6,18 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill\n\
-             5 0,12 * * * /usr/bin/env -u TZ HOME=/h PATH=/bin /b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill\n\
+             0 6,18 * * * /usr/bin/env HOME=/h /b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill\n\
+             5 0,12 * * * /usr/bin/env HOME=/h /b/rustic-hapi --profile /h/hapi.toml -q snapshot --drill\n\
              # rustic-hapi hapi: end\n"
         );
     }
 
     #[test]
     fn words_of_a_shell_and_of_cron() {
-        let text = block(&job("/a b/100%/it's", &[(6, 0)])).unwrap();
+        let text = block(&job("/a b/100%/it's", &[(6, 0)]), &bare()).unwrap();
         assert!(text.contains(r"'/a b/100\%/it'\''s'"), "{text}");
-        assert!(block(&job(r"/a\b", &[(6, 0)])).is_err());
-        assert!(block(&job(&"x".repeat(980), &[(6, 0)])).is_err());
+        assert!(block(&job(r"/a\b", &[(6, 0)]), &bare()).is_err());
+        assert!(block(&job(&"x".repeat(980), &[(6, 0)]), &bare()).is_err());
     }
 
     #[test]
     fn lines_of_others_stay_byte_for_byte() {
-        let ours = block(&job("/b", &[(6, 0)])).unwrap();
+        let ours = block(&job("/b", &[(6, 0)]), &bare()).unwrap();
         let others: [&[u8]; 5] = [
             b"",
             b"MAILTO=me\n\n* * * * * true\n",

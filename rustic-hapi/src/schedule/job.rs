@@ -20,6 +20,9 @@ use crate::profile::sources::SeriesSource;
 /// Where programs are looked for when nothing else says: what a login has, without its own folders.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where cron looks.
+const CRONS: &str = "/usr/bin:/bin";
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
@@ -31,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) options: Vec<String>,
     /// By name; HOME and PATH first.
     pub(crate) variables: Vec<(&'static str, String)>,
+    /// Whether every program that is needed lies where cron's own `PATH` finds it.
+    pub(crate) short_path_will_do: bool,
     /// In order, to the minute.
     pub(crate) slots: Vec<NaiveTime>,
 }
@@ -62,9 +67,10 @@ impl Job {
                 "write it into the profile: `location`, `password-file` or `password-command` in `[repository]`, everything else into the file that `environment-file` names",
             ));
         }
+        let needed = needed(profile);
         let mut variables = vec![
             ("HOME", line(&profile.reach.home)?),
-            ("PATH", machine.path_for(profile)?),
+            ("PATH", machine.path_for(&needed)?),
         ];
         let rclone = machine
             .rclone_config
@@ -89,6 +95,10 @@ impl Job {
             binary: line(&machine.binary)?,
             options,
             variables,
+            // What a command of the operator's calls is not known.
+            short_path_will_do: profile.notify.command.is_none()
+                && matches!(profile.reach.password, Password::File(_))
+                && needed.iter().all(|program| is_in(CRONS, program)),
             slots: profile.at.clone(),
         })
     }
@@ -100,30 +110,36 @@ impl Job {
     }
 }
 
+/// The programs that a run calls by their name.
+fn needed(profile: &Profile) -> Vec<String> {
+    // One that is named by its path is found anyway.
+    let password = match &profile.reach.password {
+        Password::Command(command) => first_word(command).filter(|name| !name.contains('/')),
+        Password::File(_) | Password::Given(_) => None,
+    };
+    let by_git = |s: &SeriesSource| s.source.filter == Some(Filter::GitUntracked);
+    let known = [
+        ("rclone", profile.reach.location.needs_rclone()),
+        ("ssh", profile.reach.location.needs_ssh()),
+        ("git", profile.sources.iter().any(by_git)),
+    ];
+    let known = known.into_iter().filter(|(_, needed)| *needed);
+    known
+        .map(|(name, _)| name.to_owned())
+        .chain(password)
+        .collect()
+}
+
+fn is_in(path: &str, program: &str) -> bool {
+    path.split(':')
+        .any(|folder| Path::new(folder).join(program).is_file())
+}
+
 impl Machine {
     /// The usual folders, and before them those of a program that is needed and lies elsewhere.
-    fn path_for(&self, profile: &Profile) -> Result<String, Error> {
-        // One that is named by its path is found anyway.
-        let password = match &profile.reach.password {
-            Password::Command(command) => first_word(command),
-            Password::File(_) | Password::Given(_) => None,
-        };
-        let password = password
-            .filter(|name| !name.contains('/'))
-            .unwrap_or_default();
-        let by_git = |s: &SeriesSource| s.source.filter == Some(Filter::GitUntracked);
-        let needed = [
-            ("rclone", profile.reach.location.needs_rclone()),
-            ("ssh", profile.reach.location.needs_ssh()),
-            ("git", profile.sources.iter().any(by_git)),
-            (&password, !password.is_empty()),
-        ];
-        let usual: Vec<&Path> = PATH.split(':').map(Path::new).collect();
+    fn path_for(&self, needed: &[String]) -> Result<String, Error> {
         let mut folders: Vec<String> = Vec::new();
-        for (program, _) in needed.iter().filter(|(_, needed)| *needed) {
-            if usual.iter().any(|folder| folder.join(program).is_file()) {
-                continue;
-            }
+        for program in needed.iter().filter(|program| !is_in(PATH, program)) {
             let found = std::env::split_paths(&self.path)
                 .find(|folder| folder.is_absolute() && folder.join(program).is_file());
             if let Some(folder) = found {

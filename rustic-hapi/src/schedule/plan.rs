@@ -33,6 +33,25 @@ pub(crate) enum Text {
     Lines(String),
 }
 
+/// What cron gives a job of this user.
+///
+/// # Errors
+/// This user is not in the password database.
+fn given_by_cron(job: &Job) -> Result<crontab::Given, Error> {
+    // Where there is no crontab that can be read, no line of it sets anything.
+    let crontab = Crontab::read(&job.name).ok();
+    let mut set: Vec<String> = crontab
+        .iter()
+        .flat_map(Crontab::set_above)
+        .map(|(name, _)| name)
+        .collect();
+    set.extend(std::env::var_os("TZ").map(|_| "TZ".to_owned()));
+    Ok(crontab::Given {
+        home: Account::own()?.home,
+        set,
+    })
+}
+
 impl Plan {
     /// # Errors
     /// Those of reading the profile and of finding the hub's user, and [`Error::Usage`] for what cannot
@@ -52,7 +71,7 @@ impl Plan {
         };
         let job = Job::of(&profile, &lookup, machine)?;
         let text = match kind {
-            Kind::Cron => Text::Lines(crontab::block(&job)?),
+            Kind::Cron => Text::Lines(crontab::block(&job, &given_by_cron(&job)?)?),
             Kind::UserTimer | Kind::SystemTimer => Text::Units {
                 units: systemd::units(&profile, &job, &scope, machine.rclone_config.as_deref())?,
                 scope,

@@ -35,6 +35,7 @@ use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Overrun, Watch};
 use crate::terminal::output::Output;
 use crate::terminal::ui::Ui;
+use crate::words::age;
 
 /// What is supervised.
 #[derive(Clone, Copy, Debug)]
@@ -278,6 +279,63 @@ impl Ending<'_> {
         }
     }
 
+    /// What is told of it; `before` are the runs of the same command on record.
+    fn outcome(&self, output: &Output, before: &[Run]) -> Outcome {
+        let recovers = || {
+            let failed = before.last().is_some_and(|run| run.exit != 0);
+            let same = |run: &Begun| run.command == self.task.command;
+            failed || self.missed.iter().any(same)
+        };
+        match output.exit {
+            Exit::Complete if output.odd => Outcome::Anomaly,
+            Exit::Complete if recovers() => Outcome::Recovery,
+            Exit::Complete => Outcome::Success,
+            Exit::Incomplete => Outcome::Partial,
+            Exit::Stale => Outcome::Stale,
+            _ => Outcome::Failure,
+        }
+    }
+
+    /// Whose run it was and how it ended: the first line of a mail.
+    fn opening(&self, outcome: Outcome, exit: Exit) -> String {
+        let code = match exit {
+            Exit::Complete => String::new(),
+            exit => format!(" (exit code {})", exit as u8),
+        };
+        let ended = match outcome {
+            Outcome::Start | Outcome::Success => "complete",
+            Outcome::Recovery => "complete again",
+            Outcome::Anomaly => "complete, with a warning",
+            Outcome::Partial => "partial",
+            Outcome::Failure => "failed",
+            Outcome::Stale => "stale",
+        };
+        format!(
+            "{}, profile {}: {} {ended}{code}",
+            crate::machine::process::host_name(),
+            self.task.lookup.name(),
+            self.task.command,
+        )
+    }
+
+    /// How long ago the command did all that it should.
+    fn last_good(&self, good: Option<&Run>) -> Option<String> {
+        if self.looks() {
+            return None;
+        }
+        let command = self.task.command;
+        Some(match good {
+            Some(run) => format!(
+                "note: the last complete {command} run was {} ago ({})",
+                age(self.task.now.to_utc() - run.time.to_utc()),
+                run.time.format("%Y-%m-%d %H:%M")
+            ),
+            None => {
+                format!("note: no {command} run was complete yet, as far as this machine knows")
+            }
+        })
+    }
+
     /// Says how it ended, writes it down, and tells it.
     fn tell(&self, output: &mut Output, mut failures: Vec<String>) {
         output.named(&self.id);
@@ -286,6 +344,21 @@ impl Ending<'_> {
         if !is_told {
             output.json["never-ended"] = json!(self.missed);
         }
+        let state = self.task.lookup.state().map_err(Error::from);
+        let before: Vec<Run> = state.as_ref().map_or_else(
+            |_| Vec::new(),
+            |state| runs::last(state).unwrap_or_default(),
+        );
+        let before: Vec<Run> = before
+            .into_iter()
+            .filter(|run| run.command == self.task.command)
+            .collect();
+        let good = before.iter().rfind(|run| run.exit == 0);
+        if output.exit != Exit::Complete && !self.task.dry_run {
+            let opening = self.opening(self.outcome(output, &before), output.exit);
+            output.opening = Some(format!("error: {opening}"));
+            output.complaints.extend(self.last_good(good));
+        }
         (self.say)(output);
         if !is_told {
             // Said at the start.
@@ -293,31 +366,7 @@ impl Ending<'_> {
             let lines = facts.map(|(_, fact)| format!("warning: {fact}"));
             output.complaints.extend(lines);
         }
-        let state = self.task.lookup.state().map_err(Error::from);
-        let before = state
-            .as_ref()
-            .ok()
-            .and_then(|state| runs::last(state).ok())
-            .and_then(|runs| {
-                runs.into_iter()
-                    .rfind(|run| run.command == self.task.command)
-            });
-        let outcome = match output.exit {
-            Exit::Complete if output.odd => Outcome::Anomaly,
-            Exit::Complete
-                if before.is_some_and(|run| run.exit != 0)
-                    || self
-                        .missed
-                        .iter()
-                        .any(|run| run.command == self.task.command) =>
-            {
-                Outcome::Recovery
-            }
-            Exit::Complete => Outcome::Success,
-            Exit::Incomplete => Outcome::Partial,
-            Exit::Stale => Outcome::Stale,
-            _ => Outcome::Failure,
-        };
+        let outcome = self.outcome(output, &before);
         let run = Run {
             id: self.id.clone(),
             command: self.task.command.to_owned(),
@@ -352,10 +401,10 @@ impl Ending<'_> {
         if self.notify.is_empty() || nobody_needs_to_know {
             return;
         }
-        let mut text = output.summary();
-        let told = |line: &&String| **line != text;
-        let rest: Vec<String> = output.complaints.iter().filter(told).cloned().collect();
-        for line in &rest {
+        let summary = output.summary();
+        let mut text = self.opening(outcome, output.exit);
+        let rest = output.complaints.iter().filter(|line| **line != summary);
+        for line in [&summary].into_iter().chain(rest) {
             text.push('\n');
             text += line;
         }

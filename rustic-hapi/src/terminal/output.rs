@@ -23,6 +23,10 @@ pub struct Output {
     line: Option<String>,
     /// Its advice has the options of a call.
     is_complete: bool,
+    /// The first digits of the run's id.
+    run: Option<String>,
+    /// Whose run it was and how it ended, for a log or a mail, where not all went well.
+    pub(crate) opening: Option<String>,
     /// The document for `--json`.
     pub json: Value,
     /// For standard error, whatever the verbosity.
@@ -58,6 +62,8 @@ impl Output {
             shown: Shown::Always,
             line: None,
             is_complete: false,
+            run: None,
+            opening: None,
             json,
             complaints: Vec::new(),
             odd: false,
@@ -174,13 +180,31 @@ impl Output {
     /// The run has this id.
     pub(crate) fn named(&mut self, run: &str) {
         self.json["run"] = json!(run);
-        let short = run.get(..8).unwrap_or(run);
-        if let Some(line) = &mut self.line {
-            *line += &format!(" (run {short})");
-        }
-        if self.exit != Exit::Complete {
-            self.complaints.push(format!("note: run {short}"));
-        }
+        self.run = Some(run.get(..8).unwrap_or(run).to_owned());
+    }
+
+    /// What goes to standard error. A log or a mail begins with `opening`: there it is all that somebody sees.
+    pub fn told(&self, ui: &Ui) -> Vec<String> {
+        let is_mail = !io::stderr().is_terminal();
+        let opening = self.opening.iter().filter(|_| is_mail).cloned();
+        let quiet = ui.verbosity == Verbosity::Quiet;
+        // Where the line is not on standard output, here is the place to name the run.
+        let run = match &self.run {
+            Some(run) if self.exit != Exit::Complete && (quiet || self.line.is_none()) => {
+                let line = self.line.iter().filter(|_| quiet && is_mail);
+                line.map(|line| format!("note: {line} (run {run})"))
+                    .next()
+                    .or_else(|| Some(format!("note: run {run}")))
+            }
+            _ => None,
+        };
+        let remarks = self.remarks.iter().filter(|_| !quiet).cloned();
+        let complaints = self.complaints.iter().cloned();
+        opening
+            .chain(complaints)
+            .chain(run)
+            .chain(remarks)
+            .collect()
     }
 
     /// What goes to standard output: everything on a terminal, one line elsewhere, nothing of a
@@ -199,7 +223,11 @@ impl Output {
             Shown::OnATerminal if is_log() => self
                 .line
                 .iter()
-                .map(|line| ui.logged(line) + "\n")
+                .map(|line| match &self.run {
+                    Some(run) => format!("{line} (run {run})"),
+                    None => line.clone(),
+                })
+                .map(|line| ui.logged(&line) + "\n")
                 .collect(),
             _ => self.long.clone(),
         }

@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use hapi_sources::{Observer, Source};
@@ -137,6 +139,37 @@ impl Ui {
         if self.verbosity > Verbosity::Quiet {
             self.line(&format!("note: {text}"));
         }
+    }
+
+    /// Does something that may take long without a sign. On a terminal says what it is waiting for after three
+    /// seconds, and again when that is something else.
+    pub(crate) fn while_it_lasts<T>(
+        &self,
+        waiting: &(dyn Fn() -> String + Sync),
+        work: impl FnOnce() -> T,
+    ) -> T {
+        const SILENCE: Duration = Duration::from_secs(3);
+        if !self.progress {
+            return work();
+        }
+        let (done, is_done) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let watch = move || {
+                let mut said = String::new();
+                while is_done.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                    let now = waiting();
+                    if now != said {
+                        self.note(&now);
+                        said = now;
+                    }
+                }
+            };
+            // Without a thread nothing is said.
+            _ = thread::Builder::new().spawn_scoped(scope, watch);
+            let result = work();
+            drop(done);
+            result
+        })
     }
 
     /// Says something that the operator should know, whatever the verbosity.

@@ -87,7 +87,7 @@ pub(crate) fn remedy(said: &str) -> Option<&'static str> {
         ("Forbidden", "may this key list, read and write in the bucket?"),
         ("Unauthorized", "are the keys right?"),
         ("InternalError", "check the status of the store; the next run tries again"),
-        ("SlowDown", "the store asks to be called less often; the next run tries again"),
+        ("SlowDown", "the store limits how often it may be called; the next run tries again"),
         ("ServiceUnavailable", "check the status of the store; the next run tries again"),
         ("no space left", "make room at the destination; `rustic-hapi forget --prune --instant` immediately deletes what no snapshot needs"),
     ]

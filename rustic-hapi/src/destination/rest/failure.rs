@@ -132,7 +132,7 @@ impl Failure {
                     "does the server speak TLS (`rest:https://…`)? And is it one for restic repositories?"
                 }
                 410 => "the server says that this was removed permanently: check the server",
-                429 => "the server asks to be called less often; the next run tries again",
+                429 => "the server limits how often it may be called; the next run tries again",
                 301 => {
                     "is the path right, without `//`? Else the server has moved: write its new address into `location`"
                 }
