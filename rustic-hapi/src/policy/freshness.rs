@@ -192,7 +192,9 @@ pub(crate) fn scheduled(
     now: DateTime<Local>,
 ) -> Result<SeriesStatus, Error> {
     let table = Timetable::of(profile, series);
-    let weekly = series.rhythm != Rhythm::EveryRun;
+    let weekly = matches!(series.rhythm, Rhythm::Weekly(_));
+    // What is asked is about the series that every run takes.
+    let asked = asked.filter(|_| series.rhythm == Rhythm::EveryRun);
     let max_age = match (weekly, asked, table.longest_gap(&now)) {
         (true, _, _) => WEEKLY,
         (false, Some(asked), _) => asked,

@@ -116,6 +116,7 @@ pub(super) struct RawSeries {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Every {
     Run,
+    Day,
     Week,
 }
 
