@@ -11,6 +11,7 @@
 
 mod common;
 
+mod agents;
 mod bad_input;
 mod check;
 mod conversations;

@@ -195,6 +195,10 @@ pub struct InitArgs {
     /// `init` lists the hubs that have snapshots in the repository
     #[arg(long, value_name = "HUB-ID")]
     adopt: Option<String>,
+    /// Also take the transcripts of the agents (Claude, Codex and others), once a day: without them a restored
+    /// session can be read, and not resumed
+    #[arg(long)]
+    with_agents: bool,
     /// Accept a repository on the same disk as the hub
     #[arg(long)]
     allow_same_disk: bool,

@@ -7,7 +7,7 @@ pub mod origin;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hapi_sources::{CaptureError, Kind, Observer, Staging};
+use hapi_sources::{CaptureError, Observer, Staging};
 
 use self::origin::{Origin, Place, Reader, Unread};
 
@@ -273,30 +273,19 @@ impl Shelf<'_> {
     }
 }
 
-/// The databases of a source that are a hub's, by the tables that were counted; all of them where none were.
+/// The databases of a source that are a hub's: by the tables that were counted, or by the usual name where none were.
 fn databases(record: &SourceRecord) -> Vec<&EntryRecord> {
-    if record.kind != Kind::Sqlite {
-        return Vec::new();
-    }
-    let has = |entry: &&EntryRecord, table: &str| {
-        let facts = entry.database.as_ref();
-        facts
-            .and_then(|facts| facts.rows.get(table).copied().flatten())
-            .is_some()
+    let is_hubs = |entry: &&EntryRecord| {
+        let Some(facts) = &entry.database else {
+            return false;
+        };
+        let has = |table: &str| facts.rows.get(table).copied().flatten().is_some();
+        match facts.rows.is_empty() {
+            true => entry.path.to_path().ends_with("hapi.db"),
+            false => has("sessions") && has("messages"),
+        }
     };
-    let all = || {
-        record
-            .entries
-            .iter()
-            .filter(|entry| entry.database.is_some())
-    };
-    let hubs: Vec<_> = all()
-        .filter(|entry| has(entry, "sessions") && has(entry, "messages"))
-        .collect();
-    match hubs.is_empty() {
-        true => all().collect(),
-        false => hubs,
-    }
+    record.entries.iter().filter(is_hubs).collect()
 }
 
 fn no_database(warnings: &[String]) -> Error {

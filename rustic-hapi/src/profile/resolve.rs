@@ -454,6 +454,7 @@ mod tests {
             "keep-monthly",
             "textfile",
             "every",
+            "agents",
             "on",
             "series",
             "sensitivity",

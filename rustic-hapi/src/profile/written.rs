@@ -23,10 +23,14 @@ pub(crate) const SHIPPED: [(&str, &str); 2] = [
     ),
 ];
 
+/// What `agents = true` adds.
+const AGENTS: &str = include_str!("../../../profiles/agents.toml");
+
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawProfile {
     pub(super) extends: Option<String>,
+    pub(super) agents: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) without: Vec<String>,
     pub(super) hapi_home: Option<String>,
@@ -162,8 +166,34 @@ impl RawProfile {
         })
     }
 
-    /// Lays this profile over the shipped one it extends.
+    /// Lays this profile over what it inherits.
     pub(super) fn merged(self, path: &Path) -> Result<Self, ProfileError> {
+        let mut merged = self.over_shipped(path)?;
+        if merged.agents {
+            let agents = Self::read(AGENTS, Path::new("agents"))?;
+            let named = |name: &str, names: Vec<&String>| names.into_iter().any(|n| n == name);
+            for series in agents.series {
+                if !named(
+                    &series.name,
+                    merged.series.iter().map(|s| &s.name).collect(),
+                ) {
+                    merged.series.push(series);
+                }
+            }
+            for source in agents.source {
+                if !named(
+                    &source.name,
+                    merged.source.iter().map(|s| &s.name).collect(),
+                ) {
+                    merged.source.push(source);
+                }
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Lays this profile over the shipped one it extends.
+    fn over_shipped(self, path: &Path) -> Result<Self, ProfileError> {
         let at = At { path };
         let Some(name) = self.extends.clone() else {
             if let Some(first) = self.without.first() {
@@ -232,6 +262,7 @@ impl RawProfile {
         });
         Ok(Self {
             extends: self.extends,
+            agents: self.agents,
             without: self.without,
             hapi_home: self.hapi_home.or(base.hapi_home),
             host: self.host.or(base.host),

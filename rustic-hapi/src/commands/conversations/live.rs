@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hapi_sources::{CaptureError, Capturer, Content, IntegrityCheck, Kind};
+use hapi_sources::{CaptureError, Capturer, Content, IntegrityCheck, Kind, Source};
 
 use super::origin::{Origin, Reader, Unread};
 use crate::commands::context::Context;
@@ -29,7 +29,13 @@ pub(super) fn each(
     let mut warnings = Vec::new();
     let mut hubs = 0u64;
     let sources = profile.sources.iter().map(|source| &source.source);
-    for source in sources.filter(|source| source.kind == Kind::Sqlite) {
+    // Other databases need not be copied to find out that they are no hub's.
+    let counts = |source: &Source, table: &str| source.count.iter().any(|counted| counted == table);
+    let is_hubs = |source: &&Source| {
+        let counted = counts(source, "sessions") && counts(source, "messages");
+        source.kind == Kind::Sqlite && (counted || source.path.ends_with("hapi.db"))
+    };
+    for source in sources.filter(is_hubs) {
         // Nobody waits for a verdict here.
         let mut source = source.clone();
         source.integrity = IntegrityCheck::Quick;
