@@ -124,13 +124,15 @@ fn a_healthy_home_has_nothing_to_say() {
 fn what_the_sources_lack_is_told() {
     let home = Home::initialised();
     fs::remove_file(home.hapi("hub.env")).unwrap();
-    fs::write(home.hapi("new-in-this-version.json"), "{}").unwrap();
+    fs::create_dir(home.hapi("new-in-this-version")).unwrap();
+    let new = fs::File::create(home.hapi("new-in-this-version/file")).unwrap();
+    new.set_len(17 << 20).unwrap();
     fs::write(home.hapi("hapi.db.bak-2026"), "").unwrap();
     let json = look(&home);
     says(&json, "source hub.env", "fail", "does not exist", "profile");
     says(&json, "source hapi.db", "ok", "hapi.db", "");
     says(&json, "source jwt-secret.json", "ok", "optional", "");
-    let new = "new-in-this-version.json";
+    let new = "new-in-this-version";
     says(&json, "hapi-home", "warn", new, "[[source]]");
     assert!(
         !finding(&json, "hapi-home")["fact"]
@@ -150,7 +152,7 @@ fn what_the_sources_lack_is_told() {
         "other disk",
         "warn",
         "is lost together with",
-        "restic copy",
+        "[[copy]]",
     );
     says(
         &json,

@@ -171,7 +171,7 @@ fn profile_check_and_show() {
     let home = Home::initialised();
     let said = home.hapi_command(&["profile", "check"]).exits(0);
     assert!(
-        said.stdout.contains("10 sources, 2 series"),
+        said.stdout.contains("13 sources, 2 series"),
         "{}",
         said.stdout
     );
@@ -196,7 +196,7 @@ fn profile_check_and_show() {
         .hapi_command(&["--profile", copy.to_str().unwrap(), "profile", "check"])
         .exits(0);
     assert!(
-        again.stdout.contains("10 sources, 2 series"),
+        again.stdout.contains("13 sources, 2 series"),
         "{}",
         again.stdout
     );

@@ -11,10 +11,12 @@
 
 mod common;
 
+mod advice;
 mod agents;
 mod bad_input;
 mod check;
 mod conversations;
+mod copies;
 mod declared;
 mod destinations;
 mod doctor;
@@ -48,5 +50,6 @@ mod status;
 mod swap;
 mod text_files;
 mod two_hubs;
+mod uncovered;
 mod unfinished_runs;
 mod variables;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::run;
 
-fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
+pub fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
@@ -21,7 +21,7 @@ fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
 
 /// The string literals of a source file, without those of its tests. What the compiler would refuse need not be
 /// understood.
-fn literals(text: &str) -> Vec<String> {
+pub fn literals(text: &str) -> Vec<String> {
     let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -85,7 +85,7 @@ fn unescaped(text: &str) -> String {
 }
 
 /// Whether people may read it: words with a space between them, and no language of a machine's.
-fn is_for_people(text: &str) -> bool {
+pub fn is_for_people(text: &str) -> bool {
     let machines = [
         "SELECT ",
         "PRAGMA ",

@@ -273,8 +273,11 @@ fn every_signal_ends_a_run_with_its_code_and_nothing_behind() {
             .args([signal, &child.id().to_string()])
             .status()
             .unwrap();
+        let rest: Vec<String> = told.collect();
         let ended = child.wait().unwrap().code();
         assert_eq!(ended, Some(code), "{signal}");
+        let safe = "hint: no half snapshot was saved; ";
+        assert!(rest.iter().any(|line| line.starts_with(safe)), "{rest:?}");
         assert_eq!(home.restic_snapshots().len(), before);
     }
 

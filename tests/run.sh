@@ -63,8 +63,14 @@ status=0
 # cores keep those busy.
 export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
 
+target=$(cargo metadata --no-deps --format-version 1 |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+
 say "cargo test"
+rm -f "$target/tmp/followed-advice"
 cargo test --workspace --all-features --no-fail-fast 2>&1 | tee "$log" || status=1
+# What the scenes wrote down is compared with all that the program advises.
+cargo test --workspace --all-features --test tests -- --ignored advice 2>&1 | tee -a "$log" || status=1
 
 # The sums over all test binaries.
 passed=$(awk '/^test result:/ { n += $4 } END { print n + 0 }' "$log")
@@ -73,8 +79,6 @@ failed=$(awk '/^test result:/ { n += $6 } END { print n + 0 }' "$log")
 if [ -f tests/stock_drill.sh ]; then
     say "restore drill with stock tools"
     # The program that the tests ran: without their features its dependencies would be built once more.
-    target=$(cargo metadata --no-deps --format-version 1 |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     if RUSTIC_HAPI=$target/debug/rustic-hapi bash tests/stock_drill.sh; then
         passed=$((passed + 1))
     else

@@ -12,14 +12,14 @@ use rustic_hapi::schedule::{self, Action, Installed, Kind, Machine, Request, Sta
 use rustic_hapi::{Environment, Lookup};
 
 /// One crontab is there for all tests; what was in it before is put back.
-struct Crontab {
+pub struct Crontab {
     before: Option<Vec<u8>>,
     /// The machine has one crontab for root, and another run of the tests may be at it.
     _alone: fs::File,
 }
 
 impl Crontab {
-    fn take() -> Self {
+    pub fn take() -> Self {
         let alone = fs::File::create("/tmp/rustic-hapi-crontab.lock").unwrap();
         alone.lock().unwrap();
         let before = Self::read();
@@ -494,10 +494,10 @@ fn the_page_shows_what_is_printed() {
 }
 
 /// Debian's own, ended by its process id.
-struct Cron(std::process::Child);
+pub struct Cron(std::process::Child);
 
 impl Cron {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let cron = Command::new("/usr/sbin/cron")
             .arg("-f")
             .env_remove("TZ")

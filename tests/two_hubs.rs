@@ -294,6 +294,22 @@ fn init_on_a_new_machine_says_which_hubs_there_are_and_goes_on_with_one() {
     init(&["--adopt", hub["id"].as_str().unwrap()]).exits(0);
     let profile = fs::read_to_string(home.profile()).unwrap();
     assert!(profile.contains(hub["host"].as_str().unwrap()), "{profile}");
+    // Nothing of the hub is back yet: what it has is in its snapshots.
+    begin_anew();
+    let gone = home.dir.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let parts = [".hapi", ".config/hapi", "coding", "voice-test-output"];
+    for (nth, part) in parts.iter().enumerate() {
+        fs::rename(home.path().join(part), gone.join(nth.to_string())).unwrap();
+    }
+    init(&["--adopt", hub["id"].as_str().unwrap()]).exits(0);
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    assert!(profile.contains("extends = \"hapi\"\n"), "{profile}");
+    for (nth, part) in parts.iter().enumerate() {
+        fs::create_dir_all(home.path().join(part).parent().unwrap()).unwrap();
+        _ = fs::remove_dir_all(home.path().join(part));
+        fs::rename(gone.join(nth.to_string()), home.path().join(part)).unwrap();
+    }
     fs::copy(&password, home.password()).unwrap();
     home.change();
     let said = home.snapshot().exits(0);

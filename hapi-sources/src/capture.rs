@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::CaptureError;
 use crate::facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash};
+use crate::rest::left_out::LeftOut;
 use crate::source::{Kind, Source};
 use crate::sqlite::verdict::{IntegrityVerdict, Unknown};
 use crate::staging::bytes::Bytes;
@@ -28,6 +29,8 @@ pub struct Capture {
     pub failures: Vec<Failure>,
     /// What the operator should know; none of it makes the capture incomplete.
     pub notes: Vec<Note>,
+    /// Of [`Scope::Rest`](crate::Scope::Rest): what was not taken all the same.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// One file, folder or symbolic link of a capture.
@@ -112,6 +115,8 @@ pub enum Note {
     KeptOut { path: PathBuf },
     /// The filter could not ask git, so all that matches was taken.
     NoGit { path: PathBuf, reason: String },
+    /// This file does not tell which file the source means.
+    NamesNothing { path: PathBuf, reason: String },
     /// The secret's stored ciphertext could not be used, or not be stored.
     SecretCache { path: PathBuf, reason: String },
 }
@@ -125,6 +130,7 @@ impl Capture {
             absent: false,
             failures: Vec::new(),
             notes: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 

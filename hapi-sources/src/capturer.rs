@@ -15,12 +15,12 @@ use crate::guard::Guard;
 use crate::observer::Observer;
 use crate::secret::cache::SecretCache;
 use crate::secret::recipients::Recipients;
-use crate::source::{Kind, Source};
+use crate::source::{Kind, Scope, Source};
 use crate::staging::Staging;
 use crate::stop::Stop;
 use crate::taking::{Limits, Taking};
 use crate::tree::pattern::{Pattern, exclusions};
-use crate::{file, secret, sqlite, tree};
+use crate::{file, rest, secret, sqlite, tree};
 
 /// Takes sources, one after the other, into one staging folder.
 ///
@@ -41,7 +41,7 @@ impl<'a> Capturer<'a> {
                 Pattern::parse(&source.path)?;
             }
         }
-        Ok(Self(Taking::new(staging, Guard::new(sources)?)))
+        Ok(Self(Taking::new(staging, sources, Guard::new(sources)?)))
     }
 
     /// Whom secrets are encrypted to.
@@ -110,11 +110,12 @@ impl<'a> Capturer<'a> {
         self.0.guard.renew();
         let total = match source.kind {
             Kind::Sqlite if !source.is_pattern() => sqlite::size(&source.path),
-            Kind::Secret | Kind::File => file::size(&source.path),
-            Kind::Sqlite | Kind::Glob | Kind::Dir => 0,
+            Kind::Secret | Kind::File if source.scope == Scope::File => file::size(&source.path),
+            _ => 0,
         };
         self.0.observer.begin(source, total);
         let captured = match source.kind {
+            Kind::Secret if source.scope == Scope::Rest => rest::capture(&mut self.0, source),
             Kind::Secret => secret::capture(&mut self.0, source),
             Kind::Sqlite => sqlite::capture(&mut self.0, source),
             Kind::File => file::capture(&mut self.0, source),
@@ -151,7 +152,7 @@ impl<'a> Capturer<'a> {
     pub fn learn_secrets(&mut self, sources: &[Source]) -> Vec<(String, CaptureError)> {
         sources
             .iter()
-            .filter(|s| s.kind == Kind::Secret)
+            .filter(|s| s.kind == Kind::Secret && s.scope != Scope::Rest)
             .filter_map(|s| Some((s.name.clone(), secret::learn(&mut self.0, s).err()?)))
             .collect()
     }

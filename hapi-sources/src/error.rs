@@ -186,6 +186,9 @@ pub enum CaptureError {
     /// Another source put something else at this path.
     #[error("`{}` cannot be taken: its place belongs to the source `{by}`", path.display())]
     Shadowed { path: PathBuf, by: String },
+    /// Root could read it, and whoever wrote the name of it could not.
+    #[error("`{}`, which `{}` names, is not readable by the owner of that folder", path.display(), by.display())]
+    OutOfBounds { path: PathBuf, by: PathBuf },
     /// The pattern is not one.
     #[error(transparent)]
     Source(#[from] SourceError),

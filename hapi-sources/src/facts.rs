@@ -92,7 +92,13 @@ pub struct DatabaseFacts {
     pub rows: BTreeMap<String, Option<u64>>,
     /// Newest value (SQL `max`) by column; `None` where there is none.
     pub newest: BTreeMap<Column, Option<serde_json::Value>>,
+    /// Files that rows name, as a hub keeps them beside its database: paths in [`ATTACHMENTS`], sorted. Not stored.
+    #[serde(skip)]
+    pub attachments: Vec<String>,
 }
+
+/// The folder in HAPI's home that attachments of notes are in.
+pub const ATTACHMENTS: &str = "scratchlist-attachments";
 
 impl DatabaseFacts {
     /// Adds a finding of our own, before SQLite's.

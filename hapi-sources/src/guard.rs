@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 use crate::error::CaptureError;
 use crate::facts::Sha256Hash;
 use crate::file::pinned::Pinned;
-use crate::source::{Kind, Source};
+use crate::secret::named;
+use crate::source::{Kind, Scope, Source};
 use crate::sqlite::names::{SIDE_FILES, real, with_suffix};
 use crate::stop::Stop;
 use crate::tree::pattern::Pattern;
@@ -73,12 +74,20 @@ impl Guard {
             match s.kind {
                 Kind::Sqlite if s.is_pattern() => guard.patterns.push(Pattern::parse(&s.path)?),
                 Kind::Sqlite => guard.plain.push(s.path.clone()),
-                Kind::Secret => guard.secrets.push(Secret {
-                    name: s.name.clone(),
-                    path: s.path.clone(),
-                    content: None,
-                    values: Vec::new(),
-                }),
+                // What nobody knows is no secret that others must not have.
+                Kind::Secret if s.scope == Scope::Rest => {}
+                Kind::Secret => {
+                    let path = named::file_of(s).ok().flatten();
+                    let own = |path: &PathBuf| {
+                        s.scope == Scope::File || !named::is_taken_by_another(path, sources)
+                    };
+                    guard.secrets.extend(path.filter(own).map(|path| Secret {
+                        name: s.name.clone(),
+                        path,
+                        content: None,
+                        values: Vec::new(),
+                    }));
+                }
                 Kind::File | Kind::Glob | Kind::Dir => {}
             }
         }

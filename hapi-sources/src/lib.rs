@@ -14,13 +14,14 @@
 #![doc = include_str!("../EXAMPLE.md")]
 // From top to bottom: a file uses only files below it, so there is no circle. Some files of the kinds' folders
 // stand below their kind, since others need them: the guard asks `file/pinned.rs`, `sqlite/names.rs` and (as
-// sqlite does) `tree/pattern.rs`; a capture holds a `sqlite/verdict.rs`, with integrity, at_rest and header below it;
-// taking holds `secret/cache.rs` and `secret/recipients.rs`.
+// sqlite does) `tree/pattern.rs`, and `secret/named.rs`; a capture holds a `sqlite/verdict.rs`, with integrity, at_rest and header below it;
+// and `rest/left_out.rs`; taking holds `secret/cache.rs` and `secret/recipients.rs`.
 #![warn(unreachable_pub)]
 
 mod capturer;
 mod probe;
 
+mod rest;
 mod secret;
 mod sqlite;
 mod tree;
@@ -54,14 +55,20 @@ pub use error::{
     CaptureError, DecryptError, ExamineError, IdentityError, RecipientError, SourceError,
     StagingError,
 };
-pub use facts::{DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase};
+pub use facts::{
+    ATTACHMENTS, DatabaseFacts, Integrity, Metadata, SecretFacts, Sha256Hash, SoundDatabase,
+};
 pub use observer::Observer;
 pub use permission::{Barrier, user_for_chown, user_name};
 pub use probe::{Probe, probe};
+pub use rest::left_out::{LeftOut, Why};
+pub use rest::walk::uncovered;
+pub use rest::{LARGEST_REST, MOST_REST, left_out};
 pub use secret::cache::SecretCache;
 pub use secret::identity::{Identities, Passphrase, Plaintext};
+pub use secret::named::named_file;
 pub use secret::recipients::Recipients;
-pub use source::{Column, Filter, IntegrityCheck, Kind, Source};
+pub use source::{Column, Filter, IntegrityCheck, Kind, Scope, Source};
 pub use sqlite::examine::{examine, tables};
 pub use sqlite::verdict::{IntegrityVerdict, Unknown};
 pub use sqlite::{Counts, count_live};
@@ -69,6 +76,7 @@ pub use staging::Staging;
 pub use staging::bytes::{Bytes, BytesReader};
 pub use stop::Stop;
 pub use taking::Limits;
+pub use tree::pattern::Exclusions;
 
 /// The version of the SQLite within, `3.50.2`, say.
 pub fn sqlite_version() -> &'static str {

@@ -12,7 +12,8 @@ use walkdir::WalkDir;
 use crate::capture::{Failure, Note};
 use crate::error::CaptureError;
 use crate::file::pinned::{Links, Pinned};
-use crate::source::{Kind, Source};
+use crate::secret::named;
+use crate::source::{Kind, Scope, Source};
 use crate::sqlite;
 use crate::sqlite::names::real;
 use crate::stop::Stop;
@@ -41,9 +42,14 @@ pub struct Probe {
 pub fn probe(source: &Source, stop: &Stop) -> Result<Probe, CaptureError> {
     let mut probe = Probe::default();
     match source.kind {
+        Kind::Secret if source.scope == Scope::Rest => _ = Pinned::folder(&source.path)?,
         Kind::File | Kind::Secret => {
-            readable(&source.path)?;
-            probe.paths.push(source.path.clone());
+            let named = named::file_of(source).ok().flatten();
+            let path = named.ok_or_else(|| CaptureError::Missing {
+                path: source.path.clone(),
+            })?;
+            readable(&path)?;
+            probe.paths.push(path);
         }
         Kind::Dir => {
             Pinned::folder(&source.path)?;

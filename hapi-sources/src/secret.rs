@@ -5,9 +5,12 @@
 //! same and it is less than a week old: an unchanged state then makes an unchanged snapshot.
 
 pub(crate) mod cache;
-mod entries;
+pub(crate) mod entries;
 pub(crate) mod identity;
+pub(crate) mod named;
 pub(crate) mod recipients;
+
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -17,26 +20,62 @@ use crate::facts::{Metadata, SecretFacts, Sha256Hash};
 use crate::file::pinned::{Links, Pinned};
 use crate::file::stable::{Stable, fill, stable};
 use crate::guard::Protected;
-use crate::source::Source;
+use crate::source::{Scope, Source};
 use crate::staging::bytes::Bytes;
 use crate::taking::Taking;
 use cache::{Item, LARGEST};
 use entries::contents;
 
-/// Captures one file as ciphertext.
+/// Captures one file as ciphertext: the source's own, or the one that it names.
 pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
-    let path = source.path.as_path();
+    let mut capture = Capture::empty(source);
+    let nothing = |capture: Capture| match source.required {
+        true => Err(CaptureError::Missing {
+            path: source.path.clone(),
+        }),
+        false => Ok(Capture {
+            absent: true,
+            ..capture
+        }),
+    };
+    let path = match named::file_of(source) {
+        Ok(Some(path)) => path,
+        Ok(None) => return nothing(capture),
+        Err(reason) => {
+            capture.notes.push(Note::NamesNothing {
+                path: source.path.clone(),
+                reason,
+            });
+            return nothing(capture);
+        }
+    };
+    if source.scope != Scope::File && named::is_taken_by_another(&path, &taking.sources) {
+        capture.absent = true;
+        return Ok(capture);
+    }
     // Known from here on, even if the encryption fails.
+    let known = read(taking, source, &path)?;
+    let entry = encrypted(taking, &path, known, &mut capture.notes)?;
+    capture.entries.push(entry);
+    Ok(capture)
+}
+
+/// The ciphertext of what was read.
+pub(crate) fn encrypted(
+    taking: &Taking<'_>,
+    path: &Path,
+    known: Known,
+    notes: &mut Vec<Note>,
+) -> Result<Entry, CaptureError> {
     let Known {
         plaintext,
         metadata,
         entries,
-    } = read(taking, source)?;
+    } = known;
     let no_one = || CaptureError::NoRecipients {
         path: path.to_owned(),
     };
     let recipients = taking.recipients.ok_or_else(no_one)?;
-    let mut capture = Capture::empty(source);
     let item = Item {
         path,
         recipients,
@@ -46,7 +85,7 @@ pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Captur
     let former = match taking.secret_cache.map(|cache| cache.load(&item)) {
         Some(Ok(former)) => former,
         Some(Err((path, reason))) => {
-            capture.notes.push(Note::SecretCache { path, reason });
+            notes.push(Note::SecretCache { path, reason });
             None
         }
         None => None,
@@ -64,7 +103,7 @@ pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Captur
                 && let Err(e) = cache.store(&item, &fresh)
             {
                 let reason = format!("it could not be stored: {e}");
-                capture.notes.push(Note::SecretCache {
+                notes.push(Note::SecretCache {
                     path: cache.entry(path),
                     reason,
                 });
@@ -74,7 +113,7 @@ pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Captur
     };
     let sha256 = Sha256Hash::of(&ciphertext);
     let facts = SecretFacts { entries, reused };
-    capture.entries.push(Entry {
+    Ok(Entry {
         path: path.with_added_extension("age"),
         metadata,
         content: Content::Secret {
@@ -82,62 +121,87 @@ pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Captur
             sha256,
             facts,
         },
-    });
-    Ok(capture)
+    })
 }
 
 /// A secret's plaintext with what else was seen of its file.
-struct Known {
-    plaintext: Zeroizing<Vec<u8>>,
-    metadata: Metadata,
-    entries: u64,
+pub(crate) struct Known {
+    pub(crate) plaintext: Zeroizing<Vec<u8>>,
+    pub(crate) metadata: Metadata,
+    pub(crate) entries: u64,
 }
 
 /// Reads a secret and remembers it, so that no other source carries it, without taking it.
 pub(crate) fn learn(taking: &mut Taking<'_>, source: &Source) -> Result<(), CaptureError> {
-    read(taking, source).map(drop)
+    match named::file_of(source) {
+        Ok(Some(path)) => read(taking, source, &path).map(drop),
+        _ => Ok(()),
+    }
 }
 
-fn read(taking: &mut Taking<'_>, source: &Source) -> Result<Known, CaptureError> {
-    let path = source.path.as_path();
+fn read(taking: &mut Taking<'_>, source: &Source, path: &Path) -> Result<Known, CaptureError> {
+    let is_named = source.scope != Scope::File;
+    let limit = if is_named { named::LARGEST } else { LARGEST };
     let gate = |taking: &mut Taking<'_>, pinned: &Pinned| match taking.guard.check(pinned, path) {
         Some(Protected::Database) => Err(CaptureError::LiveDatabase {
             path: path.to_owned(),
         }),
-        _ if pinned.stat.len() > LARGEST => Err(CaptureError::WrongType {
+        _ if pinned.stat.len() > limit => Err(CaptureError::WrongType {
             path: path.to_owned(),
-            found: "larger than 16 MiB",
+            found: if is_named {
+                "larger than 1 MiB"
+            } else {
+                "larger than 16 MiB"
+            },
             wanted: "a file of secrets",
         }),
+        _ if is_named && named::is_out_of_bounds(pinned, &source.path) => {
+            Err(CaptureError::OutOfBounds {
+                path: path.to_owned(),
+                by: source.path.clone(),
+            })
+        }
         _ => Ok(None),
     };
-    let read = stable(
-        taking,
-        path,
-        Links::Follow,
-        gate,
-        |taking, file, size, first| {
-            let mut plaintext = Zeroizing::new(Vec::new());
-            fill(file, &mut plaintext, size).map_err(|e| CaptureError::read(path, e))?;
-            let (len, hash) = (plaintext.len() as u64, Sha256Hash::of(&plaintext));
-            if first {
-                taking.advance(len);
-            }
-            Ok((plaintext, len, hash))
-        },
-    )?;
-    let Stable::Read(read) = read else {
-        return Err(CaptureError::Missing {
-            path: path.to_owned(),
-        });
-    };
-    let (entries, values) = contents(&read.body);
-    taking
-        .guard
-        .remember(path, (read.size, read.sha256), values);
+    let Known {
+        plaintext,
+        metadata,
+        ..
+    } = plaintext_of(taking, path, Links::Follow, gate)?;
+    let (entries, values) = contents(&plaintext);
+    let content = (plaintext.len() as u64, Sha256Hash::of(&plaintext));
+    taking.guard.remember(path, content, values);
     Ok(Known {
-        plaintext: read.body,
-        metadata: read.metadata,
+        plaintext,
+        metadata,
         entries,
     })
+}
+
+/// Reads a file into memory that zeroes itself; its entries are not counted.
+pub(crate) fn plaintext_of<'a>(
+    taking: &mut Taking<'a>,
+    path: &Path,
+    links: Links,
+    gate: impl FnMut(&mut Taking<'a>, &Pinned) -> Result<Option<String>, CaptureError>,
+) -> Result<Known, CaptureError> {
+    let read = stable(taking, path, links, gate, |taking, file, size, first| {
+        let mut plaintext = Zeroizing::new(Vec::new());
+        fill(file, &mut plaintext, size).map_err(|e| CaptureError::read(path, e))?;
+        let (len, hash) = (plaintext.len() as u64, Sha256Hash::of(&plaintext));
+        if first {
+            taking.advance(len);
+        }
+        Ok((plaintext, len, hash))
+    })?;
+    match read {
+        Stable::Read(read) => Ok(Known {
+            plaintext: read.body,
+            metadata: read.metadata,
+            entries: 0,
+        }),
+        Stable::Secret(_) => Err(CaptureError::Missing {
+            path: path.to_owned(),
+        }),
+    }
 }

@@ -53,6 +53,25 @@ impl IntegrityCheck {
     }
 }
 
+/// Which files the path of a [`Kind::Secret`] stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The file itself.
+    #[default]
+    File,
+    /// The file that this member of the JSON object in it names. Nothing, where there is no such member, or where
+    /// another source names that file by its path.
+    NamedBy {
+        /// The member.
+        key: String,
+        /// What a leading `~` of its value stands for.
+        home: PathBuf,
+    },
+    /// Every regular file below the folder that no other source takes, up to [`LARGEST_REST`](crate::LARGEST_REST)
+    /// bytes. `exclude` counts.
+    Rest,
+}
+
 /// A column of a table, written `table.column`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -109,9 +128,11 @@ pub struct Source {
     pub kind: Kind,
     /// The absolute path, or pattern.
     pub path: PathBuf,
+    /// For secrets: which files that means.
+    pub scope: Scope,
     /// For globs: what to leave out.
     pub filter: Option<Filter>,
-    /// For globs and folders: patterns, relative to the folder, of what is left out.
+    /// For globs, folders and [`Scope::Rest`]: patterns, relative to the folder, of what is left out.
     pub exclude: Vec<String>,
     /// Whether absence is a failure.
     pub required: bool,
@@ -130,6 +151,7 @@ impl Source {
             name: name.into(),
             kind,
             path: path.into(),
+            scope: Scope::File,
             filter: None,
             exclude: Vec::new(),
             required: true,

@@ -37,6 +37,17 @@ impl Stop {
         self
     }
 
+    /// A request for a part of the work: it ends with the whole, and may end before it. Its end by a time to come
+    /// and its signs of life are its own.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let whole = std::iter::once(&self.flag).chain(&self.also);
+        Self {
+            also: whole.cloned().collect(),
+            ..Self::default()
+        }
+    }
+
     /// Asks for the end.
     pub fn set(&self) {
         self.flag.store(true, Ordering::SeqCst);

@@ -13,6 +13,7 @@ use crate::guard::Guard;
 use crate::observer::{Observer, Silent};
 use crate::secret::cache::SecretCache;
 use crate::secret::recipients::Recipients;
+use crate::source::Source;
 use crate::sqlite::verdict::IntegrityVerdict;
 use crate::staging::Staging;
 use crate::stop::Stop;
@@ -30,6 +31,8 @@ pub(crate) struct Taking<'a> {
     pub(crate) limits: Limits,
     pub(crate) now: SystemTime,
     pub(crate) guard: Guard,
+    /// All sources of the profile.
+    pub(crate) sources: Vec<Source>,
     /// Bytes that files may still take in memory.
     pub(crate) memory: u64,
     /// Whether captures are handed out before SQLite's check has ended.
@@ -40,7 +43,7 @@ pub(crate) struct Taking<'a> {
 }
 
 impl<'a> Taking<'a> {
-    pub(crate) fn new(staging: &'a Staging, guard: Guard) -> Self {
+    pub(crate) fn new(staging: &'a Staging, sources: &[Source], guard: Guard) -> Self {
         Self {
             staging,
             recipients: None,
@@ -50,6 +53,7 @@ impl<'a> Taking<'a> {
             limits: Limits::default(),
             now: SystemTime::now(),
             guard,
+            sources: sources.to_vec(),
             memory: MEMORY,
             presume: false,
             sound: BTreeMap::new(),

@@ -15,17 +15,26 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use hapi_sources::{CaptureError, Content, Kind, Metadata, SecretCache, Source, Stop};
+use hapi_sources::{CaptureError, Content, Kind, Metadata, Scope, SecretCache, Source, Stop};
 use hub::{Hub, content, settle};
 use sha2::{Digest, Sha256};
 
-const KINDS: [Kind; 5] = [
-    Kind::Secret,
-    Kind::Sqlite,
-    Kind::File,
-    Kind::Glob,
-    Kind::Dir,
+/// A kind, and for secrets whether it is the rest of a folder.
+const KINDS: [(Kind, bool); 6] = [
+    (Kind::Secret, false),
+    (Kind::Secret, true),
+    (Kind::Sqlite, false),
+    (Kind::File, false),
+    (Kind::Glob, false),
+    (Kind::Dir, false),
 ];
+
+fn source((kind, is_rest): (Kind, bool), path: PathBuf) -> Source {
+    Source {
+        scope: if is_rest { Scope::Rest } else { Scope::File },
+        ..Source::new("it", kind, path)
+    }
+}
 
 /// Not UTF-8, with a space and a newline.
 fn odd_name() -> OsString {
@@ -39,7 +48,8 @@ struct Case {
     plain: Vec<u8>,
 }
 
-fn case(kind: Kind) -> Case {
+fn case(what: (Kind, bool)) -> Case {
+    let kind = what.0;
     let hub = Hub::new();
     let folder = hub.home().join(odd_name());
     fs::create_dir(&folder).unwrap();
@@ -60,11 +70,12 @@ fn case(kind: Kind) -> Case {
     let path = match kind {
         Kind::Glob => folder.join("*"),
         Kind::Dir => folder,
+        Kind::Secret if what.1 => folder,
         Kind::Secret | Kind::Sqlite | Kind::File => live.clone(),
     };
     Case {
         hub,
-        source: Source::new("it", kind, path),
+        source: source(what, path),
         live,
         plain,
     }
@@ -82,18 +93,18 @@ fn metadata(path: &Path) -> Metadata {
 
 #[test]
 fn bytes_are_whole_and_named_owned_and_hashed_right() {
-    for kind in KINDS {
+    for what in KINDS {
         let Case {
             hub,
             source,
             live,
             plain,
-        } = case(kind);
+        } = case(what);
         let before = (metadata(&live), fs::read(&live).unwrap());
         let capture = hub.capture(&source).unwrap();
         assert!(
             capture.is_complete() && !capture.absent && capture.notes.is_empty(),
-            "{kind:?}"
+            "{what:?}"
         );
         assert_eq!(
             capture.bytes(),
@@ -105,16 +116,16 @@ fn bytes_are_whole_and_named_owned_and_hashed_right() {
             .filter(|e| e.bytes().is_some())
             .collect();
         let [entry] = files[..] else {
-            panic!("{kind:?}: {files:?}")
+            panic!("{what:?}: {files:?}")
         };
         let bytes = content(entry.bytes().unwrap());
         assert_eq!(entry.len(), bytes.len() as u64);
         assert_eq!(
             entry.sha256().unwrap().0,
             <[u8; 32]>::from(Sha256::digest(&bytes)),
-            "{kind:?}"
+            "{what:?}"
         );
-        assert_eq!(entry.metadata, before.0, "{kind:?}");
+        assert_eq!(entry.metadata, before.0, "{what:?}");
         match &entry.content {
             Content::File { .. } => assert_eq!((&entry.path, bytes), (&live, plain)),
             Content::Secret { .. } => {
@@ -136,15 +147,15 @@ fn bytes_are_whole_and_named_owned_and_hashed_right() {
         assert_eq!(
             (metadata(&live), fs::read(&live).unwrap()),
             before,
-            "{kind:?}: source touched"
+            "{what:?}: source touched"
         );
     }
 }
 
 #[test]
 fn the_same_state_twice_is_the_same_bytes() {
-    for kind in KINDS {
-        let Case { hub, source, .. } = case(kind);
+    for what in KINDS {
+        let Case { hub, source, .. } = case(what);
         let cache = SecretCache::open(&hub.tmp.path().join("cache")).unwrap();
         let look = || {
             let sources = [source.clone()];
@@ -153,86 +164,93 @@ fn the_same_state_twice_is_the_same_bytes() {
             let entry = |e: &hapi_sources::Entry| (e.path.clone(), e.metadata, e.sha256());
             capture.entries.iter().map(entry).collect::<Vec<_>>()
         };
-        assert_eq!(look(), look(), "{kind:?}");
+        assert_eq!(look(), look(), "{what:?}");
     }
 }
 
 #[test]
 fn missing_is_an_error_where_required_and_absent_where_not() {
-    for kind in KINDS {
+    for what in KINDS {
+        let kind = what.0;
         let hub = Hub::new();
         let name = if kind == Kind::Glob {
             "nowhere/*"
         } else {
             "nowhere"
         };
-        let mut source = Source::new("it", kind, hub.at(name));
+        let mut source = source(what, hub.at(name));
         let error = hub.capture(&source).unwrap_err();
         assert!(
             matches!(error, CaptureError::Missing { .. }),
-            "{kind:?}: {error}"
+            "{what:?}: {error}"
         );
         source.required = false;
         let capture = hub.capture(&source).unwrap();
         assert!(
             capture.absent && capture.is_complete() && capture.entries.is_empty(),
-            "{kind:?}"
+            "{what:?}"
         );
     }
 }
 
 #[test]
 fn another_type_is_said_so() {
-    for kind in KINDS {
+    for what in KINDS {
+        let kind = what.0;
         let hub = Hub::new();
         // What should be a file is a folder, what should be a folder is a file.
         let path = match kind {
             Kind::Glob => hub.write("it", "file").join("*"),
             Kind::Dir => hub.write("it", "file"),
+            _ if what.1 => hub.write("it", "file"),
             _ => hub.home(),
         };
-        let mut source = Source::new("it", kind, path);
+        let mut source = source(what, path);
         source.required = false;
         let error = hub.capture(&source).unwrap_err();
         assert!(
             matches!(error, CaptureError::WrongType { .. }),
-            "{kind:?}: {error}"
+            "{what:?}: {error}"
         );
     }
 }
 
 #[test]
 fn a_named_pipe_is_not_waited_for() {
-    for kind in KINDS {
+    for what in KINDS {
+        let kind = what.0;
         let hub = Hub::new();
         hub::run("mkfifo", &[hub.at("pipe").to_str().unwrap()]);
         let path = match kind {
             Kind::Glob => hub.at("*"),
             Kind::Dir => hub.home(),
+            _ if what.1 => hub.home(),
             _ => hub.at("pipe"),
         };
-        match hub.capture(&Source::new("it", kind, path)) {
+        match hub.capture(&source(what, path)) {
+            // Nobody would miss it.
+            Ok(capture) if what.1 => assert!(capture.absent && capture.left_out.is_empty()),
             Ok(capture) => {
                 assert!(matches!(
                     &capture.notes[..],
                     [hapi_sources::Note::SpecialFile { .. }]
                 ));
             }
-            Err(e) => assert!(matches!(e, CaptureError::WrongType { .. }), "{kind:?}: {e}"),
+            Err(e) => assert!(matches!(e, CaptureError::WrongType { .. }), "{what:?}: {e}"),
         }
     }
 }
 
 #[test]
 fn the_stop_flag_ends_it() {
-    for kind in KINDS {
-        let Case { hub, source, .. } = case(kind);
+    for what in KINDS {
+        let Case { hub, source, .. } = case(what);
         let stop = Stop::default();
         stop.set();
         let sources = [source.clone(), source];
         let mut capturer = hub.capturer(&sources).stop(stop);
         for capture in capturer.capture_all(&sources) {
-            assert!(matches!(capture, Err(CaptureError::Stopped)), "{kind:?}");
+            assert!(matches!(capture, Err(CaptureError::Stopped)), "{what:?}");
         }
         assert_eq!(hub.staged(), 0);
     }
@@ -240,23 +258,24 @@ fn the_stop_flag_ends_it() {
 
 #[test]
 fn nothing_stays_in_the_staging_folder() {
-    for kind in KINDS {
+    for what in KINDS {
+        let kind = what.0;
         let Case {
             hub, source, live, ..
-        } = case(kind);
+        } = case(what);
         if kind != Kind::Sqlite && kind != Kind::Secret {
             fs::write(&live, vec![7; 3 << 20]).unwrap();
         }
         let capture = hub.capture(&source).unwrap();
-        assert_eq!(hub.staged(), usize::from(kind != Kind::Secret), "{kind:?}");
+        assert_eq!(hub.staged(), usize::from(kind != Kind::Secret), "{what:?}");
         drop(capture);
-        assert_eq!(hub.staged(), 0, "{kind:?}");
+        assert_eq!(hub.staged(), 0, "{what:?}");
     }
 }
 
 #[test]
 fn a_failed_staging_folder_ends_the_run_and_keeps_the_order() {
-    let Case { hub, source, .. } = case(Kind::Sqlite);
+    let Case { hub, source, .. } = case((Kind::Sqlite, false));
     let file = hub.write("small", "in memory");
     let sources = [Source::new("small", Kind::File, file), source];
     let mut capturer = hub.capturer(&sources);

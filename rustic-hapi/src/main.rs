@@ -91,6 +91,7 @@ fn main() -> ExitCode {
         }
     }
     let next = Follow {
+        copy: cli.may_copy(),
         prune: cli.may_prune(),
         drill: cli.may_drill(),
     };
@@ -104,6 +105,11 @@ fn main() -> ExitCode {
 
 /// Says what came of it. What cannot be said is part of how it ended.
 fn say(cli: &Cli, output: &mut Output, ui: &Ui) {
+    if output.exit >= Exit::HungUp
+        && let Some(hint) = cli.after_a_signal()
+    {
+        output.complaints.push(format!("hint: {hint}"));
+    }
     output.told(ui).iter().for_each(|line| ui.complain(line));
     let text = match cli.global.json {
         true => format!("{:#}\n", output.json),
@@ -158,8 +164,12 @@ fn run(
         ui,
     };
     match &cli.command {
-        Command::Init(args) => init::run(lookup, &args.request(&cli.global), stop)
-            .map(|report| report.output().in_a_call(&ui.call.of_the_profile())),
+        Command::Init(args) => match args.copy(&cli.global) {
+            Some(request) => init::copy::run(lookup, &request, stop)
+                .map(|report| report.output().in_a_call(&ui.call.of_copy(&request.name))),
+            None => init::run(lookup, &args.request(&cli.global), stop)
+                .map(|report| report.output().in_a_call(&ui.call.of_the_profile())),
+        },
         Command::Snapshot(args) => {
             let profile = Profile::load(lookup)?;
             take_snapshot(&profile, &args.request()?, ended, context)
@@ -194,8 +204,17 @@ fn run(
                 return Ok(Output::nothing_to_do("drill", &why));
             }
             let identities = identities(&args.identity, stop, ui)?;
-            drill::run(found.reading(), &request, identities.as_ref(), context)
-                .map(|report| report.output(ui.colour))
+            let Some(profile) = found.reading().profile else {
+                return drill::run(found.reading(), &request, identities.as_ref(), context)
+                    .map(|report| report.output(ui.colour));
+            };
+            let place = drill::whose_turn(profile, &request);
+            let call = match &place.copy {
+                Some(name) => ui.call.of_copy(name),
+                None => ui.call.clone(),
+            };
+            drill::run(place.reading(), &request, identities.as_ref(), context)
+                .map(|report| report.output(ui.colour).in_a_call(&call))
         }
         Command::Restore(args) => {
             let found = Profile::load_or_reach(lookup)?;
@@ -246,6 +265,9 @@ fn run(
             let profile = Profile::load(lookup)?;
             // What the next run would refuse.
             profile.reach.access()?;
+            for copy in &profile.copies {
+                copy.reach.access()?;
+            }
             Ok(report::profile::checked(&profile))
         }
         Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(report::profile::shown),

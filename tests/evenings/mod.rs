@@ -5,10 +5,12 @@
 mod append_only;
 mod choice;
 mod damage;
+mod first_days;
 mod full_disk;
 mod places;
 mod root_once;
 mod same_call;
+mod second_place;
 mod secrets;
 mod small_hub;
 mod small_things;
@@ -90,6 +92,7 @@ impl Evening {
     /// Runs one suggested command, with what a reader fills in.
     #[track_caller]
     pub fn follows(&self, command: &str, blanks: &[(&str, &str)]) -> Said {
+        crate::advice::followed(command);
         let mut command = command.to_owned();
         for (blank, word) in blanks {
             command = command.replace(blank, word);

@@ -19,6 +19,7 @@ mod dice;
 mod judge;
 
 mod bad_sources;
+mod copies;
 mod full_disk;
 mod hostile_input;
 mod integrity;

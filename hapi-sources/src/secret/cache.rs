@@ -60,6 +60,7 @@ impl SecretCache {
         if mode & 0o077 != 0 {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(at)?;
         }
+        sweep(dir);
         let path = dir.join("key");
         match read_key(&path) {
             Ok(Some(key)) => {
@@ -171,6 +172,21 @@ pub(super) struct Item<'a> {
     pub(super) recipients: &'a Recipients,
     pub(super) plaintext: &'a [u8],
     pub(super) now: SystemTime,
+}
+
+/// Removes ciphertexts that nobody used for so long that they would be made anew: of files that are gone.
+fn sweep(dir: &Path) {
+    let is_old = |entry: &fs::DirEntry| {
+        let changed = entry.metadata().and_then(|stat| stat.modified()).ok();
+        let age = changed.and_then(|time| SystemTime::now().duration_since(time).ok());
+        entry.file_name().len() == 64 && age.is_some_and(|age| age > OLDEST)
+    };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if is_old(&entry) {
+            // One that stays does no harm.
+            _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn read_key(path: &Path) -> io::Result<Option<Zeroizing<[u8; 32]>>> {

@@ -11,11 +11,20 @@ use zeroize::Zeroizing;
 const LONG: usize = 16;
 
 /// Counts the entries of a secret, and collects its longer values.
-pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
+pub(crate) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
     let mut values = Vec::new();
     if plaintext.trim_ascii_start().starts_with(b"{") {
         let members =
             serde_json::Deserializer::from_slice(plaintext).deserialize_map(Members(&mut values));
+        if let Ok(members) = members {
+            return (members, values);
+        }
+        values.clear();
+    }
+    // What pm2 starts is a list of objects.
+    if plaintext.trim_ascii_start().starts_with(b"[") {
+        let members =
+            serde_json::Deserializer::from_slice(plaintext).deserialize_seq(Objects(&mut values));
         if let Ok(members) = members {
             return (members, values);
         }
@@ -28,8 +37,17 @@ pub(super) fn contents(plaintext: &[u8]) -> (u64, Vec<Zeroizing<Vec<u8>>>) {
             .filter(|l| !l.is_empty())
     };
     let assignments = lines().filter_map(assigned).count() as u64;
+    // Of a unit of systemd only the environment may be secret: its commands and paths stand elsewhere, too.
+    let is_unit = lines().any(|line| matches!(line, b"[Unit]" | b"[Service]"));
     for line in lines() {
         match assigned(line) {
+            Some((b"Environment", value)) if is_unit => {
+                let words = value.split(|b| b" \t\"'".contains(b));
+                for (name, value) in words.filter_map(assigned) {
+                    add(&mut values, name, value);
+                }
+            }
+            _ if is_unit => {}
             Some((name, value)) => add(&mut values, name, value),
             // What has no name is all that the file is there for.
             None => add(&mut values, b"secret", line),
@@ -91,6 +109,25 @@ fn looks_random(value: &[u8]) -> bool {
             && run.iter().any(u8::is_ascii_digit)
             && run.iter().any(u8::is_ascii_alphabetic)
     })
+}
+
+/// The same of a list of objects.
+struct Objects<'a>(&'a mut Vec<Zeroizing<Vec<u8>>>);
+
+impl<'de> Visitor<'de> for Objects<'_> {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
+        let mut objects = 0;
+        while seq.next_element_seed(Leaves(self.0, ""))?.is_some() {
+            objects += 1;
+        }
+        Ok(objects)
+    }
 }
 
 /// Counts a JSON object's members and collects its string leaves, without building the document.
@@ -185,6 +222,19 @@ mod tests {
         assert_eq!(contents(b"one\n\ntwo\n").0, 2);
         assert_eq!(contents(b"{ not json\n").0, 1);
         assert_eq!(contents(b"").0, 0);
+    }
+
+    #[test]
+    fn of_a_service_only_the_environment_is_looked_for() {
+        let unit = b"[Unit]\nDescription=The hub of this machine and its friends\n[Service]\nExecStart=-/usr/bin/node --token-file /x/3f2a1b4c5d6e7f8a9b0c1d2e\nWorkingDirectory=~/3f2a1b4c5d6e7f8a9b0c1d2e\nEnvironment=\"API_KEY=0123456789abcdef\" PORT=1\n";
+        let (n, values) = contents(unit);
+        assert_eq!((n, values.len()), (4, 1));
+        assert_eq!(values[0].as_slice(), b"0123456789abcdef");
+        let dump = br#"[{"name": "hapi", "pm_exec_path": "/home/u/3f2a1b4c5d6e7f8a9b0c/hapi", "args": ["hub"],
+            "env": {"OPENAI_API_KEY": "sk-0123456789abcdef", "PATH": "/usr/bin:/home/u/0123456789abcdef01"}}]"#;
+        let (n, values) = contents(dump);
+        assert_eq!((n, values.len()), (1, 1));
+        assert_eq!(values[0].as_slice(), b"sk-0123456789abcdef");
     }
 
     #[test]

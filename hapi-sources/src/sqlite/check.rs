@@ -105,6 +105,7 @@ fn facts(copy: &Path, wanted: &Wanted<'_>, stop: &Stop) -> Result<DatabaseFacts,
         integrity: Integrity::Ok,
         rows: rows.collect::<BTreeMap<_, _>>(),
         newest: newest.collect(),
+        attachments: attachments(&db).unwrap_or_default(),
     })
 }
 
@@ -139,6 +140,26 @@ pub(super) fn newest(db: &Connection, table: &str, column: &str) -> Option<serde
         })
     };
     db.query_row(&sql, [], value).ok().flatten()
+}
+
+/// The files that notes name: a JSON list of objects with a `path` of the hub's own notation.
+fn attachments(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    const IN_THE_HUB: &str = "hapi-hub:scratchlist/";
+    let sql = "SELECT attachments FROM main.session_scratchlist WHERE typeof(attachments) = 'text'";
+    let mut rows = db.prepare(sql)?;
+    let mut rows = rows.query([])?;
+    let mut paths = Vec::new();
+    while let Some(row) = rows.next()? {
+        let list = row.get_ref(0)?.as_str().unwrap_or_default();
+        let list: Vec<serde_json::Value> = serde_json::from_str(list).unwrap_or_default();
+        let named = list.iter().filter_map(|one| one["path"].as_str());
+        let kept = named.filter_map(|path| path.strip_prefix(IN_THE_HUB));
+        paths.extend(kept.map(|key| key.trim().to_owned()));
+    }
+    paths.retain(|path| !path.is_empty());
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
 }
 
 /// A name for the schema: `user_version` means different things to different forks of a hub.

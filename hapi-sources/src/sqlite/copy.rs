@@ -179,7 +179,7 @@ mod tests {
         let live = Connection::open(&path).unwrap();
         live.execute_batch(sql).unwrap();
         let staging = Staging::create(&folder.join("staging")).unwrap();
-        let taking = Taking::new(&staging, Guard::new(&[]).unwrap());
+        let taking = Taking::new(&staging, &[], Guard::new(&[]).unwrap());
         let (database, cleared) = preflight::clear(&path, &Stop::default()).unwrap();
         let copied = copy(&taking, &database, cleared).unwrap();
         (live, staging, copied)

@@ -140,13 +140,30 @@ impl Pattern {
     }
 }
 
+/// Patterns of what is left out, seen from a folder.
+#[derive(Clone, Debug)]
+pub struct Exclusions(Vec<GlobMatcher>);
+
+impl Exclusions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// One is no pattern.
+    pub fn parse(patterns: &[String]) -> Result<Self, SourceError> {
+        let matchers = patterns.iter().map(|p| matcher(p.trim_end_matches('/')));
+        matchers.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether one names a path in the folder, or a folder on the way to it.
+    pub fn have(&self, folder: &Path, path: &Path) -> bool {
+        let way = path.ancestors().take_while(|above| *above != folder);
+        way.into_iter().any(|path| excluded(&self.0, folder, path))
+    }
+}
+
 /// The patterns of what a source leaves out.
 pub(crate) fn exclusions(source: &Source) -> Result<Vec<GlobMatcher>, SourceError> {
-    source
-        .exclude
-        .iter()
-        .map(|p| matcher(p.trim_end_matches('/')))
-        .collect()
+    Exclusions::parse(&source.exclude).map(|exclusions| exclusions.0)
 }
 
 pub(crate) fn excluded(exclude: &[GlobMatcher], base: &Path, path: &Path) -> bool {

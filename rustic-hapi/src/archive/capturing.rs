@@ -151,7 +151,7 @@ pub(crate) fn capture(
 }
 
 /// What is ours, and in no snapshot: state, staging, profile, password, a local repository.
-fn own_places(profile: &Profile) -> Vec<PathBuf> {
+pub(crate) fn own_places(profile: &Profile) -> Vec<PathBuf> {
     let state = &profile.reach.state;
     let mut places = vec![
         state.parent().unwrap_or(state).to_path_buf(),

@@ -44,7 +44,7 @@ pub(crate) fn settle(captured: &mut [Result<Capture, CaptureError>], manifest: &
                 capture.notes.push(Note::KeptOut { path: entry.path });
                 continue;
             }
-            match judge(&places, &entry) {
+            match judge(&places, &entry, capture.kind == Kind::Secret) {
                 Collision::Free => {
                     places.insert(
                         entry.path.clone(),
@@ -86,11 +86,13 @@ enum Collision {
     Lost(String),
 }
 
-fn judge(places: &BTreeMap<PathBuf, Taken>, entry: &Entry) -> Collision {
+fn judge(places: &BTreeMap<PathBuf, Taken>, entry: &Entry, is_secret: bool) -> Collision {
     let kind = kind_of(entry);
     if let Some(taken) = places.get(&entry.path) {
         return match (taken.kind, kind) {
             (there, here) if there == here => Collision::Same,
+            // One secret, encrypted twice.
+            _ if taken.is_secret && is_secret => Collision::Same,
             // A plain file where a ciphertext goes is another file, and lost.
             _ if taken.is_secret => Collision::Lost(taken.by.clone()),
             (PlaceKind::File(_), PlaceKind::Dir) | (PlaceKind::Dir, PlaceKind::File(_)) => {

@@ -11,8 +11,9 @@ use crate::archive::taken::Taken;
 use crate::error::Error;
 use crate::policy::description::{CONTENT, Description, Outcome};
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
-use crate::policy::manifest::Manifest;
+use crate::policy::manifest::{Beside, Manifest};
 use crate::policy::notes::describe_note;
+use crate::policy::uncovered::Uncovered;
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
 
@@ -20,6 +21,10 @@ use crate::profile::sources::{Series, SeriesSource};
 ///
 /// # Errors
 /// [`Error::NothingCaptured`] where something should exist.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is another thing that a snapshot is drawn up from"
+)]
 pub(crate) fn of(
     profile: &Profile,
     more_tags: &[String],
@@ -28,8 +33,9 @@ pub(crate) fn of(
     sources: &[SeriesSource],
     time: DateTime<Local>,
     captured: &[Result<Capture, CaptureError>],
+    beside: &Beside,
 ) -> Result<Option<(Taken, Archive)>, Error> {
-    let manifest = Manifest::of(profile, &series.name, sources, captured);
+    let manifest = Manifest::of(profile, &series.name, sources, captured, beside);
     let captures: Vec<&Capture> = captured.iter().flatten().collect();
     if !something_was_captured(&series.name, &manifest, &captures)? {
         return Ok(None);
@@ -47,7 +53,12 @@ pub(crate) fn of(
         .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
     let taken = Taken {
         tags: tags(more_tags, series, &manifest, shrunk.is_some()),
-        told_once: told_once(&captures),
+        told_once: told_once(&captures, &manifest),
+        uncovered: beside
+            .uncovered
+            .iter()
+            .map(|one| Uncovered::of(profile, one))
+            .collect(),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
         shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
         before,
@@ -151,6 +162,10 @@ fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<
         let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
             continue;
         };
+        // What nobody knows may come and go, and would pin a snapshot for ever.
+        if source.rest {
+            continue;
+        }
         // A pattern that matches nothing any more is in order: plans are committed to git.
         if source.outcome == Outcome::Absent && old.files > 0 && source.kind != Kind::Glob {
             return Some(format!("{name} no longer exists"));
@@ -228,7 +243,15 @@ fn gone_quiet(
     told
 }
 
-fn told_once(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
+fn told_once(captures: &[&Capture], manifest: &Manifest) -> Vec<(String, Sha256Hash)> {
+    let rows = manifest
+        .sources
+        .iter()
+        .filter_map(|s| s.rows_without_file());
+    let rows = rows.map(|text| {
+        let key = Sha256Hash(Sha256::digest(&text).into());
+        (text, key)
+    });
     captures
         .iter()
         .flat_map(|c| &c.notes)
@@ -241,5 +264,6 @@ fn told_once(captures: &[&Capture]) -> Vec<(String, Sha256Hash)> {
             }
             _ => None,
         })
+        .chain(rows)
         .collect()
 }

@@ -6,8 +6,10 @@
 //!
 //! Knows: captures, the repository, manifests. Must not know: retention, restoring, words for people.
 
+pub(crate) mod beside;
 pub(crate) mod capturing;
 pub(crate) mod collisions;
+pub(crate) mod copy;
 pub(crate) mod draft;
 pub(crate) mod parent;
 pub(crate) mod proven;

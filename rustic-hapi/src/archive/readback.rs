@@ -8,14 +8,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rustic_core::repofile::{NodeType, SnapshotFile};
-use rustic_core::{Id, IndexedFullStatus};
+use rustic_core::Id;
+use rustic_core::repofile::{Node, NodeType, SnapshotFile, SnapshotId};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{Archive, Item, ItemContent};
 use crate::error::{Error, Reason, one_line};
-use crate::repository::Repository;
+use crate::policy::history::Snapshot;
 use crate::repository::gate::Written;
+use crate::repository::{Engine, Repository};
+use crate::restore::contents::Contents;
 use crate::words::by_restic;
 
 /// Files up to this many bytes are read back in full.
@@ -36,19 +38,123 @@ pub(crate) fn prove(
     written: &Written,
 ) -> Result<(), Error> {
     // Who had the lock removed may prune what was just found.
-    let proven = compare(repository, snapshot, archive, written)
-        .and_then(|()| Ok(repository.gate().confirm()?));
+    judge(
+        repository,
+        snapshot.id,
+        compare(repository, snapshot, archive, written),
+    )
+}
+
+/// Proves the same of a snapshot that was copied, by its manifest: `original` is what it was copied from.
+///
+/// # Errors
+/// As [`prove`].
+pub(crate) fn prove_copy(
+    repository: &Repository,
+    id: SnapshotId,
+    original: &SnapshotFile,
+    series: &str,
+    written: &Written,
+) -> Result<(), Error> {
+    let proven = compare_copy(repository, id, original, series, written);
+    judge(repository, id, proven)
+}
+
+/// What is not proven is removed.
+fn judge(
+    repository: &Repository,
+    id: SnapshotId,
+    compared: Result<(), Reason>,
+) -> Result<(), Error> {
+    let proven = compared.and_then(|()| Ok(repository.gate().confirm()?));
     let Err(reason) = proven else {
         return Ok(());
     };
-    match repository.delete_snapshots(&[snapshot.id]) {
+    match repository.delete_snapshots(&[id]) {
         Ok(()) => Err(Error::NotProven { reason }),
         Err(removal) => Err(Error::Unproven {
-            id: snapshot.id.to_hex().as_str()[..8].to_owned(),
+            id: id.to_hex().as_str()[..8].to_owned(),
             reason: reason.text,
             removal: removal.to_string(),
         }),
     }
+}
+
+fn compare_copy(
+    repository: &Repository,
+    id: SnapshotId,
+    original: &SnapshotFile,
+    series: &str,
+    written: &Written,
+) -> Result<(), Reason> {
+    let engine = reopened(repository)?;
+    let mut stored: SnapshotFile = engine.get_file(&id).map_err(|error| Reason::of(&error))?;
+    stored.id = id;
+    let same = stored.tree == original.tree
+        && stored.original == original.original
+        && stored.description == original.description
+        && stored.time == original.time
+        && stored.tags == original.tags
+        && stored.hostname == original.hostname
+        && stored.username == original.username;
+    if !same {
+        return Err("the snapshot file differs from the one that was copied".into());
+    }
+    let packs = packs_are_listed(repository, written)?;
+    let snapshot = Snapshot::read(&stored, series).ok_or("its time makes no sense")?;
+    let contents = Contents::load(&engine, &snapshot)?;
+    let mut flaws = contents.mismatches.iter().chain(&contents.differences);
+    if let Some(flaw) = flaws.next() {
+        return Err(flaw.clone().into());
+    }
+    let entries = contents.manifest.sources.iter().flat_map(|s| &s.entries);
+    let hashes: BTreeMap<PathBuf, &str> = entries
+        .filter_map(|entry| Some((entry.path.to_path(), entry.sha256.as_deref()?)))
+        .collect();
+    let mut small_budget = SMALL_IN_ALL;
+    for (path, node) in contents.nodes() {
+        if node.node_type != NodeType::File {
+            continue;
+        }
+        let bytes = blobs_add_up(&engine, &packs, node)
+            .map_err(|reason| format!("`{}`: {reason}", path.display()))?;
+        if bytes != node.meta.size {
+            return Err(format!(
+                "`{}` has {bytes} bytes in the copy and not {}",
+                path.display(),
+                node.meta.size
+            )
+            .into());
+        }
+        let Some(hash) = hashes
+            .get(path)
+            .filter(|_| bytes <= SMALL.min(small_budget))
+        else {
+            continue;
+        };
+        small_budget -= bytes;
+        if hex::encode(read_hash(&engine, node, bytes)?) != **hash {
+            return Err(format!("`{}` reads back differently", path.display()).into());
+        }
+    }
+    Ok(())
+}
+
+/// A handle with no cache, and an index that is read anew.
+fn reopened(repository: &Repository) -> Result<Engine, Reason> {
+    repository.reopen().map_err(|error| match error {
+        Error::Engine { reason, .. } => reason,
+        other => other.to_string().into(),
+    })
+}
+
+/// The SHA-256 of a file, as it comes out of the repository.
+fn read_hash(engine: &Engine, node: &Node, size: u64) -> Result<[u8; 32], Reason> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    engine
+        .dump(node, &mut bytes)
+        .map_err(|error| Reason::of(&error))?;
+    Ok(Sha256::digest(&bytes).into())
 }
 
 fn compare(
@@ -57,10 +163,7 @@ fn compare(
     archive: &Archive,
     written: &Written,
 ) -> Result<(), Reason> {
-    let engine = repository.reopen().map_err(|error| match error {
-        Error::Engine { reason, .. } => reason,
-        other => other.to_string().into(),
-    })?;
+    let engine = reopened(repository)?;
     let stored: SnapshotFile = engine
         .get_file(&snapshot.id)
         .map_err(|error| Reason::of(&error))?;
@@ -115,11 +218,7 @@ fn compare(
                 let manifest = path.ends_with(crate::policy::manifest::FILE_NAME);
                 if manifest || (stored <= SMALL && stored <= small_budget) {
                     small_budget = small_budget.saturating_sub(stored);
-                    let mut bytes = Vec::with_capacity(usize::try_from(stored).unwrap_or(0));
-                    engine
-                        .dump(&node, &mut bytes)
-                        .map_err(|error| Reason::of(&error))?;
-                    if Sha256::digest(&bytes)[..] != sha256.0 {
+                    if read_hash(&engine, &node, stored)? != sha256.0 {
                         return Err(format!("`{}` reads back differently", path.display()).into());
                     }
                 }
@@ -159,11 +258,7 @@ fn packs_are_listed(
     Ok(listed)
 }
 
-fn blobs_add_up(
-    engine: &rustic_core::Repository<IndexedFullStatus>,
-    packs: &BTreeMap<Id, u32>,
-    node: &rustic_core::repofile::Node,
-) -> Result<u64, String> {
+fn blobs_add_up(engine: &Engine, packs: &BTreeMap<Id, u32>, node: &Node) -> Result<u64, String> {
     let mut sum = 0;
     for id in node.content.iter().flatten() {
         let entry = engine

@@ -4,6 +4,7 @@ use hapi_sources::Sha256Hash;
 
 use crate::policy::description::Description;
 use crate::policy::manifest::Manifest;
+use crate::policy::uncovered::Uncovered;
 
 /// A series that was taken.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Taken {
     pub snapshot: Option<Saved>,
     /// Notes that are told once, with what tells one from another.
     pub told_once: Vec<(String, Sha256Hash)>,
+    /// What lies in HAPI's home and is in no snapshot: each is told once.
+    pub uncovered: Vec<Uncovered>,
     /// The description of the snapshot it was compared with.
     pub before: Option<Description>,
     /// Why it is `shrunk`, if it is.

@@ -170,6 +170,16 @@ impl LockArgs {
 }
 
 impl InitArgs {
+    /// What is meant where it is a copy's repository that is to be made.
+    pub fn copy(&self, global: &Global) -> Option<init::copy::Request> {
+        let shown = global.may_show().then_some(KeyGoesTo::Terminal);
+        Some(init::copy::Request {
+            name: self.copy.clone()?,
+            recovery_key: self.recovery_key.clone().map(KeyGoesTo::File).or(shown),
+            lock_wait: self.lock.wait(),
+        })
+    }
+
     /// What is meant. A recovery key is made where somebody reads it, or where it is asked for.
     pub fn request(&self, global: &Global) -> init::Request {
         let shown = global.may_show().then_some(KeyGoesTo::Terminal);

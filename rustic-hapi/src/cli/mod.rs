@@ -17,11 +17,12 @@ use chrono::{DateTime, Local};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use self::conversations::{ExportArgs, SessionsArgs};
+use crate::commands::drill;
 use crate::destination::credentials::redacted;
 use crate::exit::Exit;
+use crate::profile::Profile;
 use crate::profile::lookup::{Environment, Lookup, is_a_path};
-use crate::state::drills;
-use crate::terminal::call::Call;
+use crate::terminal::call::{Call, FROM};
 use crate::terminal::prompt::{Consent, somebody_is_there};
 use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 use crate::words::{DURATIONS, parse_hours, parse_seconds};
@@ -83,6 +84,14 @@ pub struct Global {
         hide_env = true
     )]
     pub password_file: Option<PathBuf>,
+    /// Use this copy (`[[copy]]` in the profile) in place of the main repository
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        conflicts_with = "repository"
+    )]
+    pub from: Option<String>,
     /// Print one JSON document on standard output (docs/json.md)
     #[arg(long, global = true)]
     pub json: bool,
@@ -209,6 +218,9 @@ pub struct InitArgs {
     /// Write a recovery key to this new file (default: show it once on the terminal)
     #[arg(long, value_name = "FILE")]
     recovery_key: Option<PathBuf>,
+    /// Create the repository of this `[[copy]]`, with the main one's chunk size
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["recipient", "recipients_file", "extends", "hapi_home", "host", "adopt", "environment_file", "allow_same_disk"])]
+    pub copy: Option<String>,
     #[command(flatten)]
     lock: LockArgs,
 }
@@ -431,6 +443,11 @@ impl Cli {
         }
     }
 
+    /// Whether the copies are brought up to date after it.
+    pub fn may_copy(&self) -> bool {
+        matches!(&self.command, Command::Snapshot(args) if !args.dry_run)
+    }
+
     /// Whether a drill may follow.
     pub fn may_drill(&self) -> bool {
         matches!(&self.command, Command::Snapshot(args) if args.drill)
@@ -449,6 +466,27 @@ impl Cli {
         }
     }
 
+    /// What holds after a signal ended it, and what to do then.
+    pub fn after_a_signal(&self) -> Option<&'static str> {
+        Some(match &self.command {
+            Command::Snapshot(_) => {
+                "no half snapshot was saved; the next run sends only what is missing"
+            }
+            Command::Restore(args) if args.in_place => {
+                "run the same command again: it completes or undoes what was begun"
+            }
+            Command::Restore(_) => {
+                "each file that has its name is whole; the same command restores the rest"
+            }
+            Command::Forget(_) => {
+                "each snapshot is either removed or whole; the same command removes the rest"
+            }
+            Command::Init(_) => "run the same command again: it continues with what is there",
+            Command::Check { .. } | Command::Drill(_) => "nothing was changed",
+            _ => return None,
+        })
+    }
+
     /// What is to be on record and told of, under which name, and whether without telling anybody.
     pub fn supervised(
         &self,
@@ -458,8 +496,12 @@ impl Cli {
         match &self.command {
             Command::Snapshot(args) => Some(("snapshot", args.dry_run)),
             Command::Drill(args) if args.weekly => {
-                let state = lookup.state().ok()?;
-                drills::is_due(&state, now).then_some(("drill", false))
+                // What is wrong with the profile, the drill itself says.
+                let found = Profile::load_or_reach(lookup).ok();
+                let request = args.request();
+                let why =
+                    found.and_then(|found| drill::not_due(found.reading(), &request, now).ok()?);
+                why.is_none().then_some(("drill", false))
             }
             Command::Drill(_) => Some(("drill", true)),
             Command::Status(args) if args.notify => Some(("status", false)),
@@ -476,8 +518,14 @@ impl Global {
             home: self.home.clone(),
             repository: self.repository.as_deref().map(absolute),
             password_file: self.password_file.clone(),
+            from: self.copy(),
             env: Environment::from_process(),
         }
+    }
+
+    /// The copy that is meant; `main` is the main repository.
+    fn copy(&self) -> Option<String> {
+        self.from.clone().filter(|name| name != "main")
     }
 
     /// Who agrees to what takes something away: `yes`, or somebody who can be asked.
@@ -532,6 +580,7 @@ impl Global {
             ("--home", path(&self.home)),
             ("--repository", repository),
             ("--password-file", path(&self.password_file)),
+            (FROM, self.copy()),
         ];
         let all = std::env::args_os().skip(1);
         let all = all.map(|word| word.to_string_lossy().into_owned());

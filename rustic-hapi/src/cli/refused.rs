@@ -14,12 +14,36 @@ impl Cli {
     /// # Errors
     /// A usage error.
     pub fn may_begin(&self, lookup: &Lookup) -> Result<Option<String>, Error> {
+        if let Some(name) = lookup.from.as_ref().filter(|_| !self.reads_a_place()) {
+            return Err(Error::usage(
+                format!(
+                    "`--from {name}` is for commands that use one place, and this one does not"
+                ),
+                "leave it out: `snapshot` brings all copies up to date, and `init --copy NAME` creates one",
+            ));
+        }
         let warning = self.leaves_nothing_behind(lookup)?;
         // What else is wrong with the profile, the run itself says.
         if let (Command::Snapshot(args), Ok(profile)) = (&self.command, Profile::load(lookup)) {
             args.request()?.check(&profile)?;
         }
         Ok(warning)
+    }
+
+    /// Whether it is about the main repository or a copy, whichever is meant.
+    fn reads_a_place(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Snapshots { .. }
+                | Command::Status(_)
+                | Command::Drill(_)
+                | Command::Restore(_)
+                | Command::Check { .. }
+                | Command::Doctor { .. }
+                | Command::Forget(_)
+                | Command::Env { .. }
+                | Command::RecoveryKit(_)
+        )
     }
 
     /// Makes sure that a call that writes leaves nothing of root's with another user; what the operator should
@@ -60,9 +84,16 @@ impl Cli {
         let found = Profile::load_or_reach(lookup);
         let foreign = match &found {
             Ok(found) => {
-                let reach = found.reading().reach;
-                owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
-                    .map_err(in_full)?
+                let from = found.reading();
+                let copies = from.profile.map_or(&[][..], |profile| &profile.copies);
+                let copies = copies.iter().map(|copy| &copy.reach);
+                let mut foreign = None;
+                for reach in std::iter::once(from.reach).chain(copies) {
+                    let found = owner::leaves_nothing_behind(Some(&reach.location), &reach.state)
+                        .map_err(in_full)?;
+                    foreign = foreign.or(found);
+                }
+                foreign
             }
             // `init` has none yet; what is wrong with another is told by whoever needs it.
             Err(_) => {

@@ -342,7 +342,10 @@ fn manifests(
 ) -> Result<(), Error> {
     // An unchanged state is an unchanged tree: once is enough, where the description is the same.
     let mut seen = BTreeMap::new();
+    // By tree, and of the newest of each series.
+    let (mut rows, mut newest) = (BTreeMap::new(), BTreeMap::new());
     for snapshot in ours {
+        newest.insert(snapshot.series.as_str(), snapshot.tree.as_str());
         if stop.is_set() {
             return Err(CaptureError::Stopped.into());
         }
@@ -370,12 +373,17 @@ fn manifests(
                         "{snapshot} lost its description (`restic tag` and `restic copy` do that): its manifest was compared with its tree alone"
                     ));
                 }
+                let sources = contents.manifest.sources.iter();
+                let without_file: Vec<_> = sources.filter_map(|s| s.rows_without_file()).collect();
+                rows.insert(snapshot.tree.as_str(), without_file);
                 if sound {
                     seen.insert(key, snapshot.description.clone());
                 }
             }
         }
     }
+    let of_newest = newest.values().filter_map(|tree| rows.remove(tree));
+    report.notes.extend(of_newest.flatten());
     Ok(())
 }
 

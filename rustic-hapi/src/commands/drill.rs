@@ -22,6 +22,8 @@ use crate::machine::boot::{self, Boot};
 use crate::machine::target::Target;
 use crate::policy::choice::Which;
 use crate::policy::manifest::SourceRecord;
+use crate::profile::Profile;
+use crate::profile::reach::Reach;
 use crate::profile::reading::Reading;
 use crate::repository::Repository;
 use crate::restore::difference::Difference;
@@ -185,16 +187,45 @@ pub fn not_due(
     request: &Request,
     now: DateTime<Local>,
 ) -> Result<Option<String>, Error> {
-    if !request.weekly || drills::is_due(&from.reach.state, now) {
+    let copies = from.profile.iter().flat_map(|profile| &profile.copies);
+    let reaches: Vec<&Reach> = std::iter::once(from.reach)
+        .chain(copies.map(|copy| &copy.reach))
+        .collect();
+    if !request.weekly
+        || reaches
+            .iter()
+            .all(|reach| drills::is_due(&reach.state, now))
+    {
         return Ok(None);
     }
-    let last = drills::last(from.reach)?;
+    let mut drilled = Vec::new();
+    for reach in reaches {
+        drilled.extend(drills::last(reach)?);
+    }
+    let last = drilled.into_iter().max_by_key(|record| record.time);
     Ok(last.map(|last| {
         format!(
             "nothing to do: the last drill was {} ago",
             crate::words::age(now.fixed_offset() - last.time)
         )
     }))
+}
+
+/// The place that a weekly drill is of: the main repository and the copies take turns. It is the one whose last
+/// drill, however it ended, is the longest ago.
+pub fn whose_turn<'a>(profile: &'a Profile, request: &Request) -> &'a Profile {
+    if !request.weekly {
+        return profile;
+    }
+    let tried = |place: &Profile| {
+        let last = drills::last(&place.reach).ok().flatten();
+        last.map(|record| record.time)
+    };
+    // Never is the longest ago; the main one comes first.
+    std::iter::once(profile)
+        .chain(profile.copies.iter().filter(|copy| copy.reach.id.is_some()))
+        .min_by_key(|place| tried(place))
+        .unwrap_or(profile)
 }
 
 /// Drills, and writes down how it went.
@@ -330,6 +361,7 @@ fn drill(
             .sources
             .get(&choice.source)
             .cloned();
+        report.warnings.extend(record.rows_without_file());
         let came = restorer.bring(&repository, &mut library, choice)?;
         if let Some(reason) = came.differences.iter().find_map(Difference::denied) {
             return Err(may_not_read(reason.clone()));

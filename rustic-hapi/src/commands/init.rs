@@ -3,14 +3,16 @@
 //! elsewhere. No other command makes a repository.
 
 mod agents;
+pub mod copy;
 mod environment;
 mod hub;
+mod new_password;
 mod new_profile;
+mod place;
+mod recovery;
 mod request;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{Kind, Stop};
@@ -18,21 +20,22 @@ use toml_edit::Item;
 
 pub use self::agents::Agent;
 pub use self::hub::Hub;
+use self::new_password::put_password;
 use self::new_profile::{
-    add_environment_file, add_identity, add_recipients, existing_profile, new_profile, put_profile,
+    add_environment_file, add_identity, add_recipients, beside_the_home, existing_profile,
+    new_profile, put_profile,
 };
+pub use self::recovery::Recovery;
 pub use self::request::Request;
 use crate::destination::variables::PASSWORD;
 use crate::error::Error;
-use crate::machine::able::{keeps_private, sync_file};
-use crate::machine::disk::{Relation, not_a_mount};
+use crate::machine::disk::not_a_mount;
 use crate::machine::private_files::private_folder;
 use crate::policy::survival::{lasts, off_the_disk};
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::profile::reach::Password;
-use crate::recovery::key::{self, KeyGoesTo, Made};
-use crate::repository::keys::Key;
+use crate::recovery::key::{self, KeyGoesTo};
 use crate::repository::{Repository, chunk_size_for};
 use crate::restore::origin::{self, HubHere};
 use crate::state::run_lock::lock;
@@ -77,22 +80,6 @@ pub struct Report {
     pub agents: Option<Vec<Agent>>,
 }
 
-/// What `init` found and did about a recovery key.
-#[derive(Debug)]
-pub enum Recovery {
-    /// Made one.
-    Made(Made),
-    /// The repository has these, and no other was made.
-    There {
-        /// The recovery keys, by their ids.
-        keys: Vec<Key>,
-        /// The file that was named for a new one, and was not written.
-        unwritten: Option<PathBuf>,
-    },
-    /// There is none, and nobody to show one to.
-    Missing,
-}
-
 /// Makes what is missing of profile, password and repository.
 ///
 /// # Errors
@@ -117,9 +104,22 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         added |= agents::switch_on(&mut document, lookup)?;
     }
     let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
+    if existing.is_none() {
+        let lines = beside_the_home(&profile, &hub);
+        if !lines.is_empty() {
+            let text = format!("{document}{lines}");
+            document = text
+                .parse()
+                .map_err(|error: toml_edit::TomlError| Error::Usage {
+                    fact: format!("the profile would not be valid: {error}"),
+                    hint: None,
+                })?;
+            profile = Profile::parse(&text, &path, lookup)?;
+        }
+    }
     if existing.is_some() {
         hub.home.clone_from(&profile.hapi_home);
-        hub.found_by = "the profile";
+        hub.found_by = "the profile".into();
         request.agrees_with(&document, &profile)?;
     }
     if let Some(file) = &request.environment_file {
@@ -183,6 +183,16 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         false => Vec::new(),
     };
     let (host, hub_id) = request.which_hub(&profile, &hubs)?;
+    // Of a machine that takes a hub's place nothing may be there yet: its snapshots say what it has.
+    let placed = hubs.iter().find(|hub| hub.id == hub_id && hub.host == host);
+    let took = placed.and_then(HubHere::extends);
+    if let (None, None, Some(extends)) = (&existing, &request.extends, took)
+        && extends != hub.extends
+    {
+        hub.extends = extends;
+        document = new_profile(lookup, request, &hub)?;
+        profile = Profile::parse(&document.to_string(), &path, lookup)?;
+    }
     let complete = !added
         && profile.reach.id.is_some()
         && document.get("host").and_then(Item::as_str) == Some(host.as_str())
@@ -213,8 +223,8 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         }
     }
     // Last, so that a failure of it leaves a machine that can take snapshots.
-    let recovery = Recovery::look_or_make(&repository, &profile, request)?;
-    let warnings = about_the_place(&profile);
+    let recovery = Recovery::look_or_make(&repository, &profile, request.recovery_key.as_ref())?;
+    let warnings = place::about(&profile);
     let agents = request.with_agents.then(|| agents::found(&profile));
     Ok(Report {
         warnings,
@@ -235,81 +245,6 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         hub,
         agents,
     })
-}
-
-/// Whether the repository outlives this machine, as far as can be told.
-fn about_the_place(profile: &Profile) -> Vec<String> {
-    let unknown = || match crate::policy::survival::of_profile(profile) {
-        (Relation::Unknown(by), path) => Some(format!(
-            "whether the repository is on another disk than `{}` is unknown ({by})",
-            path.display()
-        )),
-        _ => None,
-    };
-    let fact = crate::policy::survival::dies_with_this_machine(profile).or_else(unknown);
-    let shell = profile.reach.only_in_this_shell().unwrap_or_default();
-    let shell = (!shell.is_empty()).then(|| {
-        format!(
-            "only this shell has {}; scheduled runs need them in a file: set `environment-file` in `[repository]`",
-            shell.join(", ")
-        )
-    });
-    fact.into_iter()
-        .chain(shell)
-        .map(|fact| format!("warning: {fact}"))
-        .collect()
-}
-
-impl Recovery {
-    /// One recovery key is enough: another is `recovery-kit --new-key`'s to make.
-    fn look_or_make(
-        repository: &Repository,
-        profile: &Profile,
-        request: &Request,
-    ) -> Result<Self, Error> {
-        let keys = key::among(repository.keys()?);
-        match &request.recovery_key {
-            Some(place) if keys.is_empty() => key::make(repository, profile, place).map(Self::Made),
-            None if keys.is_empty() => Ok(Self::Missing),
-            place => Ok(Self::There {
-                keys,
-                unwritten: match place {
-                    Some(KeyGoesTo::File(file)) if !file.exists() => Some(file.clone()),
-                    _ => None,
-                },
-            }),
-        }
-    }
-}
-
-/// Makes a password of 256 random bits, unless there is one; true if it did.
-fn put_password(path: &Path, given: Option<&str>) -> Result<bool, Error> {
-    if path.try_exists().map_err(Error::at(path))? {
-        return Ok(false);
-    }
-    if let Some(folder) = path.parent() {
-        private_folder(folder)?;
-    }
-    let mut random = zeroize::Zeroizing::new([0u8; 32]);
-    let state = Error::at(path);
-    getrandom::fill(random.as_mut())
-        .map_err(|error| state(std::io::Error::other(error.to_string())))?;
-    let random = zeroize::Zeroizing::new(hex::encode(*random));
-    let line = zeroize::Zeroizing::new(format!("{}\n", given.unwrap_or(&random)));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(state)?;
-    if let Err(error) = keeps_private(path) {
-        _ = fs::remove_file(path);
-        return Err(state(error));
-    }
-    file.write_all(line.as_bytes())
-        .and_then(|()| sync_file(&file))
-        .map_err(state)?;
-    Ok(true)
 }
 
 fn database_bytes(profile: &Profile) -> u64 {

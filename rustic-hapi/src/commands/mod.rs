@@ -5,11 +5,13 @@
 pub mod check;
 pub mod context;
 pub mod conversations;
+pub mod copy;
 pub mod drill;
 pub mod env;
 pub mod export;
 pub mod forget;
 pub mod init;
+pub mod places;
 pub mod prune;
 pub mod recovery_kit;
 pub mod restore;

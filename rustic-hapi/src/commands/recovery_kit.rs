@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Local};
-use hapi_sources::{Kind, Stop};
+use hapi_sources::{Kind, Scope, Source, Stop};
 use serde_json::{Value, json};
 
+use crate::archive::beside::hapi_version;
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
@@ -23,6 +24,7 @@ use crate::recovery::runbook::Runbook;
 use crate::repository::Repository;
 use crate::repository::keys::Key;
 use crate::repository::lock::{Mode, SHARED_WAIT};
+use crate::terminal::call::Call;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::{by_restic, cell, code};
@@ -75,6 +77,8 @@ pub struct Kit<'a> {
     confirmed: Option<Confirmed>,
     /// What could not be found out, besides.
     warnings: Vec<String>,
+    /// The same of each copy.
+    copies: Vec<Self>,
 }
 
 impl<'a> Kit<'a> {
@@ -98,6 +102,7 @@ impl<'a> Kit<'a> {
             keys: Vec::new(),
             confirmed: None,
             warnings: Vec::new(),
+            copies: Vec::new(),
         };
         match key::last_confirmed(profile) {
             Ok(confirmed) => kit.confirmed = confirmed,
@@ -122,6 +127,20 @@ impl<'a> Kit<'a> {
                 kit.unchecked = Some(error.to_string());
             }
         }
+        for copy in &profile.copies {
+            if copy.reach.id.is_none() {
+                kit.warnings.push(format!(
+                    "the copy `{name}` is not on the page, since it was never made; `rustic-hapi init --copy {name}` makes it",
+                    name = copy.place()
+                ));
+                continue;
+            }
+            let looked = Self::look(copy, now, stop, ui)?;
+            let warnings = looked.warnings.iter();
+            let of_copy = warnings.map(|warning| format!("copy `{}`: {warning}", copy.place()));
+            kit.warnings.extend(of_copy);
+            kit.copies.push(looked);
+        }
         Ok(kit)
     }
 
@@ -131,19 +150,35 @@ impl<'a> Kit<'a> {
             profile: self.profile,
             id: self.id.as_deref(),
         };
-        [
+        let parts = [
             self.head(),
-            self.places(),
+            self.places("Where everything is"),
+            self.of_copies(),
             self.identities(),
             self.contents(),
             runbook.stock(),
             runbook.ours(),
-        ]
-        .join("\n")
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join("\n")
     }
 
     /// The page and its facts, for programs.
     pub fn json(&self) -> Value {
+        let mut json = self.json_of_the_place();
+        json["markdown"] = json!(self.markdown());
+        if !self.copies.is_empty() {
+            let copies = self.copies.iter().map(|copy| {
+                let mut json = copy.json_of_the_place();
+                json["name"] = json!(copy.profile.place());
+                json
+            });
+            json["copies"] = copies.collect();
+        }
+        json
+    }
+
+    fn json_of_the_place(&self) -> Value {
         let profile = self.profile;
         json!({
             "version": JSON_VERSION,
@@ -159,6 +194,7 @@ impl<'a> Kit<'a> {
                 "chunk-size": self.chunk_size.flatten(),
                 "needs-credentials": profile.reach.needs().is_some(),
             },
+            "hapi": hapi_version(&profile.hapi_home),
             "password-file": profile.reach.password.file(),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
@@ -166,7 +202,6 @@ impl<'a> Kit<'a> {
             "sources": profile.sources.iter().map(|s| json!({
                 "name": s.source.name, "kind": s.source.kind, "path": s.source.path, "series": s.series,
             })).collect::<Vec<_>>(),
-            "markdown": self.markdown(),
         })
     }
 
@@ -179,7 +214,24 @@ impl<'a> Kit<'a> {
         )
     }
 
-    fn places(&self) -> String {
+    /// Every place from which the same can come back.
+    fn of_copies(&self) -> String {
+        let each = self.copies.iter().map(|copy| {
+            let name = copy.profile.place();
+            let runbook = Runbook {
+                profile: copy.profile,
+                id: copy.id.as_deref(),
+            };
+            format!(
+                "{}\nIt holds the same snapshots, and stands in for the repository above: with restic, set these in place of the\nvariables below, with rustic-hapi add `--from {name}`.\n\n```\n{}```\n",
+                copy.places(&format!("The copy {}", code(name))),
+                runbook.open_commands()
+            )
+        });
+        each.collect::<Vec<_>>().join("\n")
+    }
+
+    fn places(&self, title: &str) -> String {
         let profile = self.profile;
         let mut rows = vec![("repository", code(&profile.reach.location.to_string()))];
         if let Some((what, _)) = profile.reach.needs() {
@@ -246,7 +298,14 @@ impl<'a> Kit<'a> {
                 code(&profile.file.to_string_lossy())
             ),
         ));
-        let mut text = "## Where everything is\n\n| | |\n|---|---|\n".to_owned();
+        rows.push((
+            "HAPI",
+            format!(
+                "{} when this was printed; `.hapi-manifest.json` in a snapshot has the version of its time (`hapi`). An older HAPI may not open the database of a newer one",
+                hapi_version(&profile.hapi_home).map_or_else(|| "an unknown version".to_owned(), |version| code(&version))
+            ),
+        ));
+        let mut text = format!("## {title}\n\n| | |\n|---|---|\n");
         for (what, place) in rows {
             text += &format!("| {what} | {place} |\n");
         }
@@ -276,7 +335,13 @@ impl<'a> Kit<'a> {
             .collect();
         if rows.is_empty() {
             let fact = match self.unchecked {
-                None => "**none yet**: `rustic-hapi recovery-kit --new-key` makes one".to_owned(),
+                None => {
+                    let fact = "**none yet**: `rustic-hapi recovery-kit --new-key` makes one";
+                    match &self.profile.copy {
+                        Some(name) => Call::default().of_copy(name).complete(fact),
+                        None => fact.to_owned(),
+                    }
+                }
                 Some(_) => format!("not looked for; kept at: {BLANK}"),
             };
             rows.push(("recovery key", fact));
@@ -296,7 +361,8 @@ impl<'a> Kit<'a> {
         let mut sources = self.profile.sources.iter();
         if self.recipients().is_empty() || !sources.any(|s| s.source.kind == Kind::Secret) {
             text += "This profile encrypts secrets to nobody, so its runs leave them out";
-            for source in &self.profile.skipped_secrets {
+            let skipped = self.profile.skipped_secrets.iter();
+            for source in skipped.filter(|source| source.scope == Scope::File) {
                 text += &format!(", {}", code(&source.path.to_string_lossy()));
             }
             return text
@@ -316,7 +382,7 @@ impl<'a> Kit<'a> {
             text += &format!(
                 "| {} | {} | {} | {} |\n",
                 cell(&row.source.name),
-                kind(row.source.kind),
+                kind(&row.source),
                 code(&row.source.path.to_string_lossy()),
                 row.series
             );
@@ -422,8 +488,10 @@ fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
+fn kind(source: &Source) -> &'static str {
+    match source.kind {
+        Kind::Secret if source.scope == Scope::Rest => "what no other source takes (age)",
+        Kind::Secret if source.scope != Scope::File => "secret that this file names (age)",
         Kind::Secret => "secret (age)",
         Kind::Sqlite => "SQLite database",
         Kind::File => "file",

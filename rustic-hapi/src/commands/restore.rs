@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hapi_sources::{Identities, Kind};
+use hapi_sources::{Identities, Kind, Scope};
 
 use crate::commands::context::Context;
 use crate::error::Error;
@@ -170,11 +170,11 @@ fn away_from_the_sources(
     folders.extend(
         from.sources()
             .iter()
-            .map(|s| folder_of(s.source.kind, &s.source.path)),
+            .map(|s| folder_of(s.source.kind, s.source.scope == Scope::Rest, &s.source.path)),
     );
     for choice in plan {
         let record = library.record(choice)?;
-        folders.push(folder_of(record.kind, &record.path.to_path()));
+        folders.push(folder_of(record.kind, record.rest, &record.path.to_path()));
     }
     let target = real(&request.target);
     if let Some(folder) = ours(from).iter().find(|folder| target.starts_with(folder)) {
@@ -231,9 +231,9 @@ fn ours(from: Reading<'_>) -> Vec<PathBuf> {
 }
 
 /// The folder that a source lives in.
-fn folder_of(kind: Kind, path: &Path) -> PathBuf {
+fn folder_of(kind: Kind, is_rest: bool, path: &Path) -> PathBuf {
     const SPECIAL: [char; 4] = ['*', '?', '[', ']'];
-    if kind == Kind::Dir {
+    if kind == Kind::Dir || is_rest {
         return path.to_owned();
     }
     let above = path.parent().unwrap_or(path);

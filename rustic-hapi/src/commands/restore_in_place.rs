@@ -77,7 +77,7 @@ pub fn run(
 ) -> Result<Report, Error> {
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let started = Instant::now();
-    let _lock = crate::state::run_lock::lock(from.reach, request.lock_wait, stop)?;
+    let _lock = crate::state::run_lock::lock_runs(from.reach, request.lock_wait, stop)?;
     let repository = Repository::open(from.reach, stop, ui.clone())?;
     let _held = repository.lock_to_read()?;
     let mut library = Library::open(&repository, from.profile, request.host.as_deref())?;

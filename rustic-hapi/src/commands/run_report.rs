@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::policy::history::Snapshot;
 use crate::policy::survival::dies_with_this_machine;
+use crate::policy::uncovered::Uncovered;
 use crate::profile::Profile;
 use crate::profile::sources::Series;
 use crate::repository::Repository;
@@ -38,6 +39,10 @@ pub struct RunReport {
     pub status: Option<Status>,
     /// Snapshot files that cannot be read, if there are any: the run went on without them.
     pub unreadable: Option<Error>,
+    /// What lies in HAPI's home, is in no snapshot, and was not told before.
+    pub uncovered: Vec<Uncovered>,
+    /// What helps against all of that.
+    pub uncovered_hint: String,
     /// What the operator should know.
     pub warnings: Vec<String>,
     /// What the operator decided and is reminded of.
@@ -91,6 +96,8 @@ impl RunReport {
             remarks,
             is_odd: false,
             status: None,
+            uncovered: Vec::new(),
+            uncovered_hint: String::new(),
             warnings,
         }
     }

@@ -16,7 +16,7 @@ use crate::archive::capturing::{Ahead, at_once, capture, capture_ahead, chosen, 
 use crate::archive::proven::Proven;
 use crate::archive::taken::{Saved, Taken};
 use crate::archive::write::{Label, Unwritten};
-use crate::archive::{collisions, draft, readback};
+use crate::archive::{beside, collisions, draft, readback};
 use crate::commands::context::Context;
 use crate::commands::run_report::{RunReport, SeriesReport};
 use crate::commands::status;
@@ -27,8 +27,9 @@ use crate::machine::able::keeps_private;
 use crate::machine::private_files::{private_folder, sweep_unfinished, write_private};
 use crate::policy::description::Description;
 use crate::policy::history::{CONDITIONS, ONLY, Snapshot};
+use crate::policy::manifest::Beside;
 use crate::policy::survival::off_the_disk;
-use crate::policy::{manifest, restic_time, slots};
+use crate::policy::{manifest, restic_time, slots, uncovered};
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
 use crate::repository::Repository;
@@ -295,6 +296,11 @@ fn take(
     }
     let only = (!run.request.only.is_empty()).then(|| ONLY.to_owned());
     let more_tags: Vec<_> = only.into_iter().chain(run.request.tags.clone()).collect();
+    // What a run leaves out on purpose is not missed.
+    let beside = match run.request.only.is_empty() {
+        true => beside::look(run.profile, series, sources, &captured, stop)?,
+        false => Beside::default(),
+    };
     let draft = |captured: &[_]| {
         draft::of(
             run.profile,
@@ -304,6 +310,7 @@ fn take(
             sources,
             time,
             captured,
+            &beside,
         )
     };
     let Some((mut taken, mut archive)) = draft(&captured)? else {
@@ -553,15 +560,15 @@ fn due<'a>(
     due
 }
 
+/// More names than this at once are counted: HAPI's home is then another folder than was meant.
+const MOST_TOLD: usize = 10;
+
 /// Warns of each such thing once, not twice a day for ever.
 fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
-    let notes: Vec<_> = report
-        .series
-        .iter()
-        .filter_map(|s| s.taken.as_ref().ok())
-        .flat_map(|t| t.told_once.clone())
-        .collect();
-    if notes.is_empty() {
+    let taken = || report.series.iter().filter_map(|s| s.taken.as_ref().ok());
+    let notes: Vec<_> = taken().flat_map(|t| t.told_once.clone()).collect();
+    let uncovered: Vec<_> = taken().flat_map(|t| t.uncovered.clone()).collect();
+    if notes.is_empty() && uncovered.is_empty() {
         return;
     }
     let path = profile.reach.state.join("quotes-told");
@@ -572,6 +579,20 @@ fn tell_once(profile: &Profile, report: &mut RunReport, ui: &Ui) {
             report.warnings.push(text);
         }
     }
+    for one in uncovered {
+        if told.insert(one.key.to_string()) {
+            report.uncovered.push(one);
+        }
+    }
+    report.is_odd |= !report.uncovered.is_empty();
+    if report.uncovered.len() > MOST_TOLD {
+        let more = report.uncovered.split_off(MOST_TOLD).len();
+        report.warnings.push(format!(
+            "{more} more names in `{}` are in no snapshot; `rustic-hapi doctor` lists all of them",
+            profile.hapi_home.display()
+        ));
+    }
+    report.uncovered_hint = uncovered::hint(profile, &report.uncovered);
     if told.len() > before && !report.dry_run {
         let lines = told.into_iter().collect::<Vec<_>>().join("\n");
         if let Err(error) = write_private(&path, lines.as_bytes()) {

@@ -9,12 +9,13 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta};
 
 use crate::commands::check;
 use crate::commands::context::Context;
+use crate::commands::places::Place;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::policy::freshness::{self, Freshness, SeriesStatus};
 use crate::policy::history::{SHRUNK, Snapshot};
 use crate::policy::retention::Plan;
-use crate::policy::unmatched;
+use crate::policy::{uncovered, unmatched};
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
 use crate::profile::reach::Reach;
@@ -53,6 +54,8 @@ pub struct Status {
     pub at: Vec<chrono::NaiveTime>,
     /// One for each series, the main one first.
     pub series: Vec<SeriesStatus>,
+    /// The copies, in the profile's order.
+    pub copies: Vec<Place>,
     /// What the repository's files take.
     pub sizes: Sizes,
     /// Snapshots of ours.
@@ -93,9 +96,12 @@ pub struct Retention {
 }
 
 impl Status {
-    /// The exit code: [`Exit::Stale`] where any series is.
+    /// The exit code: [`Exit::Stale`] where any series is, or a copy.
     pub fn exit(&self) -> Exit {
-        match self.series.iter().any(|s| s.verdict == Freshness::Stale) {
+        let mut verdicts = self.series.iter().map(|s| s.verdict);
+        let mut of_copies = self.copies.iter().map(|copy| copy.verdict);
+        let stale = |verdict| verdict == Freshness::Stale;
+        match verdicts.any(stale) || of_copies.any(stale) {
             true => Exit::Stale,
             false => Exit::Complete,
         }
@@ -109,10 +115,18 @@ impl Status {
 pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Result<Status, Error> {
     let (now, stop, ui) = (context.now(), context.stop, context.ui);
     let repository = Repository::open(from.reach, stop, ui.clone())?;
-    of(&repository, from, request, now)
+    let mut status = of(&repository, from, request, now)?;
+    if let (false, Some(profile)) = (status.copies.is_empty(), from.profile) {
+        let (files, _) = repository.snapshots_or_readable()?;
+        let ours = origin::ours(&repository, &files, profile);
+        for (place, copy) in status.copies.iter_mut().zip(&profile.copies) {
+            place.look(copy, &ours, now, stop);
+        }
+    }
+    Ok(status)
 }
 
-/// Looks into an open repository.
+/// Looks into an open repository; of the copies, what is on record.
 ///
 /// # Errors
 /// As [`run`].
@@ -161,6 +175,7 @@ pub fn of(
         let unmatched = || unmatched::nothing_matches(profile, &ours, &files);
         warnings.extend(moved.or_else(unmatched));
         warnings.extend(unmatched::series_without(profile, &ours));
+        warnings.extend(uncovered(profile, &series));
         warnings.extend(ledger::look(profile, repository, &files, &ours, &now)?.all());
     }
     if let Some(profile) = from.profile {
@@ -192,6 +207,11 @@ pub fn of(
             .map(|profile| profile.at.clone())
             .unwrap_or_default(),
         series,
+        copies: known
+            .iter()
+            .flat_map(|profile| &profile.copies)
+            .map(|copy| Place::on_record(copy, request.max_age, now))
+            .collect(),
         sizes: repository.sizes()?,
         snapshots: ours.len(),
         others: files.len().saturating_sub(ours.len()),
@@ -210,6 +230,28 @@ pub fn of(
         schedule: None,
         never_ended,
         warnings,
+    })
+}
+
+/// What the newest snapshot of the main series does not have, and the profile still neither takes nor ignores.
+fn uncovered(profile: &Profile, series: &[SeriesStatus]) -> Option<String> {
+    let main = series.first()?;
+    let newest = main.partial.as_ref().or(main.newest.as_ref())?;
+    let names = &newest.description.as_ref()?.uncovered;
+    let still: Vec<String> = uncovered::still(profile, names)
+        .into_iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    (!still.is_empty()).then(|| {
+        let more = match still.len() {
+            0..=10 => String::new(),
+            n => format!(" and {} more", n - 10),
+        };
+        format!(
+            "in no snapshot: {}{more} in `{}`; `rustic-hapi doctor` names the lines for the profile",
+            still[..still.len().min(10)].join(", "),
+            profile.hapi_home.display()
+        )
     })
 }
 

@@ -127,6 +127,7 @@ impl Demo {
                     .into_owned(),
             ),
             password_file: Some(self.folder.join("password")),
+            from: None,
             env: Environment::default(),
         };
         let request = init::Request {

@@ -52,6 +52,13 @@ impl Variables {
         )
     }
 
+    /// All but one of them.
+    #[must_use]
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
     /// What one of them says.
     pub(crate) fn get(&self, name: &str) -> Option<&Zeroizing<String>> {
         self.0.get(name)

@@ -7,6 +7,7 @@
 //!
 //! Knows: everything that a run needs. Must not know: how a run goes.
 
+mod copies;
 mod cron;
 mod finding;
 mod keys;
@@ -22,6 +23,7 @@ use hapi_sources::{CaptureError, Stop};
 pub use self::finding::{Finding, Severity};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::machine::hubs;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
 use crate::profile::policy::Policy;
@@ -109,18 +111,25 @@ fn of_profile(
     // SQLite's connections of this process are closed before anything else opens a file.
     let seen = sources::look(profile, stop);
     findings.extend(seen.findings);
-    findings.push(sources::hub(profile));
-    findings.push(sources::uncovered(profile, &seen.paths));
+    let running = hubs::running(&profile.reach.home);
+    findings.push(sources::hub(profile, &running));
+    findings.push(sources::service(profile, &running));
+    findings.push(sources::uncovered(profile, stop));
     findings.push(keys::recipients(profile));
     findings.extend(retention(profile));
     findings.extend(repository::look(profile, seen.bytes, now, stop));
+    findings.extend(copies::look(profile, stop));
     findings.push(machine::staging(profile, seen.staged));
     findings.push(machine::private(&[&profile.reach.state, &profile.staging]));
     findings.push(machine::schedule(profile, lookup, machine));
     findings.extend(machine::programs(profile));
     findings.push(keys::identity(Some(profile), &profile.reach.home));
     findings.push(keys::drill(profile, now));
-    findings.push(machine::last_run(&profile.reach.state));
+    // A copy has no runs of its own.
+    let state = lookup
+        .state()
+        .unwrap_or_else(|_| profile.reach.state.clone());
+    findings.push(machine::last_run(&state));
     findings
 }
 

@@ -153,7 +153,10 @@ fn pinned(profile: &Profile, repository: &Repository) -> Finding {
         None => Finding::warn(
             "repository id",
             "the profile has none: another disk in its place would not be noticed",
-            format!("write `id = \"{id}\"` into `[repository]` of the profile"),
+            format!(
+                "write `id = \"{id}\"` into {} of the profile",
+                profile.table()
+            ),
         ),
     }
 }
@@ -169,8 +172,14 @@ fn only_in_this_shell(profile: &Profile) -> Option<Finding> {
     (!names.is_empty()).then(|| {
         Finding::warn(
             "variables",
-            format!("{} are set in this shell only; scheduled runs do not have them", names.join(", ")),
-            "write them into the profile, or into the file that `environment-file` of `[repository]` names",
+            format!(
+                "{} are set in this shell only; scheduled runs do not have them",
+                names.join(", ")
+            ),
+            format!(
+                "write them into the profile, or into the file that `environment-file` of {} names",
+                profile.table()
+            ),
         )
     })
 }
@@ -186,7 +195,7 @@ fn other_disk(profile: &Profile) -> Finding {
             return Finding::warn(
                 SUBJECT,
                 format!("the repository is on this machine ({host})"),
-                "if the machine is lost, so is the repository: use a server elsewhere, or copy it there (`restic copy`)",
+                "if the machine is lost, so is the repository: use a server elsewhere, or add a `[[copy]]` there (docs/destinations.md)",
             );
         }
         return match crate::policy::survival::of_profile(profile) {
@@ -215,7 +224,7 @@ fn other_disk(profile: &Profile) -> Finding {
                     "the repository is lost together with `{}`: {reason}",
                     path.display()
                 ),
-                "copy it elsewhere (`restic copy`), or move it and take `allow-same-disk` out of the profile",
+                "add a `[[copy]]` elsewhere (docs/destinations.md), or move it and take `allow-same-disk` out of the profile",
             ),
         };
     };

@@ -6,10 +6,16 @@ use std::path::{Path, PathBuf};
 
 use hapi_sources::{CaptureError, Kind, Source, Stop, probe};
 
+use crate::archive::beside;
+
 use crate::doctor::finding::{Finding, listed};
 use crate::machine::holders;
+use crate::machine::hubs::RunningHub;
+use crate::machine::service;
 use crate::machine::shell::quoted;
 use crate::policy::notes::describe_note;
+use crate::policy::services;
+use crate::policy::uncovered::{self, Uncovered};
 use crate::profile::Profile;
 use crate::remedy::of_capture;
 
@@ -17,8 +23,6 @@ use crate::remedy::of_capture;
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) findings: Vec<Finding>,
-    /// What they cover.
-    pub(super) paths: Vec<PathBuf>,
     /// Bytes of the largest database with its WAL.
     pub(super) staged: u64,
     /// Bytes of all databases.
@@ -32,8 +36,6 @@ pub(super) fn look(profile: &Profile, stop: &Stop) -> Seen {
         let finding = one(source, stop, &mut seen);
         seen.findings.push(finding);
     }
-    let skipped = profile.skipped_secrets.iter();
-    seen.paths.extend(skipped.map(|source| source.path.clone()));
     seen
 }
 
@@ -42,7 +44,6 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
     let probe = match probe(source, stop) {
         Ok(probe) => probe,
         Err(error) => {
-            seen.paths.push(source.path.clone());
             let absent = matches!(
                 error,
                 CaptureError::Missing { .. } | CaptureError::NoMatch { .. }
@@ -62,7 +63,6 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
             };
         }
     };
-    seen.paths.extend(probe.paths.iter().cloned());
     seen.staged = seen.staged.max(probe.staged);
     if source.kind == Kind::Sqlite {
         let sizes = probe
@@ -105,42 +105,115 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
 }
 
 /// A database that was left behind when HAPI's home moved looks healthy for ever.
-pub(super) fn hub(profile: &Profile) -> Finding {
-    let running = holders::running_hubs();
+pub(super) fn hub(profile: &Profile, running: &[RunningHub]) -> Finding {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let ours: BTreeSet<PathBuf> = profile
-        .databases()
-        .filter_map(|path| real(path).parent().map(Path::to_path_buf))
-        .collect();
+    let ours: BTreeSet<PathBuf> = profile.databases().map(real).collect();
     let held = profile.databases().find_map(|path| {
         let look = holders::of(path).ok()?;
         Some((path, look.holders.into_iter().next()?))
     });
-    let others: Vec<&PathBuf> = running.iter().filter(|dir| !ours.contains(*dir)).collect();
-    match (held, others.first()) {
+    // One whose home is in the profile may have its database set aside by hand.
+    let folders: BTreeSet<&Path> = ours.iter().filter_map(|path| path.parent()).collect();
+    let is_ours = |hub: &RunningHub| {
+        let folder = hub
+            .database
+            .parent()
+            .filter(|_| hub.says.database.is_none());
+        ours.contains(&hub.database) || folder.is_some_and(|folder| folders.contains(folder))
+    };
+    let other = running.iter().find(|hub| !is_ours(hub));
+    match (held, other) {
         (Some((path, holder)), other) => {
             let other = other.map_or_else(String::new, |other| {
-                format!(
-                    "; another hub has `{}` open",
-                    other.join("hapi.db").display()
-                )
+                format!("; another hub has `{}` open", other.database.display())
             });
             let path = path.display();
             Finding::ok("hub", format!("{holder} has `{path}` open{other}"))
         }
         (None, None) => Finding::ok("hub", "no hub is running, as far as this user can see"),
-        (None, Some(other)) => Finding::fail(
+        (None, Some(other)) if other.elsewhere => Finding::warn(
             "hub",
             format!(
-                "the running hub has `{}` open, which is not in the profile",
-                other.join("hapi.db").display()
+                "process {} has `{}` open in a container, and this machine has that file nowhere",
+                other.pid,
+                other.database.display()
             ),
-            format!(
-                "if that hub is meant, write `hapi-home = \"{}\"` at the top of the profile `{}`",
-                other.display(),
-                profile.file.display()
-            ),
+            "if that hub is meant, put HAPI's home on a volume and name its folder here as `hapi-home` in the profile",
         ),
+        (None, Some(other)) => {
+            let home = other.home(&profile.reach.home);
+            let moved = match home.join("hapi.db") == other.database {
+                true => String::new(),
+                false => format!(
+                    ", and `path = \"{}\"` in the source of the database",
+                    other.database.display()
+                ),
+            };
+            Finding::fail(
+                "hub",
+                format!(
+                    "the running hub has `{}` open, which is not in the profile",
+                    other.database.display()
+                ),
+                format!(
+                    "if that hub is meant, write `hapi-home = \"{}\"` at the top of the profile `{}`{moved}",
+                    home.display(),
+                    profile.file.display()
+                ),
+            )
+        }
+    }
+}
+
+/// Whether what starts the hub is in the profile: it may hold keys, and no file of HAPI's has it.
+pub(super) fn service(profile: &Profile, running: &[RunningHub]) -> Finding {
+    const SUBJECT: &str = "service";
+    let databases: BTreeSet<&Path> = profile.databases().collect();
+    let units: Vec<_> = running
+        .iter()
+        .filter(|hub| databases.contains(hub.database.as_path()))
+        .filter_map(|hub| hub.unit.clone())
+        .collect();
+    let files = service::files(&profile.reach.home, &units, Path::new("/"));
+    let unnamed = services::unnamed(profile, &files);
+    let unreadable: Vec<String> = files
+        .iter()
+        .filter(|file| !file.readable)
+        .map(|file| file.path.display().to_string())
+        .collect();
+    if !unnamed.is_empty() {
+        let names: Vec<String> = unnamed
+            .iter()
+            .map(|(_, file)| file.path.display().to_string())
+            .collect();
+        let lines: String = unnamed
+            .iter()
+            .map(|(name, file)| services::secret_lines(name, &file.path))
+            .collect();
+        return Finding::warn(
+            SUBJECT,
+            format!("what starts the hub is in no snapshot: {}", listed(&names)),
+            format!(
+                "add these lines at the end of `{}`:\n{}",
+                profile.file.display(),
+                lines.trim_start()
+            ),
+        );
+    }
+    match (files.is_empty(), unreadable.is_empty()) {
+        (_, false) => Finding::warn(
+            SUBJECT,
+            format!(
+                "this user may not read {}, which starts the hub",
+                listed(&unreadable)
+            ),
+            "as root, `rustic-hapi schedule --install --system` has runs that may; or its administrator keeps it",
+        ),
+        (true, true) => Finding::ok(
+            SUBJECT,
+            "no unit of systemd and no pm2 starts a hub, as far as this user can see",
+        ),
+        (false, true) => Finding::ok(SUBJECT, "what starts the hub is in the profile"),
     }
 }
 
@@ -163,75 +236,40 @@ pub(super) fn any_hub() -> Finding {
 }
 
 /// What lies in HAPI's home and is in no snapshot.
-pub(super) fn uncovered(profile: &Profile, covered: &[PathBuf]) -> Finding {
+pub(super) fn uncovered(profile: &Profile, stop: &Stop) -> Finding {
     const SUBJECT: &str = "hapi-home";
-    let home = &profile.hapi_home;
-    let entries = match fs::read_dir(home) {
-        Ok(entries) => entries,
+    let home = profile.hapi_home.display();
+    let found = match profile.rest() {
+        Some(rest) => beside::would_be_left_out(profile, &rest.source, stop),
+        None => beside::not_taken(profile, stop),
+    };
+    let found = match found {
+        Ok(found) => found,
         Err(error) => {
             return Finding::warn(
                 SUBJECT,
-                format!("skipped: `{}`: {error}", home.display()),
+                format!("skipped: {error}"),
                 "correct `hapi-home` in the profile",
             );
         }
     };
-    let own: Vec<&Path> = [
-        profile.reach.location.local(),
-        Some(profile.reach.state.as_path()),
-        Some(profile.staging.as_path()),
-        profile.reach.password.file(),
-        Some(profile.file.as_path()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let mut missed: Vec<String> = entries
-        .flatten()
-        .filter(|entry| {
-            let path = entry.path();
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let touches = |other: &Path| path.starts_with(other) || other.starts_with(&path);
-            !(comes_again(&name)
-                || covered.iter().any(|other| touches(other))
-                || own.iter().any(|other| touches(other)))
-        })
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    missed.sort();
-    match missed.first() {
-        None => Finding::ok(
+    if let Err(error) = fs::metadata(&profile.hapi_home) {
+        return Finding::warn(
             SUBJECT,
-            format!("everything in `{}` is covered", home.display()),
-        ),
-        Some(first) => {
-            let kind = match home.join(first).is_dir() {
-                true => "dir",
-                false => "file",
-            };
-            Finding::warn(
-                SUBJECT,
-                format!(
-                    "no source covers {} in `{}`",
-                    listed(&missed),
-                    home.display()
-                ),
-                format!(
-                    "add it to the profile: `[[source]] name = {first:?}, path = \"$HAPI_HOME/{first}\", kind = \"{kind}\"` (`secret` for credentials)"
-                ),
-            )
+            format!("skipped: `{home}`: {error}"),
+            "correct `hapi-home` in the profile",
+        );
+    }
+    let found: Vec<Uncovered> = found
+        .iter()
+        .map(|one| Uncovered::of(profile, one))
+        .collect();
+    match found.as_slice() {
+        [] => Finding::ok(SUBJECT, format!("everything in `{home}` is covered")),
+        [one] => Finding::warn(SUBJECT, one.fact.clone(), uncovered::hint(profile, &found)),
+        several => {
+            let facts: Vec<&str> = several.iter().map(|one| one.fact.as_str()).collect();
+            Finding::warn(SUBJECT, facts.join("; "), uncovered::hint(profile, &found))
         }
     }
-}
-
-/// What a hub makes anew, and copies that are none of its state.
-fn comes_again(name: &str) -> bool {
-    ["runtime", "bin", "logs", "locks"].contains(&name)
-        || name.ends_with(".lock")
-        || ["-wal", "-shm", "-journal"]
-            .iter()
-            .any(|suffix| name == format!("hapi.db{suffix}"))
-        || name.starts_with("hapi.db.bak")
-        || name.starts_with(".rustic-hapi")
-        || name.contains(".set-aside-")
 }

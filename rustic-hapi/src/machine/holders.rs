@@ -163,7 +163,7 @@ fn files_of(database: &Path) -> Result<Vec<OpenFile>, Error> {
     Ok(files)
 }
 
-fn processes() -> io::Result<BTreeSet<u32>> {
+pub(super) fn processes() -> io::Result<BTreeSet<u32>> {
     Ok(fs::read_dir("/proc")?
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

@@ -18,6 +18,12 @@ pub struct Description {
     /// The manifest's hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// The version of HAPI that ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hapi: Option<String>,
+    /// What lies in HAPI's home and is in no snapshot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<String>,
     /// By source name.
     pub sources: BTreeMap<String, SourceSummary>,
 }
@@ -31,6 +37,9 @@ pub const CONTENT: [&str; 2] = ["sessions", "messages"];
 pub struct SourceSummary {
     /// Its kind.
     pub kind: Kind,
+    /// Whether it is what no other source takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest: bool,
     /// How it went.
     pub outcome: Outcome,
     /// Bytes in the snapshot.

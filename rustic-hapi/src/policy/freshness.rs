@@ -193,14 +193,7 @@ pub(crate) fn scheduled(
 ) -> Result<SeriesStatus, Error> {
     let table = Timetable::of(profile, series);
     let weekly = matches!(series.rhythm, Rhythm::Weekly(_));
-    // What is asked is about the series that every run takes.
-    let asked = asked.filter(|_| series.rhythm == Rhythm::EveryRun);
-    let max_age = match (weekly, asked, table.longest_gap(&now)) {
-        (true, _, _) => WEEKLY,
-        (false, Some(asked), _) => asked,
-        (false, None, Some(gap)) => gap + slots::GRACE,
-        (false, None, None) => WITHOUT_SLOTS,
-    };
+    let max_age = limit(profile, series, asked, &now);
     let mut status = SeriesStatus::of(&series.name, max_age, ours, now);
     status.weekly = weekly;
     status.next = table.next(&now);
@@ -243,6 +236,30 @@ pub(crate) fn scheduled(
         status.verdict = Freshness::Empty;
     }
     Ok(status)
+}
+
+/// How old the newest complete snapshot may be. A copy follows the main repository, a slot later where it takes
+/// long: twice that.
+pub(crate) fn limit(
+    profile: &Profile,
+    series: &Series,
+    asked: Option<TimeDelta>,
+    now: &DateTime<Local>,
+) -> TimeDelta {
+    let weekly = matches!(series.rhythm, Rhythm::Weekly(_));
+    let gap = Timetable::of(profile, series).longest_gap(now);
+    let usual = match (weekly, gap) {
+        (true, _) => WEEKLY,
+        (false, Some(gap)) => gap + slots::GRACE,
+        (false, None) => WITHOUT_SLOTS,
+    };
+    let usual = match profile.copy {
+        Some(_) => usual * 2,
+        None => usual,
+    };
+    // What is asked is about the series that every run takes.
+    let asked = asked.filter(|_| series.rhythm == Rhythm::EveryRun);
+    asked.unwrap_or(usual)
 }
 
 /// The series there are, where nobody says which there should be and how often.

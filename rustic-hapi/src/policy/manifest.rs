@@ -3,25 +3,39 @@
 //!
 //! Neither holds a clock: the same state makes the same manifest, and so the same tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{
-    Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind, Note,
+    ATTACHMENTS, Capture, CaptureError, Column, Content, DatabaseFacts, Entry, Integrity, Kind,
+    LeftOut, Note, Scope,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::policy::description::{Description, Outcome, SourceSummary};
 use crate::policy::notes::describe_note;
+use crate::policy::uncovered::name_of;
 use crate::profile::Profile;
 use crate::profile::sources::{Sensitivity, SeriesSource};
 use crate::remedy;
 
 /// The manifest's file name, in the home folder.
 pub const FILE_NAME: &str = ".hapi-manifest.json";
+
+/// So many names of what is missing stand in a manifest.
+const MOST_NAMED: usize = 50;
+
+/// What was seen of a hub beside its sources.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// What is in no source, and was not taken with the rest.
+    pub uncovered: Vec<LeftOut>,
+    /// HAPI's version.
+    pub hapi: Option<String>,
+}
 
 /// The version of the manifest's and the description's layout.
 pub const VERSION: u32 = 1;
@@ -39,10 +53,16 @@ pub struct Manifest {
     /// Which hub's state it is (see `hub_id.rs`); `None` in those of before there was this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
+    /// The version of HAPI that ran, where its home tells; `None` also in those of before there was this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hapi: Option<String>,
     /// What `~` meant.
     pub home: PathRecord,
     /// In the profile's order.
     pub sources: Vec<SourceRecord>,
+    /// What lies in HAPI's home and is in no snapshot, by its name there; only in the main series.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<PathRecord>,
 }
 
 /// One source as it was taken, or not.
@@ -57,6 +77,9 @@ pub struct SourceRecord {
     pub path: PathRecord,
     /// How private it is.
     pub sensitivity: Sensitivity,
+    /// Whether it is what no other source takes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rest: bool,
     /// How it went.
     pub outcome: Outcome,
     /// What could not be taken, and why.
@@ -65,6 +88,10 @@ pub struct SourceRecord {
     /// What the operator should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Files that rows of a database name and that are not in this snapshot: paths in HAPI's folder of attachments. A row
+    /// may have been deleted while the snapshot was taken, so this is no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_file: Vec<String>,
     /// What was taken, by path.
     pub entries: Vec<EntryRecord>,
 }
@@ -163,17 +190,44 @@ impl Manifest {
         series: &str,
         sources: &[SeriesSource],
         captured: &[Result<Capture, CaptureError>],
+        beside: &Beside,
     ) -> Self {
+        let folder = profile.hapi_home.join(ATTACHMENTS);
+        let entries = || captured.iter().flatten().flat_map(|c| &c.entries);
+        let taken: BTreeSet<&Path> = entries().map(|entry| entry.path.as_path()).collect();
+        let is_there = |key: &String| {
+            let path = folder.join(key);
+            taken.contains(path.as_path())
+                || taken.contains(path.with_added_extension("age").as_path())
+        };
         Self {
             version: VERSION,
             series: series.to_owned(),
             host: profile.host.clone(),
             hub: Some(profile.hub.id.to_string()),
+            hapi: beside.hapi.clone(),
             home: profile.reach.home.as_path().into(),
             sources: sources
                 .iter()
                 .zip(captured)
-                .map(|(s, c)| SourceRecord::of(s, c))
+                .map(|(s, c)| {
+                    let databases = c.iter().flat_map(|c| &c.entries);
+                    let named = databases.filter_map(|entry| match &entry.content {
+                        Content::Database { facts, .. } => Some(&facts.attachments),
+                        _ => None,
+                    });
+                    let missing = named.flatten().filter(|key| !is_there(key)).cloned();
+                    SourceRecord {
+                        without_file: missing.take(MOST_NAMED).collect(),
+                        ..SourceRecord::of(s, c)
+                    }
+                })
+                .collect(),
+            uncovered: beside
+                .uncovered
+                .iter()
+                .take(MOST_NAMED)
+                .map(|one| name_of(profile, &one.path).as_path().into())
                 .collect(),
         }
     }
@@ -192,6 +246,12 @@ impl Manifest {
             version: VERSION,
             manifest: hex::encode(Sha256::digest(bytes)),
             hub: self.hub.clone(),
+            hapi: self.hapi.clone(),
+            uncovered: self
+                .uncovered
+                .iter()
+                .map(|name| name.to_path().to_string_lossy().into_owned())
+                .collect(),
             sources: self
                 .sources
                 .iter()
@@ -229,9 +289,11 @@ impl SourceRecord {
             kind: source.source.kind,
             path: source.source.path.as_path().into(),
             sensitivity: source.sensitivity,
+            rest: source.source.scope == Scope::Rest,
             outcome: Outcome::Failed,
             failures: Vec::new(),
             notes: Vec::new(),
+            without_file: Vec::new(),
             entries: Vec::new(),
         };
         match captured {
@@ -265,6 +327,20 @@ impl SourceRecord {
             }
         }
         record
+    }
+
+    /// Which rows name files that the snapshot does not have, in words.
+    pub fn rows_without_file(&self) -> Option<String> {
+        let first = self.without_file.first()?;
+        let more = match self.without_file.len() {
+            1 => String::new(),
+            MOST_NAMED => format!(" and {} others or more", MOST_NAMED - 1),
+            n => format!(" and {} more", n - 1),
+        };
+        Some(format!(
+            "rows of {} name attachments that are not in the snapshot: `{first}`{more}",
+            self.name
+        ))
     }
 
     /// Whether an entry is a WAL or journal that lost its database. None is ever put beside one.
@@ -303,6 +379,7 @@ impl SourceRecord {
         }
         SourceSummary {
             kind: self.kind,
+            rest: self.rest,
             outcome: self.outcome,
             // A manifest that is read back may say anything.
             bytes: self

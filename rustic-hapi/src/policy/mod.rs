@@ -3,6 +3,7 @@
 //! Knows: snapshot files, times, the engine's rules and ids. Must not know: the repository, the clock, the disk (but `survival.rs`).
 
 pub(crate) mod choice;
+pub(crate) mod copying;
 pub(crate) mod counts;
 pub mod description;
 pub(crate) mod freshness;
@@ -12,6 +13,8 @@ pub(crate) mod notes;
 pub(crate) mod readable;
 pub(crate) mod restic_time;
 pub mod retention;
+pub(crate) mod services;
 pub mod slots;
 pub(crate) mod survival;
+pub(crate) mod uncovered;
 pub(crate) mod unmatched;

@@ -56,6 +56,9 @@ pub(crate) fn describe_note(note: &Note) -> String {
                 path.display()
             )
         }
+        Note::NamesNothing { path, reason } => {
+            format!("`{}` names no file: {reason}", path.display())
+        }
         Note::SecretCache { path, reason } => {
             format!("`{}` was encrypted again: {reason}", path.display())
         }

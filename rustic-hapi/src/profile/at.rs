@@ -5,11 +5,31 @@ use std::path::{Path, PathBuf};
 use crate::error::ProfileError;
 
 /// The file that messages name.
+#[derive(Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) path: &'a Path,
+    /// The `[[copy]]` that is read in place of `[repository]` and `[retention]`.
+    pub(super) copy: Option<&'a str>,
 }
 
 impl At<'_> {
+    /// A key of the repository's table.
+    pub(super) fn repository(&self, key: &str) -> String {
+        format!("`{key}` in {}", self.table("repository"))
+    }
+
+    /// A key of the retention's table.
+    pub(super) fn retention(&self, key: &str) -> String {
+        format!("`{key}` in {}", self.table("retention"))
+    }
+
+    fn table(&self, main: &str) -> String {
+        match self.copy {
+            Some(name) => format!("the `[[copy]]` `{name}`"),
+            None => format!("`[{main}]`"),
+        }
+    }
+
     pub(super) fn value(&self, key: &str, fact: String, hint: Option<String>) -> ProfileError {
         ProfileError::Value {
             path: self.path.into(),

@@ -41,6 +41,20 @@ impl RawProfile {
         let quiet = profile.alarms.quiet.num_seconds();
         self.alarms.quiet_alarm = Some(written(quiet.unsigned_abs()));
 
+        for (copy, meant) in self.copy.iter_mut().zip(&profile.copies) {
+            copy.location = meant.reach.location.to_string();
+            if let Password::File(file) = &meant.reach.password {
+                copy.password_file = path(file);
+                copy.password_command = None;
+            }
+            let retention = &meant.retention;
+            copy.keep_daily = Some(retention.keep_daily);
+            copy.keep_within = Some(written(u64::from(retention.keep_within_hours) * 3600));
+            copy.keep_weekly = Some(retention.keep_weekly);
+            copy.keep_monthly = Some(retention.keep_monthly);
+            copy.prune = Some(meant.prune);
+        }
+
         let main = profile.series.first().map(|series| series.name.clone());
         for source in &mut self.source {
             let meant = profile

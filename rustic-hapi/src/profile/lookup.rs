@@ -16,6 +16,8 @@ pub struct Lookup {
     pub repository: Option<String>,
     /// Wins over `[repository] password-file`.
     pub password_file: Option<PathBuf>,
+    /// The copy that is meant in place of the main repository.
+    pub from: Option<String>,
     /// The environment, so that a test needs none.
     pub env: Environment,
 }
@@ -71,6 +73,18 @@ impl Lookup {
         // `~` stands in every path of the snapshot, so it has to be absolute and tidy.
         let home = std::path::absolute(&home).map_err(|_| ProfileError::NoHome)?;
         Ok(home.components().collect())
+    }
+
+    /// The same, as the main repository is found. Where a copy is meant, `RESTIC_REPOSITORY` may name that one
+    /// (`rustic-hapi env --from NAME`), and is no contradiction.
+    pub(super) fn of_the_main(&self) -> Self {
+        let mut main = self.clone();
+        if main.from.take().is_some() {
+            main.repository = None;
+            main.password_file = None;
+            main.env.restic = main.env.restic.without(variables::REPOSITORY);
+        }
+        main
     }
 
     /// The repository that a flag or a variable names.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta};
-use hapi_sources::{Kind, Recipients, Source};
+use hapi_sources::{Kind, Recipients, Scope, Source};
 
 use crate::profile::hub_id::HubOfProfile;
 use crate::profile::notify::Notify;
@@ -39,8 +39,16 @@ pub struct Profile {
     pub name: String,
     /// The file.
     pub file: PathBuf,
+    /// The copy that this is the profile of; `None` for the main repository.
+    pub copy: Option<String>,
+    /// A profile for each place that the snapshots are copied to; empty in those of the copies.
+    pub copies: Vec<Profile>,
     /// What `$HAPI_HOME` means.
     pub hapi_home: PathBuf,
+    /// Patterns of what in it the operator does not miss.
+    pub ignore: Vec<String>,
+    /// The same, and what comes again.
+    pub not_missed: Vec<String>,
     /// The host name that snapshots carry.
     pub host: String,
     /// Which hub's state it is.
@@ -131,6 +139,7 @@ impl Profile {
         let names: Vec<_> = self
             .skipped_secrets
             .iter()
+            .filter(|s| s.scope == Scope::File)
             .map(|s| s.name.as_str())
             .filter(|name| !held(name))
             .collect();
@@ -143,12 +152,31 @@ impl Profile {
         })
     }
 
+    /// The name of the place: a copy's, or `main`.
+    pub fn place(&self) -> &str {
+        self.copy.as_deref().unwrap_or("main")
+    }
+
+    /// The table that says where it is, for a sentence.
+    pub(crate) fn table(&self) -> String {
+        match &self.copy {
+            Some(name) => format!("the `[[copy]]` `{name}`"),
+            None => "`[repository]`".to_owned(),
+        }
+    }
+
     /// The databases that are one file.
     pub(crate) fn databases(&self) -> impl Iterator<Item = &Path> {
         let sources = self.sources.iter().map(|s| &s.source);
         sources
             .filter(|source| source.kind == Kind::Sqlite && !source.is_pattern())
             .map(|source| source.path.as_path())
+    }
+
+    /// The source that takes what no other one does of HAPI's home, if there is one.
+    pub(crate) fn rest(&self) -> Option<&SeriesSource> {
+        let mut sources = self.sources.iter();
+        sources.find(|s| s.source.scope == Scope::Rest && s.source.path == self.hapi_home)
     }
 
     /// Every source that is named, also those that are left out: what the others must not read.

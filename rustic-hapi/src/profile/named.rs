@@ -56,7 +56,7 @@ impl Named {
                 let hint = "write an absolute path, or a location of restic's".to_owned();
                 match at {
                     Some(at) if by.is_empty() => {
-                        at.value("`location` in `[repository]`", fact, Some(hint))
+                        at.value(&at.repository("location"), fact, Some(hint))
                     }
                     _ => ProfileError::Variable {
                         name: by.to_owned(),
@@ -113,7 +113,7 @@ impl Named {
         }
         if let (Some(_), Some(_), Some(at)) = (&file, &command, at) {
             return Err(at.value(
-                "`password-command` in `[repository]`",
+                &at.repository("password-command"),
                 "`password-file` is set as well".into(),
                 Some("remove one of them".into()),
             ));

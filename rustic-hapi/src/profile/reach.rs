@@ -18,6 +18,8 @@ pub struct Reach {
     pub location: Location,
     /// The id that it must have.
     pub id: Option<String>,
+    /// The main repository, where this is a copy of it: the one that runs lock.
+    pub main: Option<Location>,
     /// What restic's variables say.
     pub variables: Variables,
     /// A file with what the destination's server wants to know beyond the location.

@@ -13,7 +13,7 @@ pub enum Found {
     /// All of it.
     Profile(Box<Profile>),
     /// None, and what opens the repository all the same.
-    Reach(Reach),
+    Reach(Box<Reach>),
 }
 
 /// The same, lent.

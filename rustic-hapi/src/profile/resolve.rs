@@ -1,6 +1,7 @@
 //! From what is written to what is meant: every path absolute, every name unique, every recipient one that age
 //! takes. What is wrong names file, key and remedy; nothing is created.
 
+mod copies;
 mod sources;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use chrono::{NaiveTime, TimeDelta};
 use hapi_sources::{Kind, Recipients};
 
-use self::sources::{resolve_series, resolve_sources};
+use self::sources::{Encrypts, check_ignore, resolve_series, resolve_sources};
 use crate::error::{Error, ProfileError};
 use crate::profile::at::At;
 use crate::profile::hub_id::{HubId, HubOfProfile};
@@ -20,7 +21,9 @@ use crate::profile::policy::Policy;
 use crate::profile::reach::{Password, Reach};
 use crate::profile::reading::Found;
 use crate::profile::sources::SeriesSource;
-use crate::profile::written::{RawAlarms, RawLimits, RawProfile, RawRetention, read_profile};
+use crate::profile::written::{
+    RawAlarms, RawCopy, RawLimits, RawProfile, RawRetention, read_profile,
+};
 use crate::profile::{Alarms, Limits, Profile};
 use crate::words::{DURATIONS, parse_hours, parse_seconds};
 
@@ -47,7 +50,8 @@ impl Profile {
     /// # Errors
     /// As [`Profile::load`]; [`ProfileError::Missing`] unless repository and password file are named.
     pub fn load_or_reach(lookup: &Lookup) -> Result<Found, Error> {
-        if lookup.find()?.is_some() {
+        // A copy is what a profile says.
+        if lookup.find()?.is_some() || lookup.from.is_some() {
             return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
         }
         let said = Named::of(lookup, None, None, None, None)?;
@@ -55,16 +59,17 @@ impl Profile {
             return Self::load(lookup).map(|profile| Found::Profile(Box::new(profile)));
         };
         let home = lookup.home()?;
-        Ok(Found::Reach(Reach {
+        Ok(Found::Reach(Box::new(Reach {
             location,
             id: None,
+            main: None,
             variables: lookup.env.restic.clone(),
             environment_file: None,
             from_variables: said.from_variables,
             password,
             state: lookup.state_dir(&home).join("rustic-hapi").join("hapi"),
             home,
-        }))
+        })))
     }
 
     /// The profile as TOML with everything in force: what it says, what it inherits, and the defaults.
@@ -72,7 +77,7 @@ impl Profile {
     /// # Errors
     /// As [`Profile::load`].
     pub fn show(lookup: &Lookup) -> Result<String, Error> {
-        let profile = Self::load(lookup)?;
+        let profile = Self::load(&lookup.of_the_main())?;
         let text = read_profile(&profile.file)?;
         let merged = RawProfile::read(&text, &profile.file)?.merged(&profile.file)?;
         toml::to_string(&merged.in_force(&profile)).map_err(|error| {
@@ -89,12 +94,35 @@ impl Profile {
     /// [`ProfileError`], with the line for what is not TOML of ours, with the key for what makes
     /// no sense.
     pub fn parse(text: &str, path: &Path, lookup: &Lookup) -> Result<Self, ProfileError> {
-        resolve(RawProfile::read(text, path)?.merged(path)?, path, lookup)
+        let raw = RawProfile::read(text, path)?.merged(path)?;
+        RawCopy::have_names(&raw.copy, At { path, copy: None })?;
+        let mut main = resolve(raw.clone(), path, &lookup.of_the_main(), None)?;
+        for written in &raw.copy {
+            let own = written.lookup(lookup);
+            let meant = written.in_place_of_the_main(&raw);
+            let mut copy = resolve(meant, path, &own, Some(&written.name))?;
+            if written.shares_the_password(&own) {
+                copy.share_password(&main);
+            }
+            copy.reach.main = Some(main.reach.location.clone());
+            copy.is_elsewhere(std::iter::once(&main).chain(&main.copies))?;
+            main.copies.push(copy);
+        }
+        match &lookup.from {
+            None => Ok(main),
+            Some(name) => main.into_copy(name),
+        }
     }
 }
 
-fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, ProfileError> {
-    let at = At { path };
+/// `copy` names the place that `[repository]` and `[retention]` of `raw` are of, where it is not the main one.
+fn resolve(
+    raw: RawProfile,
+    path: &Path,
+    lookup: &Lookup,
+    copy: Option<&str>,
+) -> Result<Profile, ProfileError> {
+    let at = At { path, copy };
     let home = lookup.home()?;
     let hapi_home = match &raw.hapi_home {
         Some(text) => at.path("`hapi-home`", text, &home, None)?,
@@ -111,11 +139,18 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
     // Whoever has somebody to encrypt to forgot `skip`.
     let has_recipients = !raw.secrets.recipients.is_empty();
     let skip_is_overruled = raw.secrets.skip && has_recipients;
+    let encrypts = match (has_recipients, raw.secrets.skip) {
+        (true, _) => Encrypts::All,
+        (false, true) => Encrypts::Nothing,
+        (false, false) => Encrypts::WhatIsWritten,
+    };
+    check_ignore(&at, &raw.ignore)?;
     let (sources, skipped_secrets) = resolve_sources(
         &at,
         raw.source,
         &series,
-        raw.secrets.skip && !has_recipients,
+        encrypts,
+        &raw.ignore,
         &home,
         &hapi_home,
     )?;
@@ -132,15 +167,8 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
 
     let given = |key: &str, text: &Option<String>| {
         let path = text.as_ref();
-        path.map(|text| {
-            at.path(
-                &format!("`{key}` in `[repository]`"),
-                text,
-                &home,
-                Some(&hapi_home),
-            )
-        })
-        .transpose()
+        path.map(|text| at.path(&at.repository(key), text, &home, Some(&hapi_home)))
+            .transpose()
     };
     let usual_file = lookup.config_dir()?.join(format!("{name}.password"));
     let file = given("password-file", &raw.repository.password_file)?.or_else(|| {
@@ -156,7 +184,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
     )?;
     let Some(location) = said.location else {
         return Err(at.value(
-            "`location` in `[repository]`",
+            &at.repository("location"),
             "no destination is given".into(),
             Some(
                 "say where snapshots go: `location = \"/mnt/backup/hapi\"`, or `--repository`"
@@ -173,7 +201,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
     };
     if let Some(outer) = sources.iter().find(swallows) {
         return Err(at.value(
-            "`location` in `[repository]`",
+            &at.repository("location"),
             format!(
                 "the repository is inside the source `{}`",
                 outer.source.name
@@ -200,10 +228,14 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         }
     };
 
-    let state = lookup.state_dir(&home).join("rustic-hapi").join(&name);
+    let states = lookup.state_dir(&home).join("rustic-hapi");
+    let state = match copy {
+        None => states.join(&name),
+        Some(copy) => states.join(format!("{name}@{copy}")),
+    };
     let staging = match &raw.staging {
         Some(text) => at.path("`staging`", text, &home, Some(&hapi_home))?,
-        None => state.join("staging"),
+        None => states.join(&name).join("staging"),
     };
     let metrics = raw.metrics.textfile.as_ref();
     let metrics = metrics
@@ -235,6 +267,8 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
     Ok(Profile {
         name,
         file: path.into(),
+        copy: copy.map(str::to_owned),
+        copies: Vec::new(),
         at: resolve_slots(&at, raw.schedule.at)?,
         retention: resolve_retention(&at, &raw.retention)?,
         alarms: resolve_alarms(&at, &raw.alarms)?,
@@ -243,6 +277,7 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
         reach: Reach {
             location,
             id: raw.repository.id,
+            main: None,
             variables: lookup.env.restic.clone(),
             environment_file,
             from_variables: said.from_variables,
@@ -251,6 +286,8 @@ fn resolve(raw: RawProfile, path: &Path, lookup: &Lookup) -> Result<Profile, Pro
             state,
         },
         hapi_home,
+        not_missed: sources::not_missed(&raw.ignore),
+        ignore: raw.ignore,
         host,
         hub,
         append_only: raw.repository.append_only,
@@ -362,7 +399,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
     let keep_daily = raw.keep_daily.unwrap_or(default.keep_daily);
     if keep_daily < Policy::FLOOR_DAYS {
         return Err(at.value(
-            "`keep-daily` in `[retention]`",
+            &at.retention("keep-daily"),
             format!(
                 "{keep_daily} is below the floor of {} days",
                 Policy::FLOOR_DAYS
@@ -373,7 +410,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
     let is_id = |id: &&String| id.len() >= 8 && id.chars().all(|c| c.is_ascii_hexdigit());
     if let Some(odd) = raw.acknowledged.iter().find(|id| !is_id(id)) {
         return Err(at.value(
-            "`acknowledged` in `[retention]`",
+            &at.retention("acknowledged"),
             format!("`{odd}` is not a snapshot's id"),
             Some("give 8 or more of its digits, as `rustic-hapi snapshots` shows them".into()),
         ));
@@ -382,7 +419,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
         None => default.keep_within_hours,
         Some(text) => parse_hours(text).ok_or_else(|| {
             at.value(
-                "`keep-within` in `[retention]`",
+                &at.retention("keep-within"),
                 format!("`{text}` is not a valid duration"),
                 Some(DURATIONS.into()),
             )
@@ -433,6 +470,9 @@ mod tests {
         let keys = [
             "extends",
             "without",
+            "ignore",
+            "named-by",
+            "rest",
             "hapi-home",
             "host",
             "staging",

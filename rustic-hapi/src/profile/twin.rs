@@ -49,7 +49,7 @@ impl Profile {
                         self.file.display(),
                         path.display()
                     ),
-                    "remove `host` and `hub-id` from the copy, then `rustic-hapi init --profile COPY --host NAME`",
+                    "in the copy, give `host` another name and remove `hub-id`; then `rustic-hapi init --profile COPY`",
                 ));
             }
         }

@@ -26,6 +26,20 @@ pub(crate) const SHIPPED: [(&str, &str); 2] = [
 /// What `agents = true` adds.
 const AGENTS: &str = include_str!("../../../profiles/agents.toml");
 
+/// The shipped profile that has sources of these names: the first that alone has one of them, else the other.
+pub(crate) fn shipped_with<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {
+    let [(hapi, first), (stock, second)] = SHIPPED;
+    let known = |text: &str| -> Vec<String> {
+        let read = RawProfile::read(text, Path::new(hapi)).unwrap_or_default();
+        read.source.into_iter().map(|source| source.name).collect()
+    };
+    let (first, second) = (known(first), known(second));
+    match names.any(|name| first.contains(name) && !second.contains(name)) {
+        true => hapi,
+        false => stock,
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawProfile {
@@ -33,11 +47,15 @@ pub(super) struct RawProfile {
     pub(super) agents: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) without: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ignore: Vec<String>,
     pub(super) hapi_home: Option<String>,
     pub(super) host: Option<String>,
     pub(super) hub_id: Option<String>,
     pub(super) staging: Option<String>,
     pub(super) repository: RawRepository,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) copy: Vec<RawCopy>,
     pub(super) secrets: RawSecrets,
     pub(super) schedule: RawSchedule,
     pub(super) retention: RawRetention,
@@ -61,6 +79,27 @@ pub(super) struct RawRepository {
     pub(super) append_only: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) other_hosts: Vec<String>,
+}
+
+/// A place that the snapshots are copied to. What it does not say of its password and retention is the main one's.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawCopy {
+    pub(super) name: String,
+    pub(super) location: String,
+    pub(super) id: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) password_command: Option<String>,
+    pub(super) environment_file: Option<String>,
+    #[serde(default)]
+    pub(super) allow_same_disk: bool,
+    #[serde(default)]
+    pub(super) append_only: bool,
+    pub(super) keep_daily: Option<u16>,
+    pub(super) keep_within: Option<String>,
+    pub(super) keep_weekly: Option<u16>,
+    pub(super) keep_monthly: Option<u16>,
+    pub(super) prune: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -130,6 +169,9 @@ pub(super) struct RawSource {
     pub(super) name: String,
     pub(super) path: String,
     pub(super) kind: Kind,
+    pub(super) named_by: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) rest: bool,
     pub(super) series: Option<String>,
     pub(super) sensitivity: Option<Sensitivity>,
     pub(super) required: Option<bool>,
@@ -194,7 +236,7 @@ impl RawProfile {
 
     /// Lays this profile over the shipped one it extends.
     fn over_shipped(self, path: &Path) -> Result<Self, ProfileError> {
-        let at = At { path };
+        let at = At { path, copy: None };
         let Some(name) = self.extends.clone() else {
             if let Some(first) = self.without.first() {
                 return Err(at.value(
@@ -264,11 +306,13 @@ impl RawProfile {
             extends: self.extends,
             agents: self.agents,
             without: self.without,
+            ignore: self.ignore,
             hapi_home: self.hapi_home.or(base.hapi_home),
             host: self.host.or(base.host),
             hub_id: self.hub_id,
             staging: self.staging.or(base.staging),
             repository: self.repository,
+            copy: self.copy,
             secrets: self.secrets,
             schedule: RawSchedule {
                 at: self.schedule.at.or(base.schedule.at),

@@ -62,7 +62,7 @@ impl Runbook<'_> {
         text
     }
 
-    fn open_commands(&self) -> String {
+    pub(crate) fn open_commands(&self) -> String {
         let profile = self.profile;
         let mut text = String::new();
         if let Some((_, how)) = profile.reach.needs() {
@@ -128,14 +128,11 @@ impl Runbook<'_> {
 
     fn decrypt_commands(&self) -> String {
         let mut text = "IDENTITY=~/hapi-identity.txt    # where yours is\n".to_owned();
-        for series in &self.profile.series {
-            let paths = self.paths(series, |kind| kind == Kind::Secret);
-            if !paths.is_empty() {
-                text += &format!(
-                    "for path in {paths}; do\n    secret={}\n    if [ -e \"$secret.age\" ]; then age -d -i \"$IDENTITY\" -o \"$secret\" \"$secret.age\"; fi\ndone\n",
-                    path_within(series, "")
-                );
-            }
+        for series in self.series_with_secrets() {
+            text += &format!(
+                "find {} -type f -name '*.age' | while IFS= read -r file; do\n    if [ ! -e \"${{file%.age}}\" ]; then age -d -i \"$IDENTITY\" -o \"${{file%.age}}\" \"$file\"; fi\ndone\n",
+                restored(series)
+            );
         }
         text
     }
@@ -153,8 +150,14 @@ impl Runbook<'_> {
             );
             text += &each_database(series, source, &act);
         }
+        for series in self.series_with_secrets() {
+            text += &format!(
+                "find {restored} -type f -name '*.age' | while IFS= read -r file; do\n    opened=${{file%.age}}\n    live=${{opened#{restored}}}\n    if [ -e \"$opened\" ]; then\n        mkdir -p \"$(dirname \"$live\")\"\n        cp -p --backup=numbered \"$opened\" \"$live\"\n        chown --reference=\"$(dirname \"$live\")\" \"$live\"\n    fi\ndone\n",
+                restored = restored(series)
+            );
+        }
         for series in &self.profile.series {
-            let files = self.paths(series, |kind| matches!(kind, Kind::Secret | Kind::File));
+            let files = self.paths(series, |kind| kind == Kind::File);
             if !files.is_empty() {
                 text += &format!(
                     "for path in {files}; do\n    if [ -e {from} ]; then\n        mkdir -p \"$(dirname \"$path\")\"\n        cp -p --backup=numbered {from} \"$path\"\n        chown --reference=\"$(dirname \"$path\")\" \"$path\"\n    fi\ndone\n",
@@ -230,9 +233,16 @@ impl Runbook<'_> {
     }
 
     fn has_secrets(&self) -> bool {
-        self.of(|source| source.kind == Kind::Secret)
-            .next()
-            .is_some()
+        self.series_with_secrets().next().is_some()
+    }
+
+    /// Secrets may be anywhere: a source may stand for files that the hub's settings name.
+    fn series_with_secrets(&self) -> impl Iterator<Item = &Series> {
+        let has = |series: &&Series| {
+            let mut secrets = self.of(|source| source.kind == Kind::Secret);
+            secrets.any(|(of, _)| of == *series)
+        };
+        self.profile.series.iter().filter(has)
     }
 
     fn of(&self, wanted: impl Fn(&Source) -> bool) -> impl Iterator<Item = (&Series, &Source)> {

@@ -27,7 +27,7 @@ impl Report {
             "hub         {} ({}{})\n",
             self.hub.home.display(),
             self.hub.found_by,
-            if self.hub.home.join("hapi.db").exists() {
+            if self.hub.database.is_some() || self.hub.home.join("hapi.db").exists() {
                 ""
             } else {
                 "; no hapi.db there yet"
@@ -36,9 +36,12 @@ impl Report {
         for other in &self.hub.elsewhere {
             text += &format!(
                 "            a running hub has {} open: if you meant that hub, set `hapi-home = \"{}\"` at the top of the profile\n",
-                other.join("hapi.db").display(),
-                other.display()
+                other.display(),
+                other.parent().unwrap_or(other).display()
             );
+        }
+        if let Some(database) = &self.hub.database {
+            text += &format!("database    {}\n", database.display());
         }
         let profile = match (self.profile_is_new, self.profile_changed) {
             (true, _) => "written",
@@ -123,6 +126,7 @@ impl Report {
     /// What is unwise, for standard error.
     fn complaints(&self) -> Vec<String> {
         let mut lines = self.warnings.clone();
+        lines.extend(self.hub.notes.iter().map(|note| format!("warning: {note}")));
         lines.extend(match &self.recovery {
             Recovery::Made(made) => crate::commands::recovery_kit::warnings(&made.warnings),
             Recovery::There {
@@ -160,16 +164,19 @@ impl Report {
             "has-recipients": self.has_recipients,
             "recovery-key": self.recovery.json(),
             "hapi-home": self.hub.home,
+            "found-by": self.hub.found_by,
+            "database": self.hub.database,
             "running-elsewhere": self.hub.elsewhere,
             "agents": self.agents.as_ref().map(|agents| agents.iter().map(|agent| json!({
                 "name": agent.name, "files": agent.files, "bytes": agent.bytes,
             })).collect::<Vec<_>>()),
+            "notes": self.hub.notes,
         })
     }
 }
 
 impl Recovery {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Self::Made(Made {
                 file: Some(file), ..
@@ -195,7 +202,7 @@ impl Recovery {
         }
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let (ids, file): (Vec<_>, _) = match self {
             Self::Made(made) => (vec![made.id.as_str()], made.file.as_ref()),
             Self::There { keys, .. } => (keys.iter().map(|k| k.id.as_str()).collect(), None),

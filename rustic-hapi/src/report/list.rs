@@ -86,6 +86,8 @@ fn list_text(listing: &Listing, now: DateTime<Local>, colour: bool) -> String {
                 }
             }
         }
+        let hapi = snapshot.description.as_ref().and_then(|d| d.hapi.as_ref());
+        facts.extend(hapi.map(|version| format!("HAPI {version}")));
         let known = ["partial", "only"];
         facts.extend(
             snapshot

@@ -78,6 +78,23 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
 fn of_status(profile: &str, status: &Status) -> String {
     let own = [("profile", profile)];
     let mut families = Families::default();
+    for copy in &status.copies {
+        let labels = [("profile", profile), ("copy", copy.name.as_str())];
+        if let Some(newest) = copy.newest {
+            families.add(
+                "copy_last_complete_timestamp_seconds",
+                "Time of the newest complete snapshot of the main series in a copy.",
+                &labels,
+                timestamp(newest),
+            );
+        }
+        families.add(
+            "copy_max_age_seconds",
+            "How old the newest complete snapshot in a copy may be.",
+            &labels,
+            copy.max_age.num_seconds(),
+        );
+    }
     for series in &status.series {
         let labels = [("profile", profile), ("series", series.name.as_str())];
         if let Some(newest) = &series.newest {

@@ -5,10 +5,12 @@
 
 mod check;
 mod conversations;
+mod copy;
 mod doctor;
 mod drill;
 mod error;
 mod init;
+mod init_copy;
 mod list;
 pub(crate) mod metrics;
 mod plan;

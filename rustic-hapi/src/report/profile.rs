@@ -8,14 +8,18 @@ use crate::terminal::output::{JSON_VERSION, Output};
 
 /// A profile that is valid.
 pub fn checked(profile: &Profile) -> Output {
+    let copies = profile.copies.iter();
+    let copies: String = copies
+        .map(|copy| format!(", copy `{}` {}", copy.place(), copy.reach.location))
+        .collect();
     let text = format!(
-        "{} is valid: {} sources, {} series, repository {}\n",
+        "{} is valid: {} sources, {} series, repository {}{copies}\n",
         profile.file.display(),
         profile.sources.len(),
         profile.series.len(),
         profile.reach.location
     );
-    let json = json!({
+    let mut json = json!({
         "version": JSON_VERSION,
         "command": "profile check",
         "profile": profile.file,
@@ -29,6 +33,12 @@ pub fn checked(profile: &Profile) -> Output {
             "series": s.series, "required": s.source.required,
         })).collect::<Vec<_>>(),
     });
+    if !profile.copies.is_empty() {
+        let copies = profile.copies.iter().map(|copy| {
+            json!({ "name": copy.place(), "location": copy.reach.location.to_string(), "state": copy.reach.state })
+        });
+        json["copies"] = copies.collect();
+    }
     let warning = profile
         .about_secrets(&|_| false)
         .map(|fact| format!("warning: {fact}"));

@@ -46,6 +46,14 @@ impl RunReport {
             lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
         }
         lines.extend(self.warnings.iter().map(|w| format!("warning: {w}")));
+        lines.extend(
+            self.uncovered
+                .iter()
+                .map(|one| format!("warning: {}", one.fact)),
+        );
+        if !self.uncovered.is_empty() {
+            lines.push(format!("hint: {}", self.uncovered_hint));
+        }
         lines
     }
 
@@ -201,6 +209,10 @@ fn series_json(series: &SeriesReport) -> Value {
             "unchanged": taken.snapshot.as_ref().map(|s| s.unchanged),
             "shrunk": taken.shrunk,
             "quiet": taken.quiet,
+            "uncovered": taken.uncovered.iter().map(|one| json!({
+                "name": one.name, "fact": one.fact, "lines": one.lines,
+            })).collect::<Vec<_>>(),
+            "hapi": taken.manifest.hapi,
             "sources": taken.manifest.sources.iter().map(|source| {
                 let summary = &taken.description.sources[&source.name];
                 json!({
@@ -312,6 +324,11 @@ fn describe(
         (Outcome::Absent, _) => return "absent".to_owned(),
         (Outcome::Failed, _) => return paint.red("failed"),
         (_, Kind::Sqlite) => counts(summary, before, now),
+        (_, Kind::Secret) if source.rest => format!(
+            "{} {}, encrypted",
+            grouped(summary.files),
+            plural(summary.files, "file", "files")
+        ),
         (_, Kind::Secret) => {
             let entries: u64 = source.entries.iter().filter_map(|e| e.secret_entries).sum();
             format!(

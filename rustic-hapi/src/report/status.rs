@@ -4,8 +4,8 @@ use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
 use super::status_picture::age;
+use crate::commands::places::Place;
 use crate::commands::status::Status;
-use crate::exit::Exit;
 use crate::policy::freshness::{Freshness, SeriesStatus};
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
@@ -14,6 +14,15 @@ use crate::words::plural;
 impl Status {
     /// For programs.
     pub fn json(&self) -> Value {
+        let mut json = self.json_of_the_place();
+        if !self.copies.is_empty() {
+            let copies = self.copies.iter().map(|copy| copy_json(copy, self.time));
+            json["copies"] = copies.collect();
+        }
+        json
+    }
+
+    fn json_of_the_place(&self) -> Value {
         json!({
             "version": JSON_VERSION,
             "command": "status",
@@ -64,7 +73,13 @@ impl Status {
                 .map_or_else(String::new, |old| format!(" ({} old)", age(old)));
             format!("{} {}{old}", series.name, series.verdict.in_words())
         });
-        verdicts.collect::<Vec<_>>().join("; ")
+        let copies = self.copies.iter().map(|copy| {
+            let old = copy
+                .age(self.time)
+                .map_or_else(String::new, |old| format!(" ({} old)", age(old)));
+            format!("copy {} {}{old}", copy.name, copy.verdict.in_words())
+        });
+        verdicts.chain(copies).collect::<Vec<_>>().join("; ")
     }
 
     fn said(&self, ui: &Ui, markdown: bool) -> Output {
@@ -93,7 +108,13 @@ impl Status {
                 ));
             }
         }
-        if !complaints.is_empty() && self.exit() == Exit::Stale {
+        let main_is_stale = self.series.iter().any(|s| s.verdict == Freshness::Stale);
+        complaints.extend(
+            self.copies
+                .iter()
+                .flat_map(|copy| about_copy(copy, self.time)),
+        );
+        if !complaints.is_empty() && main_is_stale {
             complaints.push(
                 "hint: `rustic-hapi snapshot` takes one now and reports what is wrong; then check the schedule and its log".into(),
             );
@@ -110,6 +131,61 @@ impl Status {
         };
         output.ending(self.exit(), complaints)
     }
+}
+
+/// That a copy is too old, apart from the main repository, or could not be looked into.
+fn about_copy(copy: &Place, now: DateTime<Local>) -> Vec<String> {
+    let name = &copy.name;
+    let mut lines = Vec::new();
+    if copy.verdict == Freshness::Stale {
+        lines.push(match copy.age(now) {
+            Some(old) => format!(
+                "error: the newest complete snapshot in the copy `{name}` is {} old; the limit is {}",
+                age(old),
+                age(copy.max_age)
+            ),
+            None => format!("error: there is no complete snapshot in the copy `{name}`"),
+        });
+        lines.push(match copy.repository {
+            Some(_) => format!(
+                "hint: the next run copies what is missing; `rustic-hapi doctor --from {name}` finds what keeps it from that"
+            ),
+            None => format!("hint: `rustic-hapi init --copy {name}` makes its repository"),
+        });
+    }
+    if let Some(error) = copy
+        .unreached
+        .as_ref()
+        .filter(|_| copy.repository.is_some())
+    {
+        lines.push(format!(
+            "warning: the copy `{name}` could not be looked into, so its age is that of the last copying: {error}"
+        ));
+    }
+    if let Some(error) = copy.last.as_ref().and_then(|last| last.error.as_ref())
+        && copy.unreached.is_none()
+    {
+        lines.push(format!(
+            "warning: the last copying to `{name}` failed: {error}"
+        ));
+    }
+    lines
+}
+
+fn copy_json(copy: &Place, now: DateTime<Local>) -> Value {
+    json!({
+        "name": copy.name,
+        "location": copy.location,
+        "id": copy.repository,
+        "verdict": copy.verdict,
+        "age-seconds": copy.age(now).map(|age| age.num_seconds()),
+        "max-age-seconds": copy.max_age.num_seconds(),
+        "newest": copy.newest.map(|newest| newest.to_rfc3339()),
+        "snapshots": copy.snapshots,
+        "lacking": copy.lacking,
+        "unreached-because": copy.unreached.as_ref().map(ToString::to_string),
+        "last-copying": copy.last,
+    })
 }
 
 fn series_json(series: &SeriesStatus, now: DateTime<Local>) -> Value {

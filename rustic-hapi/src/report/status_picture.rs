@@ -105,6 +105,29 @@ impl Status {
                 }
             }
         }
+        for copy in &self.copies {
+            let old = match copy.newest {
+                Some(newest) => format!("{} old", self.ago(newest)),
+                None => "no complete snapshot".to_owned(),
+            };
+            let (held, lacking) = (copy.snapshots, copy.lacking.unwrap_or(0) as u64);
+            let held = held.map_or_else(String::new, |n| {
+                format!(", {n} {}", plural(n as u64, "snapshot", "snapshots"))
+            });
+            let lacking = match lacking {
+                0 => String::new(),
+                n => format!(", lacks {n}"),
+            };
+            lines.push((
+                "copy",
+                format!(
+                    "{}: {}, {old}{held}{lacking}; {}",
+                    copy.name,
+                    copy.verdict.in_words(),
+                    copy.location
+                ),
+            ));
+        }
         if let Some(run) = &self.run {
             let error = run
                 .error
@@ -233,6 +256,8 @@ fn series_text(series: &SeriesStatus, now: DateTime<Local>, pen: Pen) -> String 
     let paint = pen.paint;
     let word = series.verdict.in_words();
     let verdict = match series.verdict {
+        // What came last is not whole: that is not green.
+        Freshness::Fresh if series.partial.is_some() => paint.yellow(word),
         Freshness::Fresh => paint.green(word),
         Freshness::Late => paint.yellow(word),
         Freshness::Stale => paint.red(word),

@@ -15,6 +15,7 @@ use crate::policy::history::{self, Origin, Origins, Snapshot};
 use crate::policy::manifest::PathRecord;
 use crate::policy::readable;
 use crate::profile::Profile;
+use crate::profile::written::shipped_with;
 use crate::repository::Repository;
 use crate::restore::contents::Contents;
 use crate::words::plural;
@@ -170,6 +171,14 @@ pub struct HubHere {
     pub newest: Snapshot,
     /// How many there are.
     pub snapshots: usize,
+}
+
+impl HubHere {
+    /// The shipped profile that its newest snapshot was taken by, or by one that extends it.
+    pub(crate) fn extends(&self) -> Option<&'static str> {
+        let description = self.newest.description.as_ref()?;
+        Some(shipped_with(description.sources.keys()))
+    }
 }
 
 impl fmt::Display for HubHere {

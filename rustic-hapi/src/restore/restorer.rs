@@ -390,7 +390,8 @@ impl Restorer<'_> {
         };
         match there {
             There::Same => {
-                self.target.set_mode(path, 0o600)?;
+                self.target
+                    .set_mode(path, private(Attributes::of(node).mode))?;
                 return Ok(Brought::Already(size));
             }
             There::Different if !self.overwrite => return Err(self.in_the_way(path).into()),
@@ -401,10 +402,10 @@ impl Restorer<'_> {
         keeps_private(&incoming)
             .and_then(|()| file.write_all(plaintext.as_bytes()))
             .map_err(local)?;
-        // Whatever the mode was: a secret is its owner's alone.
+        let attributes = Attributes::of(node);
         let attributes = Attributes {
-            mode: 0o600,
-            ..Attributes::of(node)
+            mode: private(attributes.mode),
+            ..attributes
         };
         apply(&file, attributes).map_err(local)?;
         Ok(Brought::Incoming(incoming, size))
@@ -463,11 +464,16 @@ impl Restorer<'_> {
     }
 }
 
+/// Whatever the mode was: a secret is its owner's alone. A program stays one.
+pub(crate) fn private(mode: u32) -> u32 {
+    0o600 | (mode & 0o100)
+}
+
 /// Where an entry goes: a secret that is opened loses its `.age`.
 pub(crate) fn path_of(record: &SourceRecord, entry: &EntryRecord, opened: bool) -> PathBuf {
     let path = entry.path.to_path();
     match (record.kind, opened) {
-        (Kind::Secret, true) => {
+        (Kind::Secret, true) if entry.kind == EntryKind::File => {
             let bytes = path.as_os_str().as_bytes();
             let bare = bytes.strip_suffix(b".age").unwrap_or(bytes);
             PathBuf::from(std::ffi::OsStr::from_bytes(bare))

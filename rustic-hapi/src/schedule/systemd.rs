@@ -111,7 +111,16 @@ pub(crate) fn units(
     }
     service +=
         "# Slots are local times, whatever the manager was started with.\nUnsetEnvironment=TZ\n";
-    service += "# A run takes minutes; one that hangs must not be in the way of the next.\nTimeoutStartSec=3h\nKillMode=mixed\n";
+    service += match profile.copies.is_empty() {
+        true => {
+            "# A run takes minutes; one that hangs must not be in the way of the next.\nTimeoutStartSec=3h\n"
+        }
+        // What hangs is ended by the run itself.
+        false => {
+            "# A run takes minutes; copying may go on until shortly before the next one.\nTimeoutStartSec=infinity\n"
+        }
+    };
+    service += "KillMode=mixed\n";
     service += "Nice=10\nIOSchedulingClass=best-effort\nIOSchedulingPriority=7\nUMask=0077\n\n";
     service += "# The system is read-only but for the repository, our own state, and the folders of the\n# databases, in which SQLite makes `-wal` and `-shm` while the hub is stopped.\n";
     service += "ProtectSystem=strict\nProtectHome=read-only\n";
@@ -165,22 +174,25 @@ impl Writable {
         let textfile = profile.metrics.as_deref().and_then(Path::parent);
         folders.extend(textfile.map(Path::to_path_buf));
         let mut paths = BTreeSet::new();
-        match profile.reach.location.local() {
-            Some(folder) => _ = paths.insert(folder.to_path_buf()),
-            None => folders.push(profile.reach.home.join(".cache/rustic")),
-        }
-        if profile.reach.location.needs_rclone() {
-            // It writes renewed tokens into its configuration.
-            let access = profile.reach.access().ok();
-            let named = access
-                .as_ref()
-                .and_then(|access| access.environment.get("RCLONE_CONFIG"));
-            let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
-            folders.push(match rclone_config.and_then(Path::parent) {
-                Some(folder) => folder.to_path_buf(),
-                None => profile.reach.home.join(".config/rclone"),
-            });
-            folders.push(profile.reach.home.join(".cache/rclone"));
+        let copies = profile.copies.iter().map(|copy| &copy.reach);
+        for reach in std::iter::once(&profile.reach).chain(copies) {
+            match reach.location.local() {
+                Some(folder) => _ = paths.insert(folder.to_path_buf()),
+                None => folders.push(reach.home.join(".cache/rustic")),
+            }
+            if reach.location.needs_rclone() {
+                // It writes renewed tokens into its configuration.
+                let access = reach.access().ok();
+                let named = access
+                    .as_ref()
+                    .and_then(|access| access.environment.get("RCLONE_CONFIG"));
+                let rclone_config = named.map(|path| Path::new(path.as_str())).or(rclone_config);
+                folders.push(match rclone_config.and_then(Path::parent) {
+                    Some(folder) => folder.to_path_buf(),
+                    None => reach.home.join(".config/rclone"),
+                });
+                folders.push(reach.home.join(".cache/rclone"));
+            }
         }
         for s in &profile.sources {
             if s.source.kind == Kind::Sqlite {
@@ -213,6 +225,12 @@ impl Writable {
             .chain(profile.reach.environment_file.as_deref())
             .chain(access.as_ref().and_then(|access| access.cacert.as_deref()))
             .chain(profile.sources.iter().map(|s| s.source.path.as_path()))
+            .chain(profile.copies.iter().flat_map(|copy| {
+                let password = copy.reach.password.file();
+                password
+                    .into_iter()
+                    .chain(copy.reach.environment_file.as_deref())
+            }))
             .find(|path| path.starts_with("/tmp") || path.starts_with("/var/tmp"))
             .map(Path::to_path_buf)
     }

@@ -164,6 +164,15 @@ impl Ledger {
         }
     }
 
+    /// These are this machine's as well, whoever wrote them: copies of its snapshots.
+    pub(crate) fn adopt<'a>(&mut self, snapshots: impl IntoIterator<Item = &'a Snapshot>) {
+        for snapshot in snapshots {
+            if !self.entries.iter().any(|entry| entry.is(snapshot)) {
+                self.entries.push(Entry::of(snapshot));
+            }
+        }
+    }
+
     /// Retention is about to remove these.
     pub(crate) fn removing(&mut self, ids: &[SnapshotId]) {
         let ids: BTreeSet<String> = ids.iter().map(|id| id.to_hex().to_string()).collect();

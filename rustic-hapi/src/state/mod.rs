@@ -3,6 +3,7 @@
 //! Knows: the profile's folder, its own files, which snapshots there are. Must not know: how they are made.
 
 pub(crate) mod begun;
+pub(crate) mod copying;
 pub(crate) mod drills;
 pub(crate) mod last_run;
 pub(crate) mod ledger;

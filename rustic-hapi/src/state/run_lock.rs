@@ -37,16 +37,7 @@ impl RunLock {
         stop: &Stop,
     ) -> Result<Self, Error> {
         private_folder(folder)?;
-        // One repository is one, however its path is written.
-        let place = location
-            .local()
-            .and_then(|folder| fs::canonicalize(folder).ok())
-            .map_or_else(
-                || location.with_credentials(),
-                |path| path.to_string_lossy().into_owned(),
-            );
-        let digest = hex::encode(Sha256::digest(place));
-        let path = folder.join(format!("run-{}.lock", &digest[..16]));
+        let path = file(folder, location);
         let state = Error::at(&path);
         let mut file = fs::OpenOptions::new()
             .read(true)
@@ -86,6 +77,29 @@ impl RunLock {
     }
 }
 
+fn file(folder: &Path, location: &Location) -> PathBuf {
+    // One repository is one, however its path is written.
+    let place = location
+        .local()
+        .and_then(|folder| fs::canonicalize(folder).ok())
+        .map_or_else(
+            || location.with_credentials(),
+            |path| path.to_string_lossy().into_owned(),
+        );
+    let digest = hex::encode(Sha256::digest(place));
+    folder.join(format!("run-{}.lock", &digest[..16]))
+}
+
+/// Whether another run has taken the lock of a repository since a run of this process had it. It is read, not
+/// tried: trying would keep a run from beginning.
+pub(crate) fn is_taken_over(reach: &Reach) -> bool {
+    let written = fs::read_to_string(file(&lock_folder(reach), &reach.location));
+    let holder = written
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok());
+    holder.is_some_and(|pid| pid != std::process::id())
+}
+
 /// Where the locks of this user's runs are.
 pub(crate) fn lock_folder(reach: &Reach) -> PathBuf {
     reach.state.parent().unwrap_or(&reach.state).join("locks")
@@ -94,6 +108,12 @@ pub(crate) fn lock_folder(reach: &Reach) -> PathBuf {
 /// Takes the lock that a run, or anything else that deletes, holds.
 pub(crate) fn lock(reach: &Reach, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
     RunLock::take(&lock_folder(reach), &reach.location, wait, stop)
+}
+
+/// Takes the lock that keeps out runs of this hub, wherever it is read from.
+pub(crate) fn lock_runs(reach: &Reach, wait: Duration, stop: &Stop) -> Result<RunLock, Error> {
+    let main = reach.main.as_ref().unwrap_or(&reach.location);
+    RunLock::take(&lock_folder(reach), main, wait, stop)
 }
 
 fn holder(file: &mut File) -> String {

@@ -1,8 +1,13 @@
-//! What follows a snapshot run once everybody has heard of its snapshot: a prune, and the drill of the week, each when
-//! it is due, and each a run with an end of its own.
+//! What follows a snapshot run once everybody has heard of its snapshot: the copies, a prune, and the drill of the week,
+//! each when it is due, and each a run with an end of its own.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use hapi_sources::Stop;
 
 use crate::commands::context::Context;
-use crate::commands::{drill, prune};
+use crate::commands::{copy, drill, prune};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::process;
@@ -17,14 +22,16 @@ use crate::terminal::ui::Ui;
 /// What may follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Follow {
-    /// A prune.
+    /// The copies are brought up to date.
+    pub copy: bool,
+    /// Retention is applied to them, and a prune.
     pub prune: bool,
     /// A drill.
     pub drill: bool,
 }
 
 /// Does what is due after a run that ended with `exit` and saved something; the exit code with that. `say` says
-/// what came of a drill.
+/// what came of each.
 pub fn follow(
     next: Follow,
     lookup: &Lookup,
@@ -40,14 +47,99 @@ pub fn follow(
     let Ok(profile) = Profile::load(lookup) else {
         return exit;
     };
-    let context = Context {
-        clock: &process::now,
-        stop: &signals.stop,
-        ui,
-    };
-    let run = |command, say: &(dyn Fn(&mut Output) + Sync), work: &dyn Fn() -> Result<_, Error>| {
+    let after = After { lookup, signals };
+    let mut exit = exit;
+    if next.copy {
+        for place in &profile.copies {
+            if signals.stop.is_set() {
+                return exit;
+            }
+            let ui = &of(place, ui);
+            let gave_way = Cell::new(false);
+            let copied = after.run("copy", place, ui, None, say, &|context| {
+                let report = copy::run(&profile, place, next.prune, context)?;
+                gave_way.set(report.gave_way);
+                Ok(report.output())
+            });
+            exit = exit.then(incomplete_unless_done(copied));
+            // The next run is about to begin, and does what else is due.
+            if gave_way.get() {
+                return exit;
+            }
+            if next.prune {
+                exit = exit.then(after.prune(place, ui));
+            }
+        }
+    }
+    if next.prune && !signals.stop.is_set() {
+        exit = exit.then(after.prune(&profile, ui));
+    }
+    let request = drill::Request::weekly();
+    let now = process::now();
+    if next.drill
+        && !signals.stop.is_set()
+        && let Ok(None) = drill::not_due(profile.reading(), &request, now)
+    {
+        let place = drill::whose_turn(&profile, &request);
+        let ui = &of(place, ui);
+        let limit = Some(Instant::now() + profile.limits.total);
+        let drilled = after.run("drill", place, ui, limit, say, &|context| {
+            drill::run(place.reading(), &request, None, context)
+                .map(|report| report.output(ui.colour))
+        });
+        exit = exit.then(drilled);
+    }
+    exit
+}
+
+/// Advice of what is done to a copy is about that place.
+fn of(place: &Profile, ui: &Ui) -> Ui {
+    match &place.copy {
+        Some(name) => ui.clone().called(ui.call.of_copy(name)),
+        None => ui.clone(),
+    }
+}
+
+fn incomplete_unless_done(exit: Exit) -> Exit {
+    match exit {
+        Exit::Complete => Exit::Complete,
+        signal if signal >= Exit::HungUp => signal,
+        _ => Exit::Incomplete,
+    }
+}
+
+/// What all that follows shares.
+struct After<'a> {
+    lookup: &'a Lookup,
+    signals: &'a Signals,
+}
+
+impl After<'_> {
+    /// Each has a limit of its own: the run's may have been used up by what came before.
+    fn run(
+        &self,
+        command: &'static str,
+        place: &Profile,
+        ui: &Ui,
+        limit: Option<Instant>,
+        say: &(dyn Fn(&mut Output) + Sync),
+        work: &dyn Fn(&Context<'_>) -> Result<Output, Error>,
+    ) -> Exit {
+        let stop: Stop = self.signals.stop.part();
+        if let Some(limit) = limit {
+            stop.set_at(limit);
+        }
         let overrun = Overrun::default();
-        let ended = || signals.error().or_else(|| overrun.error());
+        let ended = || self.signals.error().or_else(|| overrun.error());
+        let lookup = &Lookup {
+            from: place.copy.clone(),
+            ..self.lookup.clone()
+        };
+        let context = Context {
+            clock: &process::now,
+            stop: &stop,
+            ui,
+        };
         let task = Task {
             command,
             lookup,
@@ -55,34 +147,27 @@ pub fn follow(
             quietly: false,
             dry_run: false,
         };
-        supervise(task, ui, &signals.stop, &overrun, &ended, say, work).exit
-    };
-    let mut exit = exit;
-    if next.prune {
-        match prune::is_due(&profile, context.now()) {
-            Ok(false) => {}
-            Err(error) => ui.warn(format_args!("nothing was pruned: {error}")),
+        supervise(task, ui, &stop, &overrun, &ended, say, || work(&context)).exit
+    }
+
+    /// A prune, where one is due.
+    fn prune(&self, place: &Profile, ui: &Ui) -> Exit {
+        match prune::is_due(place, process::now()) {
+            Ok(false) => Exit::Complete,
+            Err(error) => {
+                ui.warn(format_args!("nothing was pruned: {error}"));
+                Exit::Complete
+            }
             Ok(true) => {
                 // That it went well is nobody's concern.
                 let say =
                     |output: &mut Output| output.complaints.iter().for_each(|l| ui.complain(l));
-                let pruned = run("prune", &say, &|| prune::run(&profile, &context));
-                exit = exit.then(match pruned {
-                    Exit::Complete => Exit::Complete,
-                    signal if signal >= Exit::HungUp => signal,
-                    _ => Exit::Incomplete,
+                let limit = Some(Instant::now() + place.limits.total);
+                let pruned = self.run("prune", place, ui, limit, &say, &|context| {
+                    prune::run(place, context)
                 });
+                incomplete_unless_done(pruned)
             }
         }
     }
-    let request = drill::Request::weekly();
-    let is_due = || drill::not_due(profile.reading(), &request, context.now());
-    if next.drill && !signals.stop.is_set() && matches!(is_due(), Ok(None)) {
-        let work = || {
-            drill::run(profile.reading(), &request, None, &context)
-                .map(|report| report.output(ui.colour))
-        };
-        exit = exit.then(run("drill", say, &work));
-    }
-    exit
 }

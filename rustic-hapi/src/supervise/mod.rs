@@ -161,9 +161,9 @@ fn mark(task: &Task<'_>, id: &str) -> Result<Option<Mark>, Error> {
     begun::begin(&task.lookup.state()?, &begun).map(Some)
 }
 
-/// The runs that never ended and of which nobody heard yet. A prune follows a run that said so.
+/// The runs that never ended and of which nobody heard yet. A prune, or copying, follows a run that said so.
 fn missed(task: &Task<'_>, ui: &Ui) -> Vec<Begun> {
-    if task.dry_run || task.command == "prune" {
+    if task.dry_run || matches!(task.command, "prune" | "copy") {
         return Vec::new();
     }
     let state = task.lookup.state().map_err(Error::from);
@@ -192,11 +192,11 @@ struct Ending<'a> {
 
 impl Ending<'_> {
     fn looks(&self) -> bool {
-        matches!(self.task.command, "status" | "prune")
+        matches!(self.task.command, "status" | "prune" | "copy")
     }
 
     /// Tells beside the work that it begins, and which runs before it never ended: this one may not end, either.
-    /// `status` and `prune` are not runs, so their start is not reported.
+    /// `status`, `prune` and copying are not runs, so their start is not reported.
     fn tell_start(&self) -> Option<thread::JoinHandle<Vec<String>>> {
         let start = self.message(Outcome::Start, 0, String::new());
         let start = (!self.looks()).then_some(start);

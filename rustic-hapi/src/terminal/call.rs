@@ -13,6 +13,22 @@ const PROGRAM: &str = "rustic-hapi ";
 /// Stands for all arguments of the call.
 const AGAIN: &str = "…";
 
+/// Names the copy that is meant in place of the main repository.
+pub(crate) const FROM: &str = "--from";
+
+/// The commands that take it.
+const OF_A_PLACE: [&str; 9] = [
+    "snapshots",
+    "status",
+    "drill",
+    "restore",
+    "check",
+    "doctor",
+    "forget",
+    "env",
+    "recovery-kit",
+];
+
 /// The options that advice repeats, in order, and all arguments of the call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Call {
@@ -40,6 +56,18 @@ impl Call {
         let kept = options.filter(|(option, _)| ["--profile", "--home"].contains(option));
         Self {
             options: kept.cloned().collect(),
+            again: self.again.clone(),
+        }
+    }
+
+    /// The same of a copy: what is advised is about that place.
+    #[must_use]
+    pub fn of_copy(&self, name: &str) -> Self {
+        let options = self.options.iter();
+        let kept = options.filter(|(option, _)| ["--profile", "--home"].contains(option));
+        let from = (FROM, quoted(name));
+        Self {
+            options: kept.cloned().chain([from]).collect(),
             again: self.again.clone(),
         }
     }
@@ -80,10 +108,18 @@ impl Call {
             }
             let begins = at == 0 || before[..at].ends_with([' ', '(', '/']);
             if begins && after.starts_with(|c: char| c.is_ascii_lowercase()) {
+                let verb = after.split([' ', ')']).next().unwrap_or_default();
+                let fits = |option: &str| option != FROM || OF_A_PLACE.contains(&verb);
                 for (option, value) in &self.options {
-                    if !command.contains(&format!("{option} ")) {
+                    if fits(option) && !command.contains(&format!("{option} ")) {
                         out += &format!("{option} {value} ");
                     }
+                }
+                // What makes a repository makes that of the copy.
+                let copy = self.options.iter().find(|(option, _)| *option == FROM);
+                if let (Some((_, name)), "init") = (copy, after) {
+                    out += &format!("init --copy {name}");
+                    rest = "";
                 }
             }
         }
@@ -102,6 +138,22 @@ mod tests {
             ("--home", Some("/home/o p".into())),
             ("--repository", None),
         ];
+        let attic = Call::new([], []).of_copy("attic");
+        for (said, meant) in [
+            ("`rustic-hapi drill`", "`rustic-hapi --from attic drill`"),
+            (
+                "`eval \"$(rustic-hapi env)\"; restic unlock`",
+                "`eval \"$(rustic-hapi --from attic env)\"; restic unlock`",
+            ),
+            ("`rustic-hapi snapshot`", "`rustic-hapi snapshot`"),
+            ("`rustic-hapi init`", "`rustic-hapi init --copy attic`"),
+            (
+                "`rustic-hapi check --from main`",
+                "`rustic-hapi check --from main`",
+            ),
+        ] {
+            assert_eq!(attic.complete(said), meant);
+        }
         let all = "--profile=tw init --recipient age1".split(' ');
         let call = Call::new(options, all.map(str::to_owned));
         for (said, meant) in [

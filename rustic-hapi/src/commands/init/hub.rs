@@ -1,10 +1,11 @@
-//! What this machine shows of a hub: the environment, the running hub's open files, the usual place.
+//! What this machine shows of a hub: the environment, the hubs that run, the usual place, and what starts them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::machine::holders::running_hubs;
+use crate::machine::hubs::{RunningHub, running};
+use crate::machine::service::{self, ServiceFile};
 use crate::profile::lookup::Lookup;
 
 /// What this machine shows of a hub.
@@ -15,47 +16,34 @@ pub struct Hub {
     /// Where the database is, if not there.
     pub database: Option<PathBuf>,
     /// How the home was found.
-    pub found_by: &'static str,
+    pub found_by: String,
     /// The shipped profile that fits.
     pub extends: &'static str,
-    /// Other folders with a `hapi.db` that a process holds open now.
+    /// Other databases that a process holds open now.
     pub elsewhere: BTreeSet<PathBuf>,
+    /// What the operator should know of all that.
+    pub notes: Vec<String>,
+    /// Keys that the running hub's environment names, by what they are.
+    pub(super) keys: Vec<(&'static str, PathBuf)>,
+    /// What starts it.
+    pub(super) service: Vec<ServiceFile>,
 }
 
 impl Hub {
-    /// Looks at the environment, the running hub's open files and the usual place.
+    /// Looks at the environment, the hubs that run and the usual place.
     pub(super) fn look(lookup: &Lookup, said: Option<&Path>) -> Result<Self, Error> {
         let home = lookup.home()?;
-        let database = std::env::var_os("DB_PATH")
+        let (abroad, running): (Vec<_>, Vec<_>) =
+            running(&home).into_iter().partition(|hub| hub.elsewhere);
+        let (hapi_home, found_by) = which(lookup, said, &home, &running)?;
+        let of_it = running.iter().find(|hub| hub.home(&home) == hapi_home);
+        let shell = std::env::var_os("DB_PATH")
             .map(PathBuf::from)
             .filter(|p| p.is_absolute());
-        let usual = home.join(".hapi");
-        let running = running_hubs();
-        let (hapi_home, found_by) = if let Some(dir) = said {
-            (
-                std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf()),
-                "--hapi-home",
-            )
-        } else if let Some(dir) = &lookup.env.hapi_home {
-            (dir.clone(), "HAPI_HOME")
-        } else if usual.join("hapi.db").exists() {
-            (usual, "the usual place")
-        } else {
-            match running.iter().collect::<Vec<_>>()[..] {
-                [] => (usual, "the usual place"),
-                [only] => (only.clone(), "the running hub"),
-                _ => {
-                    let homes: Vec<_> = running
-                        .iter()
-                        .map(|dir| format!("`{}`", dir.display()))
-                        .collect();
-                    return Err(Error::usage(
-                        format!("several hubs run here: {}", homes.join(", ")),
-                        "choose one: `--hapi-home DIR`",
-                    ));
-                }
-            }
-        };
+        let database = of_it
+            .and_then(|hub| hub.says.database.as_ref().map(|_| hub.database.clone()))
+            .or(shell)
+            .filter(|path| *path != hapi_home.join("hapi.db"));
         let of_the_fork = [
             hapi_home.join("hub.env"),
             home.join(".config/hapi/driver-manifest.yaml"),
@@ -67,17 +55,113 @@ impl Hub {
         } else {
             "hapi-stock"
         };
-        let database = database.filter(|path| *path != hapi_home.join("hapi.db"));
-        let elsewhere = running
-            .into_iter()
-            .filter(|dir| *dir != hapi_home)
-            .collect();
-        Ok(Self {
+        let own = database
+            .clone()
+            .unwrap_or_else(|| hapi_home.join("hapi.db"));
+        let says = of_it.map(|hub| hub.says.clone()).unwrap_or_default();
+        let keys = [("fcm-service-account", says.fcm), ("apns-key", says.apns)];
+        let units: Vec<_> = of_it.and_then(|hub| hub.unit.clone()).into_iter().collect();
+        let mut found = Self {
+            elsewhere: running
+                .iter()
+                .map(|hub| hub.database.clone())
+                .filter(|path| *path != own)
+                .collect(),
+            keys: keys
+                .into_iter()
+                .filter_map(|(name, path)| Some((name, path?)))
+                .collect(),
+            service: service::files(&home, &units, Path::new("/")),
+            notes: abroad.iter().map(in_a_container).collect(),
             home: hapi_home,
             database,
             found_by,
             extends,
-            elsewhere,
-        })
+        };
+        found.notes.extend(
+            found
+                .service
+                .iter()
+                .filter(|file| !file.readable)
+                .map(unreadable),
+        );
+        Ok(found)
     }
+}
+
+/// Which home is meant, and why.
+fn which(
+    lookup: &Lookup,
+    said: Option<&Path>,
+    home: &Path,
+    running: &[RunningHub],
+) -> Result<(PathBuf, String), Error> {
+    if let Some(dir) = said {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
+        return Ok((dir, "--hapi-home".into()));
+    }
+    if let Some(dir) = &lookup.env.hapi_home {
+        return Ok((dir.clone(), "HAPI_HOME".into()));
+    }
+    let usual = (home.join(".hapi"), "the usual place".to_owned());
+    let of_usual = |hub: &&RunningHub| hub.home(home) == usual.0 && hub.says.database.is_none();
+    if running.iter().any(|hub| of_usual(&hub)) {
+        return Ok(usual);
+    }
+    // A hub of this user that says where its state is knows better than what may have been left behind.
+    let says = |hub: &&RunningHub| {
+        hub.says.has_home && (hub.says.hapi_home.is_some() || hub.says.database.is_some())
+    };
+    let mut homes: BTreeSet<(PathBuf, PathBuf)> = running
+        .iter()
+        .filter(says)
+        .map(|hub| (hub.home(home), hub.database.clone()))
+        .collect();
+    if homes.is_empty() {
+        if usual.0.join("hapi.db").exists() {
+            return Ok(usual);
+        }
+        homes.extend(
+            running
+                .iter()
+                .map(|hub| (hub.home(home), hub.database.clone())),
+        );
+    }
+    let mut each = homes.iter();
+    match (each.next(), each.next()) {
+        (None, _) => Ok(usual),
+        (Some((dir, database)), None) => {
+            let pid = running
+                .iter()
+                .find(|hub| hub.database == *database)
+                .map_or(0, |hub| hub.pid);
+            Ok((dir.clone(), format!("the running hub, process {pid}")))
+        }
+        _ => {
+            let each: Vec<_> = homes
+                .iter()
+                .map(|(dir, database)| format!("`{}` (`{}`)", dir.display(), database.display()))
+                .collect();
+            Err(Error::usage(
+                format!("several hubs run here: {}", each.join(", ")),
+                "choose one: `--hapi-home DIR`; for each other one a profile of its own: `--profile NAME`",
+            ))
+        }
+    }
+}
+
+fn in_a_container(hub: &RunningHub) -> String {
+    format!(
+        "process {} has `{}` open in a container, and this machine has that file nowhere: put HAPI's home on a volume and give its folder here with `--hapi-home`, or run rustic-hapi in the container",
+        hub.pid,
+        hub.database.display()
+    )
+}
+
+fn unreadable(file: &ServiceFile) -> String {
+    format!(
+        "`{}` ({}) may not be read by this user, so no snapshot of it has it: as root, `rustic-hapi schedule --install --system` has runs that may; or its administrator keeps it",
+        file.path.display(),
+        file.what
+    )
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use hapi_sources::named_file;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use crate::commands::init::hub::Hub;
@@ -14,6 +15,8 @@ use crate::destination::location::Location;
 use crate::error::{Error, ProfileError};
 use crate::machine::able::{if_able, sync_file};
 use crate::machine::private_files::private_folder;
+use crate::policy::services::{secret_lines, unnamed};
+use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
 use crate::profile::lookup::Lookup;
 use crate::profile::reach::Password;
@@ -45,7 +48,7 @@ pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentM
                         "the profile `{}` already names another repository",
                         path.display()
                     ),
-                    "a second destination is a second profile: `--profile NAME`",
+                    "a second place for the same snapshots is a `[[copy]]` in the profile, then `rustic-hapi init --copy NAME`; another hub is a second profile: `--profile NAME`",
                 ));
             }
             Some(_) => {}
@@ -120,7 +123,7 @@ pub(super) fn new_profile(
     }
     if let Some(database) = &hub.database {
         text.push_str(&format!(
-            "\n[[source]]\nname = \"hapi.db\"\npath = {}\nkind = \"sqlite\"\nsensitivity = \"high\"\ncount = [\"sessions\", \"messages\", \"machines\", \"users\"]\nnewest = [\"messages.created_at\"]\n",
+            "\n[[source]]\nname = \"hapi.db\"\npath = {}\nkind = \"sqlite\"\nsensitivity = \"high\"\ncount = [\"sessions\", \"messages\", \"machines\", \"users\", \"session_scratchlist\", \"events\"]\nnewest = [\"messages.created_at\"]\n",
             value(database.to_string_lossy().as_ref())
         ));
     }
@@ -129,6 +132,26 @@ pub(super) fn new_profile(
             fact: format!("the profile would not be valid: {error}"),
             hint: None,
         })
+}
+
+/// Lines for what is outside of HAPI's home: keys that the running hub's environment names, and what starts it.
+pub(super) fn beside_the_home(profile: &Profile, hub: &Hub) -> String {
+    let mut text = String::new();
+    for (name, path) in &hub.keys {
+        let inherited = profile.everything_named();
+        let known = inherited.iter().filter_map(|s| named_file(s, &[]));
+        if known.into_iter().all(|known| known != *path) {
+            text += &secret_lines(name, path);
+        }
+    }
+    for (name, file) in unnamed(profile, &hub.service) {
+        text += &format!(
+            "\n# {}\n{}",
+            file.what,
+            secret_lines(&name, &file.path).trim_start()
+        );
+    }
+    text
 }
 
 /// Adds what tells this repository and this machine from others; comments stay.

@@ -212,6 +212,7 @@ fn shown(
     let of_source = || items.iter().filter(|i| i.choice.source == choice.source);
     for item in of_source().filter(|item| item.record.kind == Kind::Sqlite) {
         let then = |rows, newest| SourceSummary {
+            rest: false,
             kind: Kind::Sqlite,
             outcome: Outcome::Complete,
             bytes: 0,

@@ -19,6 +19,7 @@ use crate::restore::difference::{OPENS_SECRETS, What};
 use crate::restore::fetch::{Failure, Fetch};
 use crate::restore::library::may_not_read;
 use crate::restore::proof::database_is;
+use crate::restore::restorer::private;
 use crate::restore::secret::open_secret;
 use crate::terminal::ui::Ui;
 
@@ -236,7 +237,7 @@ impl Item {
             (Kind::Secret, Some(identities)) => {
                 let plaintext = open_secret(fetch, &self.entry, identities)
                     .map_err(|failure| self.lost(failure))?;
-                attributes.mode = 0o600;
+                attributes.mode = private(attributes.mode);
                 keeps_private(incoming.path())
                     .and_then(|()| incoming.write_all(plaintext.as_bytes()))
                     .map_err(local)?;
@@ -255,7 +256,7 @@ impl Item {
             if self.record.kind == Kind::Secret {
                 if_able(fs::set_permissions(
                     &live,
-                    fs::Permissions::from_mode(0o600),
+                    fs::Permissions::from_mode(attributes.mode),
                 ))
                 .map_err(local)?;
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hapi_sources::{Kind, Source};
+use hapi_sources::{Exclusions, Kind, Scope, Source};
 
 use crate::error::ProfileError;
 use crate::profile::at::At;
@@ -65,11 +65,72 @@ pub(super) fn resolve_series(at: &At<'_>, raw: &[RawSeries]) -> Result<Vec<Serie
     Ok(series)
 }
 
+/// Which secrets there is somebody to encrypt to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encrypts {
+    All,
+    /// `[secrets] skip`.
+    Nothing,
+    /// There is no recipient, and `skip` is not set: then a secret is a mistake, and what is looked for besides is left
+    /// out.
+    WhatIsWritten,
+}
+
+/// What a hub makes anew, and copies that are none of its state: patterns, seen from HAPI's home.
+const COMES_AGAIN: [&str; 17] = [
+    "runtime",
+    "bin",
+    "logs",
+    "locks",
+    "cache",
+    ".cache",
+    "tmp",
+    "*.lock",
+    "*.pid",
+    "runner.state.json*",
+    "access.key",
+    "settings.json.tmp*",
+    ".settings.*.tmp",
+    "hapi.db.bak*",
+    "**/.rustic-hapi*",
+    "**/*.set-aside-*",
+    "**/*.undo-*.sh",
+];
+
+/// What comes again, and what the operator does not miss.
+pub(in crate::profile) fn not_missed(ignore: &[String]) -> Vec<String> {
+    let again = COMES_AGAIN.iter().map(|pattern| (*pattern).to_owned());
+    again.chain(ignore.iter().cloned()).collect()
+}
+
+/// Patterns of what the operator does not miss in HAPI's home.
+pub(super) fn check_ignore(at: &At<'_>, raw: &[String]) -> Result<(), ProfileError> {
+    for pattern in raw {
+        let wrong = |fact: String| {
+            at.value(
+                "`ignore`",
+                fact,
+                Some(
+                    "write names as HAPI's home has them: `ignore = [\"notes\", \"*.old\"]`".into(),
+                ),
+            )
+        };
+        if pattern.is_empty() || pattern.starts_with(['/', '~', '$']) {
+            return Err(wrong(format!("`{pattern}` is not a name in HAPI's home")));
+        }
+        if let Err(error) = Exclusions::parse(std::slice::from_ref(pattern)) {
+            return Err(wrong(error.to_string()));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn resolve_sources(
     at: &At<'_>,
     raw: Vec<RawSource>,
     series: &[Series],
-    skip_secrets: bool,
+    encrypts: Encrypts,
+    ignore: &[String],
     home: &Path,
     hapi_home: &Path,
 ) -> Result<(Vec<SeriesSource>, Vec<Source>), ProfileError> {
@@ -113,9 +174,21 @@ pub(super) fn resolve_sources(
         if row.kind != Kind::Glob && row.filter.is_some() {
             return Err(wrong("`filter` needs `kind = \"glob\"`".into(), None));
         }
-        if !matches!(row.kind, Kind::Glob | Kind::Dir) && !row.exclude.is_empty() {
+        if row.kind != Kind::Secret && (row.rest || row.named_by.is_some()) {
             return Err(wrong(
-                "`exclude` needs `kind = \"glob\"` or `kind = \"dir\"`".into(),
+                "`rest` and `named-by` need `kind = \"secret\"`".into(),
+                None,
+            ));
+        }
+        if row.rest && row.named_by.is_some() {
+            return Err(wrong(
+                "it has `rest` and `named-by`".into(),
+                Some("give one of them"),
+            ));
+        }
+        if !matches!(row.kind, Kind::Glob | Kind::Dir) && !row.rest && !row.exclude.is_empty() {
+            return Err(wrong(
+                "`exclude` needs `kind = \"glob\"`, `kind = \"dir\"` or `rest = true`".into(),
                 None,
             ));
         }
@@ -125,18 +198,37 @@ pub(super) fn resolve_sources(
             home,
             Some(hapi_home),
         )?;
+        let scope = match (row.rest, row.named_by) {
+            (true, _) => Scope::Rest,
+            (false, Some(key)) => Scope::NamedBy {
+                key,
+                home: home.to_owned(),
+            },
+            (false, None) => Scope::File,
+        };
+        let mut exclude = row.exclude;
+        if scope == Scope::Rest {
+            exclude.extend(not_missed(ignore));
+        }
         let source = Source {
             name: row.name,
             kind: row.kind,
             path,
             filter: row.filter,
-            exclude: row.exclude,
+            exclude,
             required: row.required.unwrap_or(true),
             count: row.count,
             newest: row.newest,
             integrity: row.integrity.unwrap_or_default(),
+            scope,
         };
-        if source.kind == Kind::Secret && skip_secrets {
+        let left_out = match encrypts {
+            Encrypts::All => false,
+            Encrypts::Nothing => true,
+            // Nobody asked for those: they are told as uncovered instead.
+            Encrypts::WhatIsWritten => source.scope != Scope::File,
+        };
+        if source.kind == Kind::Secret && left_out {
             skipped.push(source);
             continue;
         }
