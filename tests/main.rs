@@ -12,8 +12,10 @@
 mod common;
 
 mod advice;
+mod agents;
 mod bad_input;
 mod check;
+mod conversations;
 mod copies;
 mod declared;
 mod destinations;

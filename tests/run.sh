@@ -14,6 +14,7 @@ needs=(
     systemd-analyze:systemd crontab:cron bwrap:bubblewrap faketime:faketime
     sshd:openssh-server ssh-keyscan:openssh-client openssl:openssl ip:iproute2 unshare:util-linux
     bindfs:bindfs strace:strace restic:restic rclone:rclone age:age sqlite3:sqlite3 git:git ssh-keygen:openssh-client python3:python3 setpriv:util-linux
+    npm:npm # has the real hub
     cc:gcc # SQLite, zstd and aws-lc are built from C
 )
 

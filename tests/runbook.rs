@@ -17,11 +17,12 @@ const WEDNESDAY: &str = "2026-11-18T06:00:00Z";
 const NOW: &str = "2026-11-18T12:00:00Z";
 
 /// The section of the runbook, and nothing else, that each test is of.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 10] = [
     "Before anything else",
     "The disk died",
     "A migration emptied the database",
     "One file is needed from last Tuesday",
+    "One conversation is needed",
     "The password is lost",
     "The storage host is lost",
     "Moving to a new machine",
@@ -484,6 +485,26 @@ fn one_file_is_needed_from_last_tuesday() {
         ))
         .exits(0);
     assert_eq!(fs::read_to_string(&file).unwrap(), "wednesday\n");
+}
+
+#[test]
+fn one_conversation_is_needed() {
+    let machine = Machine::new();
+    let page = machine.home.dir.path().join("page.html");
+    let said = machine.follow(
+        "One conversation is needed",
+        "",
+        &[
+            // It was deleted on Monday.
+            &format!("WORDS=project-77 PAGE='{}'", page.display()),
+            "SESSION=$(rustic-hapi sessions --all-snapshots --search project-77 --json | sed -n 's/.*\"id\": \"\\(.*\\)\".*/\\1/p')",
+        ],
+    );
+    let monday = &machine.snapshots()[0];
+    assert!(said[0].contains(&format!("[{monday}]")), "{}", said[0]);
+    assert!(said[1].contains(" messages, "), "{}", said[1]);
+    assert!(fs::read_to_string(&page).unwrap().ends_with("</html>\n"));
+    assert!(machine.hub_runs());
 }
 
 #[test]

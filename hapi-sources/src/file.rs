@@ -3,11 +3,12 @@
 //! Before a path is opened, the guard is asked about the pinned file: no live database is opened, and no
 //! secret is taken under another name. Each file is read stably ([`stable`](mod@stable)).
 
+mod growing;
 pub(crate) mod pinned;
 pub(crate) mod stable;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::guard::Protected;
 use crate::source::Source;
 use crate::staging::bytes::{Bytes, StagedFile};
 use crate::taking::Taking;
+use growing::growing;
 use pinned::{Links, Pinned};
 use stable::{Stable, fill, hash_up_to, stable};
 
@@ -31,7 +33,7 @@ const SEARCHED: u64 = 1 << 20;
 /// Captures one file, symbolic links followed to its content.
 pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
     let mut capture = Capture::empty(source);
-    match take(taking, &source.path, Links::Follow)? {
+    match take(taking, &source.path, Links::Follow, Manner::Still)? {
         Taken::File(entry, notes) => {
             capture.entries.push(entry);
             capture.notes = notes;
@@ -53,11 +55,21 @@ pub(crate) enum Taken {
     Secret(String),
 }
 
+/// How a file is written by others while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It is to hold still.
+    Still,
+    /// Whole lines are appended: what it had at its opening is taken.
+    Growing,
+}
+
 /// Takes one regular file, unless it is a live database or a secret.
 pub(crate) fn take(
     taking: &mut Taking<'_>,
     path: &Path,
     links: Links,
+    manner: Manner,
 ) -> Result<Taken, CaptureError> {
     let gate = |taking: &mut Taking<'_>, pinned: &Pinned| match taking.guard.check(pinned, path) {
         Some(Protected::Database) => Err(CaptureError::LiveDatabase {
@@ -66,9 +78,15 @@ pub(crate) fn take(
         Some(Protected::Secret(name)) => Ok(Some(name)),
         None => Ok(None),
     };
-    let read = match stable(taking, path, links, gate, |taking, file, size, first| {
-        pass(taking, path, file, size, first)
-    })? {
+    let read = match manner {
+        Manner::Still => stable(taking, path, links, gate, |taking, file, size, first| {
+            pass(taking, path, file, size, first)
+        }),
+        Manner::Growing => growing(taking, path, links, gate, |taking, file, size, first| {
+            pass(taking, path, file, size, first)
+        }),
+    };
+    let read = match read? {
         Stable::Read(read) => read,
         Stable::Secret(name) => return Ok(Taken::Secret(name)),
     };
@@ -112,7 +130,7 @@ enum Body {
 fn pass(
     taking: &Taking<'_>,
     path: &Path,
-    file: &mut File,
+    file: &mut (impl Read + ?Sized),
     size: u64,
     first: bool,
 ) -> Result<(Body, u64, Sha256Hash), CaptureError> {
@@ -144,7 +162,7 @@ pub(crate) fn stage(
 fn to_staging(
     taking: &Taking<'_>,
     path: &Path,
-    file: &mut File,
+    file: &mut (impl Read + ?Sized),
     size: u64,
     is_progress: bool,
 ) -> Result<(StagedFile, u64, Sha256Hash), CaptureError> {

@@ -30,6 +30,9 @@ pub enum Kind {
 pub enum Filter {
     /// Only what git cannot give back: untracked, ignored, or changed since `HEAD`.
     GitUntracked,
+    /// The unfinished line at the end of a file that grows line by line: what it had when it was opened is taken, up
+    /// to its last whole line, however it goes on.
+    WholeLines,
 }
 
 /// How much a copy of a database is checked.

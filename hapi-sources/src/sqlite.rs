@@ -45,12 +45,16 @@ use verdict::IntegrityVerdict;
 
 /// Captures one database, or all that match a pattern.
 pub(crate) fn capture(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
+    let before = taking.checking.clone();
     let captured = all(taking, source);
-    if captured.is_err()
-        && let Some(checking) = taking.checking.take()
-    {
-        // The copy that it keeps is in the way of the next source's.
-        checking.give_up();
+    if captured.is_err() {
+        match (before, taking.checking.take()) {
+            // Another source's, which was captured: its verdict is waited for.
+            (Some(before), Some(now)) if now.is(&before) => taking.checking = Some(now),
+            // The copy that it keeps is in the way of the next source's.
+            (_, Some(now)) => now.give_up(),
+            (_, None) => {}
+        }
     }
     captured
 }

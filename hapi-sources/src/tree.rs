@@ -14,7 +14,7 @@ use crate::capture::{Capture, Content, Entry, Failure, Note};
 use crate::error::CaptureError;
 use crate::facts::Metadata;
 use crate::file::pinned::{Links, Pinned};
-use crate::file::{self, Taken};
+use crate::file::{self, Manner, Taken};
 use crate::source::{Filter, Source};
 use crate::taking::Taking;
 use pattern::{Pattern, excluded, exclusions, walk_failure};
@@ -39,13 +39,17 @@ pub(crate) fn glob(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, 
     capture
         .notes
         .extend(dangling.map(|path| Note::DanglingLink { path }));
+    let manner = match source.filter {
+        Some(Filter::WholeLines) => Manner::Growing,
+        Some(Filter::GitUntracked) | None => Manner::Still,
+    };
     let private = taking.guard.private();
     for path in paths {
         if private.iter().any(|p| path.starts_with(p)) {
             capture.notes.push(Note::KeptOut { path });
             continue;
         }
-        take_into(&mut capture, taking, &path, Links::Follow)?;
+        take_into(&mut capture, taking, &path, Links::Follow, manner)?;
     }
     capture.sort();
     Ok(capture)
@@ -96,7 +100,7 @@ pub(crate) fn dir(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, C
                 })
             });
         } else if kind.is_file() {
-            take_into(&mut capture, taking, path, Links::Keep)?;
+            take_into(&mut capture, taking, path, Links::Keep, Manner::Still)?;
         } else {
             capture.notes.push(Note::SpecialFile {
                 path: path.to_owned(),
@@ -144,8 +148,9 @@ fn take_into(
     taking: &mut Taking<'_>,
     path: &Path,
     links: Links,
+    manner: Manner,
 ) -> Result<(), CaptureError> {
-    match file::take(taking, path, links) {
+    match file::take(taking, path, links, manner) {
         Ok(Taken::File(entry, notes)) => {
             capture.entries.push(entry);
             capture.notes.extend(notes);

@@ -459,3 +459,50 @@ fn a_folder_that_moves_away_under_the_walk_is_neither_whole_nor_absent() {
         assert!(matches!(error, CaptureError::Unstable { .. }), "{error}");
     }
 }
+
+#[test]
+fn a_transcript_that_grows_all_the_time_is_taken_up_to_a_whole_line() {
+    use std::io::Write;
+    let hub = Hub::new();
+    let begin: String = (0..40_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let growing = hub.write("projects/a/session.jsonl", &begin);
+    hub.write("projects/a/unfinished.jsonl", "{\"n\":0}\n{\"n\":");
+    hub.write("projects/b/no-line-yet.jsonl", "{\"n\":");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = fs::File::options().append(true).open(&growing).unwrap();
+            // A line comes in two halves, so that there is nearly always an unfinished one.
+            let end = Instant::now() + Duration::from_secs(20);
+            for n in 0.. {
+                if stop.load(Ordering::SeqCst) || Instant::now() > end {
+                    break;
+                }
+                std::thread::sleep(Duration::from_micros(200));
+                write!(file, "{{\"grown\":").unwrap();
+                writeln!(file, "{n}}}").unwrap();
+            }
+        });
+        let source = Source {
+            filter: Some(Filter::WholeLines),
+            ..Source::new("it", Kind::Glob, hub.at("projects/**/*.jsonl"))
+        };
+        for _ in 0..20 {
+            let capture = hub.capture(&source).unwrap();
+            assert!(capture.is_complete(), "{:?}", capture.failures);
+            let texts: Vec<_> = capture
+                .entries
+                .iter()
+                .map(|entry| String::from_utf8(content(entry.bytes().unwrap())).unwrap())
+                .collect();
+            assert!(texts[0].starts_with(&begin) && texts[0].ends_with("}\n"));
+            assert!(fs::read_to_string(&growing).unwrap().starts_with(&texts[0]));
+            assert_eq!(texts[1..], ["{\"n\":0}\n", ""]);
+        }
+        // The same without the filter waits for a moment in which nothing is written, and there is none.
+        let still = Source::new("it", Kind::Glob, hub.at("projects/**/*.jsonl"));
+        let capture = hub.capture(&still).unwrap();
+        assert_eq!(capture.failures.len(), 1);
+        stop.store(true, Ordering::SeqCst);
+    });
+}

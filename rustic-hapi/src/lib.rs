@@ -46,6 +46,7 @@
 mod archive;
 pub mod cli;
 pub mod commands;
+mod conversation;
 pub mod demo;
 mod destination;
 pub mod doctor;

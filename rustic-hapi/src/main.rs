@@ -8,7 +8,8 @@ use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::meant::Restoring;
 use rustic_hapi::cli::{Cli, Command, ProfileCommand};
 use rustic_hapi::commands::{
-    check, drill, env, forget, init, recovery_kit, restore, restore_in_place, snapshots,
+    check, drill, env, export, forget, init, recovery_kit, restore, restore_in_place, sessions,
+    snapshots,
 };
 use rustic_hapi::report::{self, error_output};
 use rustic_hapi::schedule::{self, Machine};
@@ -178,6 +179,17 @@ fn run(
             let found = Profile::load_or_reach(lookup)?;
             snapshots::run(found.reading(), &args.request(), context)
                 .map(|listing| listing.output(context.now(), ui.colour))
+        }
+        Command::Sessions(args) => {
+            let found = Profile::load_or_reach(lookup)?;
+            sessions::run(found.reading(), &args.request()?, context)
+                .map(|listing| listing.output(ui.colour))
+        }
+        Command::Export(args) => {
+            let request = args.request(cli.global.json)?;
+            let found = Profile::load_or_reach(lookup)?;
+            let stdout = &mut rustic_hapi::process::Stdout;
+            export::run(found.reading(), &request, stdout, context).map(|report| report.output())
         }
         Command::Status(args) => {
             let found = Profile::load_or_reach(lookup)?;

@@ -111,7 +111,7 @@ fn recent(m: &StdMetadata) -> bool {
 }
 
 /// Reads into `v`, at most `size + 1` bytes, without ever moving it once it is allocated.
-pub(crate) fn fill(file: &mut File, v: &mut Vec<u8>, size: u64) -> io::Result<()> {
+pub(crate) fn fill(file: &mut (impl Read + ?Sized), v: &mut Vec<u8>, size: u64) -> io::Result<()> {
     let limit = usize::try_from(size + 1).map_err(|_| io::ErrorKind::FileTooLarge)?;
     v.resize(limit, 0);
     let mut done = 0;
@@ -131,7 +131,7 @@ pub(crate) fn fill(file: &mut File, v: &mut Vec<u8>, size: u64) -> io::Result<()
 pub(super) fn hash_up_to(
     stop: &Stop,
     path: &Path,
-    file: &mut File,
+    file: &mut (impl Read + ?Sized),
     size: u64,
     mut each: impl FnMut(&[u8]) -> Result<(), CaptureError>,
 ) -> Result<(u64, Sha256Hash), CaptureError> {

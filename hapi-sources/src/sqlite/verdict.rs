@@ -77,6 +77,11 @@ impl IntegrityVerdict {
         }
     }
 
+    /// Whether it is the same check.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Ends the check, and waits until it has.
     pub(super) fn give_up(&self) {
         self.0.given_up.store(true, Ordering::SeqCst);

@@ -13,6 +13,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Every day", &["snapshot", "snapshots", "status"]),
     ("Get it back", &["restore", "drill", "recovery-kit", "env"]),
+    ("Read conversations", &["sessions", "export"]),
     ("Look after the repository", &["check", "forget"]),
     ("Try it", &["demo"]),
 ];
@@ -180,6 +181,36 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             "eval \"$(rustic-hapi env --with-credentials)\"; restic snapshots",
             "the repository, seen by restic",
         )],
+    ),
+    (
+        "sessions",
+        &[
+            (
+                "rustic-hapi sessions --search parser",
+                "in titles, folders and messages",
+            ),
+            (
+                "rustic-hapi sessions --all-snapshots",
+                "those that were deleted as well",
+            ),
+            (
+                "rustic-hapi sessions --live",
+                "of the hub's database as it is now",
+            ),
+        ],
+    ),
+    (
+        "export",
+        &[
+            (
+                "rustic-hapi export 1a2b3c4d -o conversation.html",
+                "a page for a browser, from the newest complete snapshot",
+            ),
+            (
+                "rustic-hapi export 1a2b3c4d --all-snapshots --format markdown",
+                "a deleted one, to read here",
+            ),
+        ],
     ),
     (
         "check",

@@ -191,6 +191,7 @@ impl InitArgs {
             hapi_home: self.hapi_home.clone(),
             host: self.host.clone(),
             adopt: self.adopt.clone(),
+            with_agents: self.with_agents,
             allow_same_disk: self.allow_same_disk,
             environment_file: self
                 .environment_file

@@ -3,6 +3,7 @@
 //!
 //! Knows: clap, requests. Must not know: repositories, formats.
 
+pub mod conversations;
 pub mod help;
 pub mod meant;
 mod refused;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use chrono::{DateTime, Local};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use self::conversations::{ExportArgs, SessionsArgs};
 use crate::cli::values::{absolute, hours, seconds};
 use crate::commands::drill;
 use crate::destination::credentials::redacted;
@@ -127,6 +129,10 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// List this profile's snapshots
     Snapshots(SnapshotsArgs),
+    /// List conversations, or find one by its words
+    Sessions(SessionsArgs),
+    /// Write one conversation as a page, as Markdown or as JSON
+    Export(ExportArgs),
     /// Show whether backups are up to date
     Status(StatusArgs),
     /// Prove that everything can be restored: restore into a scratch folder and compare
@@ -199,6 +205,10 @@ pub struct InitArgs {
     /// `init` lists the hubs that have snapshots in the repository
     #[arg(long, value_name = "HUB-ID")]
     adopt: Option<String>,
+    /// Also take the transcripts of the agents (Claude, Codex and others), once a day: without them a restored
+    /// session can be read, and not resumed
+    #[arg(long)]
+    with_agents: bool,
     /// Accept a repository on the same disk as the hub
     #[arg(long)]
     allow_same_disk: bool,

@@ -2,6 +2,7 @@
 //! extends a shipped one, makes the password and the repository, and says what must now be kept
 //! elsewhere. No other command makes a repository.
 
+mod agents;
 pub mod copy;
 mod environment;
 mod hub;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use hapi_sources::{Kind, Stop};
 use toml_edit::Item;
 
+pub use self::agents::Agent;
 pub use self::hub::Hub;
 use self::new_password::put_password;
 use self::new_profile::{
@@ -74,6 +76,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What was found of the hub.
     pub hub: Hub,
+    /// What was found of the agents, where their transcripts are taken.
+    pub agents: Option<Vec<Agent>>,
 }
 
 /// Makes what is missing of profile, password and repository.
@@ -95,6 +99,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     let mut added = existing.is_some() && add_recipients(&mut document, &request.recipients)?;
     if let (Some(file), true) = (&request.environment_file, existing.is_some()) {
         added |= add_environment_file(&mut document, file);
+    }
+    if request.with_agents {
+        added |= agents::switch_on(&mut document, lookup)?;
     }
     let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
     if existing.is_none() {
@@ -198,8 +205,12 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
             // One that is there serves without the lines; one that is not does not.
             Err(error) if existing.is_some() => {
                 lines_to_add = Some(format!(
-                    "{error}\nat its top:               host = \"{host}\"\n                          hub-id = \"{hub_id}\"\nbelow `[repository]`:     id = \"{id}\"{}",
-                    match added {
+                    "{error}\nat its top:               {}host = \"{host}\"\n                          hub-id = \"{hub_id}\"\nbelow `[repository]`:     id = \"{id}\"{}",
+                    match request.with_agents {
+                        true => "agents = true\n                          ",
+                        false => "",
+                    },
+                    match added && !request.recipients.is_empty() {
                         true => format!(
                             "\nbelow `[secrets]`:        recipients = {:?}, without `skip`",
                             request.recipients
@@ -214,6 +225,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     // Last, so that a failure of it leaves a machine that can take snapshots.
     let recovery = Recovery::look_or_make(&repository, &profile, request.recovery_key.as_ref())?;
     let warnings = place::about(&profile);
+    let agents = request.with_agents.then(|| agents::found(&profile));
     Ok(Report {
         warnings,
         profile: path,
@@ -231,6 +243,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         has_recipients: profile.recipients.is_some(),
         recovery,
         hub,
+        agents,
     })
 }
 

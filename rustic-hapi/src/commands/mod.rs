@@ -4,9 +4,11 @@
 
 pub mod check;
 pub mod context;
+pub mod conversations;
 pub mod copy;
 pub mod drill;
 pub mod env;
+pub mod export;
 pub mod forget;
 pub mod init;
 pub mod places;
@@ -16,6 +18,7 @@ pub mod restore;
 pub mod restore_in_place;
 pub mod retention;
 pub mod run_report;
+pub mod sessions;
 pub mod snapshot;
 pub mod snapshots;
 pub mod status;

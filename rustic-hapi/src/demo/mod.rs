@@ -137,6 +137,7 @@ impl Demo {
             hapi_home: Some(home.join(".hapi")),
             host: None,
             adopt: None,
+            with_agents: false,
             allow_same_disk: true,
             environment_file: None,
             consent: crate::terminal::prompt::Consent::Nobody,

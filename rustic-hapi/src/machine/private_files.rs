@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
+use hapi_sources::Staging;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -32,6 +33,18 @@ pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
         }
     };
     make().map_err(Error::at(path))
+}
+
+/// A folder of this run, 0700, for copies that are gone when it ends; what killed runs left there is swept first.
+///
+/// # Errors
+/// Those of the folder that it is made in.
+pub(crate) fn private_staging(base: &Path) -> Result<Staging, Error> {
+    private_folder(base)?;
+    Staging::sweep(base)?;
+    let staging = Staging::create(base)?;
+    keeps_private(staging.path()).map_err(Error::at(staging.path()))?;
+    Ok(staging)
 }
 
 /// Why a file with a secret in it cannot be used, and what helps.

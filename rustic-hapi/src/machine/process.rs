@@ -156,6 +156,20 @@ pub fn say(text: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Standard output for what is too long to be said at once. A reader that went away ends it without an error.
+#[derive(Debug)]
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        say(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Whether a file that was synced does not have its bytes; much cannot be synced at all.
 fn is_lost(error: &io::Error) -> bool {
     const EIO: i32 = rustix::io::Errno::IO.raw_os_error();

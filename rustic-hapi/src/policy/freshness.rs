@@ -192,7 +192,7 @@ pub(crate) fn scheduled(
     now: DateTime<Local>,
 ) -> Result<SeriesStatus, Error> {
     let table = Timetable::of(profile, series);
-    let weekly = series.rhythm != Rhythm::EveryRun;
+    let weekly = matches!(series.rhythm, Rhythm::Weekly(_));
     let max_age = limit(profile, series, asked, &now);
     let mut status = SeriesStatus::of(&series.name, max_age, ours, now);
     status.weekly = weekly;
@@ -246,7 +246,7 @@ pub(crate) fn limit(
     asked: Option<TimeDelta>,
     now: &DateTime<Local>,
 ) -> TimeDelta {
-    let weekly = series.rhythm != Rhythm::EveryRun;
+    let weekly = matches!(series.rhythm, Rhythm::Weekly(_));
     let gap = Timetable::of(profile, series).longest_gap(now);
     let usual = match (weekly, gap) {
         (true, _) => WEEKLY,
@@ -257,7 +257,9 @@ pub(crate) fn limit(
         Some(_) => usual * 2,
         None => usual,
     };
-    asked.filter(|_| !weekly).unwrap_or(usual)
+    // What is asked is about the series that every run takes.
+    let asked = asked.filter(|_| series.rhythm == Rhythm::EveryRun);
+    asked.unwrap_or(usual)
 }
 
 /// The series there are, where nobody says which there should be and how often.

@@ -72,11 +72,11 @@ impl Timetable {
         Self::new(&profile.at, series.rhythm)
     }
 
-    /// Runs at these local times of every day, or at the first of them on one day of the week.
+    /// Runs at these local times of every day, or at the first of them, every day or on one of the week.
     pub fn new(at: &[NaiveTime], rhythm: Rhythm) -> Self {
         let mut at = at.to_vec();
         at.sort_unstable();
-        if matches!(rhythm, Rhythm::Weekly(_)) {
+        if rhythm != Rhythm::EveryRun {
             at.truncate(1);
         }
         Self { at, rhythm }
@@ -169,7 +169,7 @@ impl Timetable {
     /// a weekly series, weeks. As clocks show it, so that the night with an hour more counts it.
     pub fn longest_gap<Tz: TimeZone>(&self, now: &DateTime<Tz>) -> Option<TimeDelta> {
         let window = match self.rhythm {
-            Rhythm::EveryRun => TimeDelta::days(3),
+            Rhythm::EveryRun | Rhythm::Daily => TimeDelta::days(3),
             Rhythm::Weekly(_) => TimeDelta::weeks(3),
         };
         let since = now.clone() - window;
@@ -200,7 +200,7 @@ impl Timetable {
 
 /// Whether a series is to be taken at `now`.
 ///
-/// A weekly one is due when there is no complete snapshot of it since its slot, the first one of
+/// A daily or weekly one is due when there is no complete snapshot of it since its slot, the first one of
 /// its day. One dated after `now` (a wrong clock) does not count.
 pub fn is_due<Tz: TimeZone>(
     profile: &Profile,

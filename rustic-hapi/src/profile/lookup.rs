@@ -33,6 +33,8 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
     pub state: Option<PathBuf>,
+    /// `CODEX_HOME`, an agent's.
+    pub codex: Option<PathBuf>,
     /// restic's own.
     pub restic: Variables,
 }
@@ -51,6 +53,7 @@ impl Environment {
             hapi_home: var("HAPI_HOME"),
             config: var("XDG_CONFIG_HOME"),
             state: var("XDG_STATE_HOME"),
+            codex: var("CODEX_HOME"),
             restic: Variables::from_process(),
         }
     }

@@ -494,6 +494,7 @@ mod tests {
             "keep-monthly",
             "textfile",
             "every",
+            "agents",
             "on",
             "series",
             "sensitivity",

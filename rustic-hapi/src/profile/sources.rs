@@ -18,6 +18,8 @@ pub struct Series {
 pub enum Rhythm {
     /// By every run.
     EveryRun,
+    /// By the first run since the first slot of a day that has no complete snapshot of it.
+    Daily,
     /// By the first run since the first slot of this day that has no complete snapshot of it.
     Weekly(Weekday),
 }

@@ -23,6 +23,9 @@ pub(crate) const SHIPPED: [(&str, &str); 2] = [
     ),
 ];
 
+/// What `agents = true` adds.
+const AGENTS: &str = include_str!("../../../profiles/agents.toml");
+
 /// The shipped profile that has sources of these names: the first that alone has one of them, else the other.
 pub(crate) fn shipped_with<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {
     let [(hapi, first), (stock, second)] = SHIPPED;
@@ -41,6 +44,7 @@ pub(crate) fn shipped_with<'a>(mut names: impl Iterator<Item = &'a String>) -> &
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(super) struct RawProfile {
     pub(super) extends: Option<String>,
+    pub(super) agents: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) without: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +159,7 @@ pub(super) struct RawSeries {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Every {
     Run,
+    Day,
     Week,
 }
 
@@ -203,8 +208,34 @@ impl RawProfile {
         })
     }
 
-    /// Lays this profile over the shipped one it extends.
+    /// Lays this profile over what it inherits.
     pub(super) fn merged(self, path: &Path) -> Result<Self, ProfileError> {
+        let mut merged = self.over_shipped(path)?;
+        if merged.agents {
+            let agents = Self::read(AGENTS, Path::new("agents"))?;
+            let named = |name: &str, names: Vec<&String>| names.into_iter().any(|n| n == name);
+            for series in agents.series {
+                if !named(
+                    &series.name,
+                    merged.series.iter().map(|s| &s.name).collect(),
+                ) {
+                    merged.series.push(series);
+                }
+            }
+            for source in agents.source {
+                if !named(
+                    &source.name,
+                    merged.source.iter().map(|s| &s.name).collect(),
+                ) {
+                    merged.source.push(source);
+                }
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Lays this profile over the shipped one it extends.
+    fn over_shipped(self, path: &Path) -> Result<Self, ProfileError> {
         let at = At { path, copy: None };
         let Some(name) = self.extends.clone() else {
             if let Some(first) = self.without.first() {
@@ -273,6 +304,7 @@ impl RawProfile {
         });
         Ok(Self {
             extends: self.extends,
+            agents: self.agents,
             without: self.without,
             ignore: self.ignore,
             hapi_home: self.hapi_home.or(base.hapi_home),

@@ -8,6 +8,7 @@ use crate::recovery::key::{Made, RecoveryKey};
 use crate::repository::keys::Key;
 use crate::restore::origin::{HubHere, listed};
 use crate::terminal::output::{JSON_VERSION, Output};
+use crate::words::bytes;
 
 impl Report {
     /// What the command says in the end.
@@ -86,6 +87,17 @@ impl Report {
             Some(file) => format!("password    {} ({password})\n", file.display()),
             None => "password    what the password command prints\n".to_owned(),
         };
+        match self.agents.as_deref() {
+            Some([]) => text += "agents      no transcripts of any agent here yet\n",
+            found => {
+                for (nth, agent) in found.into_iter().flatten().enumerate() {
+                    let label = if nth == 0 { "agents" } else { "" };
+                    let (name, files) = (&agent.name, agent.files);
+                    let size = bytes(agent.bytes);
+                    text += &format!("{label:12}{name}: {files} files, {size}; taken once a day\n");
+                }
+            }
+        }
         if let Some(lines) = &self.lines_to_add {
             text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
         }
@@ -155,6 +167,9 @@ impl Report {
             "found-by": self.hub.found_by,
             "database": self.hub.database,
             "running-elsewhere": self.hub.elsewhere,
+            "agents": self.agents.as_ref().map(|agents| agents.iter().map(|agent| json!({
+                "name": agent.name, "files": agent.files, "bytes": agent.bytes,
+            })).collect::<Vec<_>>()),
             "notes": self.hub.notes,
         })
     }

@@ -4,6 +4,7 @@
 //! Knows: reports, words, JSON, Prometheus. Must not know: how facts are got; opens nothing.
 
 mod check;
+mod conversations;
 mod copy;
 mod doctor;
 mod drill;

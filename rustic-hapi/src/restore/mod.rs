@@ -9,4 +9,5 @@ pub(crate) mod library;
 pub(crate) mod origin;
 pub(crate) mod proof;
 pub(crate) mod restorer;
+pub(crate) mod rolling;
 pub(crate) mod secret;

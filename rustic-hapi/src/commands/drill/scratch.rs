@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use hapi_sources::Staging;
 
 use crate::error::Error;
-use crate::machine::able::keeps_private;
-use crate::machine::private_files::private_folder;
+use crate::machine::private_files::private_staging;
 use crate::machine::target::Target;
 
 /// The folder of one drill, 0700. It is locked while the drill runs and removed in the end, by a later
@@ -31,14 +30,7 @@ impl Scratch {
             Some(base) => base.to_path_buf(),
             None => staging.to_path_buf(),
         };
-        let made = || -> Result<Staging, Error> {
-            private_folder(&base)?;
-            Staging::sweep(&base)?;
-            let staging = Staging::create(&base)?;
-            keeps_private(staging.path()).map_err(Error::at(staging.path()))?;
-            Ok(staging)
-        };
-        let staging = made().map_err(|error| match named {
+        let staging = private_staging(&base).map_err(|error| match named {
             None => Error::NoScratch {
                 error: Box::new(error),
             },

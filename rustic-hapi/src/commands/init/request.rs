@@ -29,6 +29,8 @@ pub struct Request {
     pub host: Option<String>,
     /// The id of the hub whose snapshots are gone on with.
     pub adopt: Option<String>,
+    /// Take the transcripts of agents as well.
+    pub with_agents: bool,
     /// Accept a repository on the sources' disk.
     pub allow_same_disk: bool,
     /// Where a recovery key goes; none is made unless given.

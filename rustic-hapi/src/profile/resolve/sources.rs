@@ -30,7 +30,8 @@ pub(super) fn resolve_series(at: &At<'_>, raw: &[RawSeries]) -> Result<Vec<Serie
         }
         let rhythm = match (row.every.unwrap_or(Every::Run), &row.on) {
             (Every::Run, None) => Rhythm::EveryRun,
-            (Every::Run, Some(_)) => {
+            (Every::Day, None) => Rhythm::Daily,
+            (Every::Run | Every::Day, Some(_)) => {
                 return Err(at.value(&key, "`on` needs `every = \"week\"`".into(), None));
             }
             (Every::Week, on) => {
@@ -48,7 +49,7 @@ pub(super) fn resolve_series(at: &At<'_>, raw: &[RawSeries]) -> Result<Vec<Serie
             return Err(at.value(
                 &key,
                 "the first series is taken by every run".into(),
-                Some("put the weekly series after it".into()),
+                Some("put the daily or weekly series after it".into()),
             ));
         }
         series.push(Series {

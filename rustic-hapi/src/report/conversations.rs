@@ -1,0 +1,186 @@
+//! What `sessions` and `export` say. Titles and paths are words of others: a terminal is given one line of them.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::commands::export::Report;
+use crate::commands::sessions::{Listed, Listing};
+use crate::conversation::export::Format;
+use crate::conversation::plain::one_line;
+use crate::conversation::renderer::local;
+use crate::exit::Exit;
+use crate::terminal::output::{JSON_VERSION, Output};
+use crate::terminal::paint::Paint;
+use crate::words::bytes;
+
+impl Listing {
+    /// What the command says in the end.
+    pub fn output(&self, colour: bool) -> Output {
+        let json = json!({
+            "version": JSON_VERSION,
+            "command": "sessions",
+            "sessions": self.sessions.iter().map(Listed::json).collect::<Vec<_>>(),
+            "warnings": self.warnings,
+        });
+        let text = self.text(Paint(colour));
+        Output::new(text, json).ending(Exit::Complete, warnings(&self.warnings))
+    }
+
+    fn text(&self, paint: Paint) -> String {
+        let mut text = String::new();
+        let place = match (self.all, self.origins.as_slice()) {
+            (false, [one]) => one.clone(),
+            (false, several) => several.join(", "),
+            (true, searched) => format!("{} snapshots", searched.len()),
+        };
+        if self.sessions.is_empty() {
+            return match &self.search {
+                Some(search) => format!("no session in {place} has “{}”\n", one_line(search, 60)),
+                None => format!("no sessions in {place}\n"),
+            };
+        }
+        let agents = self
+            .sessions
+            .iter()
+            .map(|one| one_line(one.session.agent(), 10));
+        let width = agents
+            .map(|agent| agent.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(5);
+        _ = writeln!(
+            text,
+            "{:8}  {:16}  {:>8}  {:width$}  {}",
+            "id",
+            "last message",
+            "messages",
+            "agent",
+            if self.all {
+                "title, folder, snapshot"
+            } else {
+                "title, folder"
+            },
+        );
+        for one in &self.sessions {
+            let session = &one.session;
+            let id: String = one_line(&session.id, 36).chars().take(8).collect();
+            let agent = one_line(session.agent(), 10);
+            _ = write!(
+                text,
+                "{id:8}  {:16}  {:>8}  {agent:width$}  {}",
+                minute(session.last.or(session.created_at)),
+                session.messages,
+                paint.bold(&one_line(session.title(), 60)),
+            );
+            let project = one_line(session.project(), 60);
+            if !project.is_empty() {
+                _ = write!(text, "  {}", paint.dim(&project));
+            }
+            if let Some(snapshot) = one.origin.snapshot.as_ref().filter(|_| self.all) {
+                _ = write!(text, "  [{}]", snapshot.short_id());
+            }
+            text.push('\n');
+            if let Some(hits) = one.hits.as_ref().filter(|hits| hits.messages > 0) {
+                let count = match hits.messages {
+                    1 => "1 message".to_owned(),
+                    several => format!("{several} messages"),
+                };
+                let excerpt = hits.excerpt.as_deref().unwrap_or_default();
+                _ = writeln!(text, "          {count}: {}", paint.dim(excerpt));
+            }
+        }
+        text
+    }
+}
+
+impl Listed {
+    fn json(&self) -> Value {
+        let session = &self.session;
+        let hits = self.hits.as_ref();
+        json!({
+            "id": session.id,
+            "title": session.title(),
+            "project": session.project(),
+            "agent": session.agent(),
+            "messages": session.messages,
+            "created": rfc3339(session.created_at),
+            "first": rfc3339(session.first),
+            "last": rfc3339(session.last),
+            "snapshot": self.origin.snapshot.as_ref().map(|s| s.id.to_hex().to_string()),
+            "database": self.origin.path.to_string_lossy(),
+            "hits": hits.map(|hits| hits.messages),
+            "excerpt": hits.and_then(|hits| hits.excerpt.as_deref()),
+        })
+    }
+}
+
+impl Report {
+    /// What the command says in the end; nothing on standard output where the conversation went there.
+    pub fn output(&self) -> Output {
+        let session = &self.session;
+        let exit = match self.unreadable {
+            0 => Exit::Complete,
+            _ => Exit::Failed,
+        };
+        let json = json!({
+            "version": JSON_VERSION,
+            "command": "export",
+            "exit": exit as u8,
+            "session": session.id,
+            "title": session.title(),
+            "snapshot": self.origin.snapshot.as_ref().map(|s| s.id.to_hex().to_string()),
+            "format": match self.format {
+                Format::Html => "html",
+                Format::Markdown => "markdown",
+                Format::Json => "json",
+            },
+            "output": self.output.as_ref().map(|path| path.to_string_lossy()),
+            "messages": self.messages,
+            "unreadable": self.unreadable,
+            "bytes": self.bytes,
+            "seconds": self.took.as_secs_f64(),
+            "warnings": self.warnings,
+        });
+        let output = match &self.output {
+            Some(path) => Output::done(
+                format!(
+                    "{}: {} messages, {}, from {}\n",
+                    path.display(),
+                    self.messages,
+                    bytes(self.bytes),
+                    self.origin.in_words()
+                ),
+                json,
+            ),
+            None => Output::verbatim(String::new(), json),
+        };
+        let mut complaints = warnings(&self.warnings);
+        if self.unreadable > 0 {
+            complaints.push(format!(
+                "error: {} of {} messages could not be read; the export says why where each would be{}",
+                self.unreadable,
+                self.messages,
+                if self.format == Format::Json { " (JSON has null there)" } else { "" },
+            ));
+            complaints.push(format!(
+                "hint: an older snapshot may have them: `rustic-hapi sessions --all-snapshots`, then `rustic-hapi export {} --snapshot ID`",
+                crate::machine::shell::quoted(&one_line(&session.id, 64)),
+            ));
+        }
+        output.ending(exit, complaints)
+    }
+}
+
+fn minute(milliseconds: Option<i64>) -> String {
+    let time = local(milliseconds).map(|time| time.format("%Y-%m-%d %H:%M").to_string());
+    time.unwrap_or_else(|| "-".to_owned())
+}
+
+fn rfc3339(milliseconds: Option<i64>) -> Option<String> {
+    Some(local(milliseconds)?.to_rfc3339())
+}
+
+fn warnings(warnings: &[String]) -> Vec<String> {
+    warnings.iter().map(|w| format!("warning: {w}")).collect()
+}
