@@ -7,7 +7,7 @@ _list:
 check:
     .ci/run
 
-# Every test; installs the programs they need on Debian
+# Every test; as root it installs the programs they need on Debian
 test:
     bash tests/run.sh
 
@@ -29,6 +29,10 @@ fuzz seconds='60':
 bench *options:
     cargo bench -p rustic-hapi --bench bench -- {{ options }}
 
+# With what a profiler wants to know, in target/profiling
+profiling:
+    cargo build --profile profiling
+
 # A throwaway hub, snapshots while it writes, and a restore
 demo *options:
     cargo run --release -- demo {{ options }}
@@ -42,6 +46,14 @@ clippy:
 doc:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --all-features --no-deps
 
-# Licences, advisories and origins of the dependencies; needs cargo-deny
+# Licences, advisories and origins of the dependencies
 deny:
-    cargo deny check
+    .ci/deny
+
+# Both crates as they would be published; not that anybody publishes them
+package:
+    cargo package --workspace --config 'patch.crates-io.hapi-sources.path="hapi-sources"'
+
+# Debian packages and archives of a clean checkout in target/dist, tried in fresh Debians; as root, needs mmdebstrap
+dist:
+    dist/build.sh

@@ -68,3 +68,29 @@ fn no_file_is_forgotten() {
         "declare these as modules in tests/main.rs or tests/faults/main.rs: {forgotten:?}"
     );
 }
+
+/// A name that no test has any more would skip nothing, and nobody would notice.
+#[test]
+fn what_needs_root_exists() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let sources: String = [tests.clone(), tests.join("../hapi-sources/tests")]
+        .iter()
+        .flat_map(|folder| files(folder))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    for line in fs::read_to_string(tests.join("needs_root.txt"))
+        .unwrap()
+        .lines()
+    {
+        let name = line.split('#').next().unwrap().trim();
+        // A whole module, or a function.
+        let is_there = match name.strip_suffix("::") {
+            Some(module) => tests.join(module.replace("::", "/") + ".rs").exists(),
+            None => {
+                let function = name.rsplit("::").next().unwrap();
+                sources.contains(&format!("fn {function}("))
+            }
+        };
+        assert!(name.is_empty() || is_there, "{name}");
+    }
+}

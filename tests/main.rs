@@ -37,6 +37,7 @@ mod notify;
 mod odd_metadata;
 mod outages;
 mod output;
+mod packages;
 mod pages;
 mod rclone_variables;
 mod recovery;

@@ -35,6 +35,42 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Each with what it means, for the man pages.
+    pub(crate) const MEANINGS: [(Self, &str); 14] = [
+        (
+            Self::Complete,
+            "Every source is in the repository, whole, and was read back.",
+        ),
+        (
+            Self::Failed,
+            "Failed; the repository has no half snapshot. Of check: something was found. Of doctor: a scheduled run would fail.",
+        ),
+        (Self::Usage, "Usage or profile."),
+        (
+            Self::Incomplete,
+            "A snapshot was saved, but not everything in the profile was done. Of restore: no snapshot has all of a source. Of schedule --install: written, but nothing calls it. Of forget: the profile matches no snapshot.",
+        ),
+        (Self::NoRepository, "There is no repository."),
+        (
+            Self::Locked,
+            "Another run is in progress, or the repository is locked.",
+        ),
+        (Self::WrongPassword, "Wrong password."),
+        (
+            Self::Stale,
+            "Stale: the newest complete snapshot is too old.",
+        ),
+        (Self::Difference, "A drill found a difference."),
+        (Self::DrillFailed, "A drill could not be run."),
+        (
+            Self::Floor,
+            "Retention would go below its floor; nothing was removed.",
+        ),
+        (Self::HungUp, "Hung up."),
+        (Self::Interrupted, "Interrupted."),
+        (Self::Terminated, "Terminated."),
+    ];
+
     /// With what followed: what was wrong first counts, but a signal always does.
     #[must_use]
     pub fn then(self, next: Self) -> Self {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use hapi_sources::{Identities, Stop};
 use rustic_hapi::cli::meant::Restoring;
-use rustic_hapi::cli::{Cli, Command, ProfileCommand};
+use rustic_hapi::cli::{Cli, Command, ProfileCommand, completions, man};
 use rustic_hapi::commands::{
     check, drill, env, export, forget, init, recovery_kit, restore, restore_in_place, sessions,
     snapshots,
@@ -271,6 +271,8 @@ fn run(
             Ok(report::profile::checked(&profile))
         }
         Command::Profile(ProfileCommand::Show) => Profile::show(lookup).map(report::profile::shown),
+        Command::Completions { shell } => Ok(completions::run(*shell)),
+        Command::Man { folder } => man::run(folder),
         Command::Demo { keep } => rustic_hapi::demo::run(*keep, stop),
     }
 }

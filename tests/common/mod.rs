@@ -480,9 +480,15 @@ impl Tmpfs {
 
     pub fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
+        // Named with its source, else `mount` adds what the mount has, a user of another namespace included.
         run(
             "mount",
-            &["-o".as_ref(), options.as_ref(), self.0.as_os_str()],
+            &[
+                "-o".as_ref(),
+                options.as_ref(),
+                "tmpfs".as_ref(),
+                self.0.as_os_str(),
+            ],
         );
     }
 }

@@ -305,7 +305,7 @@ fn row(home: &Home, case: &Case, name: &str, path: &Path, good: &Path) -> String
     let told = said
         .stderr
         .lines()
-        .find(|line| line.contains("it") && !line.contains("same disk as the sources"))
+        .find(|line| line.contains(": it: "))
         .unwrap_or("")
         .replace(path.to_str().unwrap(), "PATH")
         .replace('|', "\\|");

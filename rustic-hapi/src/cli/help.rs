@@ -9,7 +9,14 @@ use super::Cli;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Set up",
-        &["init", "schedule", "doctor", "notify", "profile"],
+        &[
+            "init",
+            "schedule",
+            "doctor",
+            "notify",
+            "profile",
+            "completions",
+        ],
     ),
     ("Every day", &["snapshot", "snapshots", "status"]),
     ("Get it back", &["restore", "drill", "recovery-kit", "env"]),
@@ -77,6 +84,20 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("rustic-hapi profile check", "is it valid?"),
             ("rustic-hapi profile show", "all settings in force"),
+        ],
+    ),
+    (
+        "completions",
+        &[
+            ("source <(rustic-hapi completions bash)", "for this shell"),
+            (
+                "rustic-hapi completions zsh > ~/.zfunc/_rustic-hapi",
+                "a folder in $fpath",
+            ),
+            (
+                "rustic-hapi completions fish > ~/.config/fish/completions/rustic-hapi.fish",
+                "for every fish",
+            ),
         ],
     ),
     (
@@ -245,8 +266,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// Where people read on.
-const DOCUMENTATION: &str =
-    "`rustic-hapi COMMAND --help` has examples. Documentation: README.md and docs/ of the source.";
+const DOCUMENTATION: &str = "`rustic-hapi COMMAND --help` has examples. Documentation: `man rustic-hapi`, README.md and docs/ of the source.";
 
 /// The commands as clap has them, with groups and examples.
 pub fn command() -> Command {
@@ -304,7 +324,8 @@ mod tests {
     #[test]
     fn every_command_has_a_group_and_examples() {
         let command = command();
-        let names = command.get_subcommands().map(Command::get_name);
+        let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
+        let names = shown.map(Command::get_name);
         let mut all: Vec<_> = names.filter(|name| *name != "help").collect();
         let mut grouped: Vec<_> = GROUPS
             .iter()
@@ -324,7 +345,7 @@ mod tests {
         for (name, examples) in EXAMPLES {
             for (call, _) in *examples {
                 let ours = &call[call.find("rustic-hapi").unwrap()..];
-                let ours = ours.split(')').next().unwrap();
+                let ours = ours.split([')', '>']).next().unwrap();
                 let matches = command().try_get_matches_from(ours.split_whitespace());
                 assert_eq!(matches.expect(call).subcommand_name(), Some(*name));
             }

@@ -3,11 +3,14 @@
 //!
 //! Knows: clap, requests. Must not know: repositories, formats.
 
+pub mod completions;
 pub mod conversations;
 pub mod help;
+pub mod man;
 pub mod meant;
 mod refused;
 mod values;
+mod version;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
@@ -30,7 +33,7 @@ use crate::terminal::ui::{LogFormat, Ui, Verbosity};
 
 /// Whole, consistent snapshots of a HAPI hub in a restic repository.
 #[derive(Debug, Parser)]
-#[command(name = "rustic-hapi", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "rustic-hapi", version, long_version = version::long(), max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -175,6 +178,17 @@ pub enum Command {
     /// Check or show the profile
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a folder (for packages)
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Try it all in seconds on a throwaway hub: snapshots, retention, restore
     Demo {
         /// Keep all files of the demo

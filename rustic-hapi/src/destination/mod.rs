@@ -6,6 +6,7 @@
 pub(crate) mod access;
 pub(crate) mod credentials;
 pub(crate) mod folder;
+pub(crate) mod http;
 pub(crate) mod location;
 pub(crate) mod lock_files;
 pub(crate) mod object_store;

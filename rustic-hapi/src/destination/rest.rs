@@ -25,6 +25,7 @@ use rustic_core::BytesList;
 use sha2::{Digest, Sha256};
 
 use crate::destination::access::Access;
+use crate::destination::http;
 use crate::destination::patience::Patience;
 use crate::destination::rclone::{Listing, Rclone};
 use crate::error::Error;
@@ -92,8 +93,7 @@ impl Rest {
     ) -> Result<Self, Error> {
         let base = address(&name, url, access)?;
         let client = |timeout: Duration| -> Result<Client, Error> {
-            let mut builder = Client::builder()
-                .user_agent(concat!("rustic-hapi/", env!("CARGO_PKG_VERSION")))
+            let mut builder = http::client()
                 .connect_timeout(CONNECT)
                 .timeout(timeout)
                 // Else it is 30 s.

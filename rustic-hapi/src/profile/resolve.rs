@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn the_annotated_profile_makes_sense_and_has_every_key() {
-        let text = include_str!("../../../profiles/full.toml");
+        let text = include_str!("../../profiles/full.toml");
         let profile = parse(text).expect("profiles/full.toml");
         assert_eq!(profile.retention.keep_monthly, 6);
         // Whatever serde knows is in the file, so that it stays complete.

@@ -16,11 +16,8 @@ use crate::profile::sources::Sensitivity;
 
 /// The profiles that come with the program, by the name that `extends` takes.
 pub(crate) const SHIPPED: [(&str, &str); 2] = [
-    ("hapi", include_str!("../../../profiles/hapi.toml")),
-    (
-        "hapi-stock",
-        include_str!("../../../profiles/hapi-stock.toml"),
-    ),
+    ("hapi", include_str!("../../profiles/hapi.toml")),
+    ("hapi-stock", include_str!("../../profiles/hapi-stock.toml")),
 ];
 
 /// What `agents = true` adds.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::destination::credentials::redacted;
+use crate::destination::http;
 use crate::machine::child::{self, signal_group};
 use crate::profile::notify::Notify;
 
@@ -152,10 +153,9 @@ fn ask(url: &str, message: &Message, left: Duration) -> Result<(), String> {
             false => cause(&error),
         }
     };
-    let client = reqwest::blocking::Client::builder()
+    let client = http::client()
         .timeout(ATTEMPT.min(left))
         .redirect(reqwest::redirect::Policy::limited(3))
-        .user_agent(concat!("rustic-hapi/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(failed)?;
     let body = match message.outcome {

@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn a_hubs_tables_are_vouched_for() {
         let schema = [
-            include_str!("../../../../rustic-hapi/src/demo/synthetic/plain.sql"),
-            include_str!("../../../../rustic-hapi/src/demo/synthetic/search.sql"),
+            include_str!("../../../tests/hub/plain.sql"),
+            include_str!("../../../tests/hub/search.sql"),
         ];
         let rows = "
             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)

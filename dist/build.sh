@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Makes the packages of a clean checkout, and tries the Debian one in fresh Debians: `just dist`, or
+# `dist/build.sh TARGET…`.
+# They are in target/dist: a .deb and a .tar.gz of each architecture, and their SHA-256 sums.
+#
+# zig is the linker and the C compiler, since it knows the symbols of an older glibc (2.31 is Debian 11's) and of
+# another architecture.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+glibc=2.31
+# aarch64-unknown-linux-gnu may be named as well; a package of it was not tried yet.
+[ $# -gt 0 ] || set -- x86_64-unknown-linux-gnu
+cargo_deb=3.8.0 cargo_zigbuild=0.24.1 ziglang=0.17.1
+
+say() { printf '\n==> %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
+
+changed=$(git status --porcelain 2>/dev/null || true)
+[ -z "$changed" ] || fail "the checkout has changes, and \`--version\` would name its commit" "commit them: $changed"
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+# Times in packages are the commit's, so that they do not differ from one build to the next.
+SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
+export SOURCE_DATE_EPOCH
+
+tools="${XDG_CACHE_HOME:-$HOME/.cache}/rustic-hapi/dist"
+export PATH="$tools/python/bin:$tools/bin:$PATH"
+if [ ! -x "$tools/python/bin/cargo-zigbuild" ]; then
+    say "zig and cargo-zigbuild, from PyPI"
+    python3 -m venv "$tools/python"
+    "$tools/python/bin/pip" install -q "ziglang==$ziglang" "cargo-zigbuild==$cargo_zigbuild"
+fi
+command -v cargo-deb >/dev/null || {
+    say "cargo-deb"
+    cargo install -q --locked --root "$tools" --target-dir "$tools/build" "cargo-deb@$cargo_deb"
+}
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+out=target/dist
+rm -rf "$out"
+mkdir -p "$out/completions"
+
+say "licences of what is linked"
+python3 dist/copyright.py >"$out/copyright"
+printf 'rustic-hapi (%s-1) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- %s  %s\n' "$version" \
+    "$(sed -n 's/^maintainer = "\(.*\)"/\1/p' rustic-hapi/Cargo.toml)" \
+    "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" >"$out/debian-changelog"
+
+for target; do
+    if command -v rustup >/dev/null && ! rustup target add "$target" >/dev/null 2>&1; then
+        say "$target: left out, since Rust's standard library for it cannot be had (rustup target add $target)"
+        continue
+    fi
+    say "$target"
+    cargo zigbuild --release --locked --target "$target.$glibc"
+    binary="$CARGO_TARGET_DIR/$target/release/rustic-hapi"
+    newest=$(grep -aoE 'GLIBC_[0-9]+\.[0-9]+' "$binary" | sort -uV | tail -1)
+    printf 'GLIBC_%s\n' "$glibc" "${newest#GLIBC_}" | sort -VC -r || fail "$target needs $newest"
+
+    # They are the same everywhere; the first target is this machine's.
+    if [ ! -d "$out/man" ]; then
+        "$binary" man "$out/man"
+        "$binary" completions bash >"$out/completions/rustic-hapi"
+        "$binary" completions zsh >"$out/completions/_rustic-hapi"
+        "$binary" completions fish >"$out/completions/rustic-hapi.fish"
+    fi
+    cargo deb -q -p rustic-hapi --no-build --no-strip --target "$target" --output "$out"
+
+    # The archive has what the package has, without its outermost folder.
+    case $target in x86_64*) arch=amd64 ;; *) arch=arm64 ;; esac
+    name="rustic-hapi-$version-${target%%-*}-linux-glibc$glibc"
+    mkdir -p "$out/$name"
+    data=$(ar t "$out"/*_"$arch".deb | grep '^data')
+    ar p "$out"/*_"$arch".deb "$data" | tar x -J --strip-components 2 -C "$out/$name"
+    tar c -C "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name" |
+        gzip -9n >"$out/$name.tar.gz"
+    rm -r "${out:?}/$name"
+done
+
+(cd "$out" && sha256sum -- *.deb *.tar.gz >SHA256SUMS)
+say "$out"
+(cd "$out" && ls -l -- *.deb *.tar.gz SHA256SUMS)
+
+dist/try.sh "$out"/*_amd64.deb

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# What dist/try.sh does inside a clean Debian, as root there: install, use as somebody, remove.
+set -euo pipefail
+export LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+
+step() { printf '  %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+# Prints what a command says only where it fails.
+quietly() { "$@" >/tmp/said 2>&1 || { cat /tmp/said >&2; fail "$* ($?)"; }; }
+
+step install
+# What it depends on is there; what it recommends is not, and is not needed for any of this.
+quietly dpkg -i /tmp/rustic-hapi.deb
+useradd -m somebody
+as() { su somebody -s /bin/bash -c "cd && set -e; $1"; }
+
+step version
+version=$(as 'rustic-hapi --version')
+case $version in *"commit: "[0-9a-f]*"engine: rustic_core "*"SQLite: 3."*) ;; *) fail "$version" ;; esac
+
+step demo
+as 'rustic-hapi demo --keep' >/tmp/demo 2>&1 || fail "$(cat /tmp/demo)"
+kept=$(sed -n 's/^kept: //p' /tmp/demo)
+# Its hub, stopped, is from now on somebody's own.
+mv "$kept/home/.hapi" ~somebody/.hapi
+
+step init
+as 'rustic-hapi init -q --repository ~/repository --allow-same-disk --extends hapi-stock \
+    --recipient "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN" \
+    --recovery-key ~/recovery-key' >/tmp/said 2>&1 || fail "$(cat /tmp/said)"
+step snapshot
+quietly as 'rustic-hapi snapshot'
+step drill
+quietly as 'rustic-hapi drill'
+quietly as 'rustic-hapi status'
+
+step man
+for page in rustic-hapi rustic-hapi-snapshot rustic-hapi.toml; do
+    quietly as "man $page | grep -q 'SEE ALSO'"
+done
+# groff's own opinion of each page.
+for page in /usr/share/man/man[15]/rustic-hapi*; do
+    said=$(man --warnings -l "$page" 2>&1 >/dev/null)
+    [ -z "$said" ] || fail "$page: $said"
+done
+
+step completion
+bash=$(as '. /usr/share/bash-completion/bash_completion; _completion_loader rustic-hapi || [ $? = 124 ]
+    complete -p rustic-hapi >/dev/null; COMP_WORDS=(rustic-hapi sn) COMP_CWORD=1
+    _rustic__hapi rustic-hapi sn rustic-hapi; echo "${COMPREPLY[@]}"
+    COMP_WORDS=(rustic-hapi status --profile "") COMP_CWORD=3
+    _rustic__hapi rustic-hapi "" --profile; echo "${COMPREPLY[@]}"')
+case $bash in *snapshot*snapshots*hapi*) ;; *) fail "bash: $bash" ;; esac
+fish=$(as 'fish -c "complete \"-Crustic-hapi sn\"; complete \"-Crustic-hapi status --profile h\""')
+case $(fish --version):$fish in *snapshot*hapi*) ;; *' 3.1.'*) step 'fish 3.1 offers nothing here: not tested' ;; *) fail "fish: $fish" ;; esac
+# zsh completes in its line editor only: that it finds the script and can read it is all that is seen here.
+zsh=$(as "zsh -fc 'autoload -U compinit; compinit -u -D; autoload +X _rustic-hapi; print \$_comps[rustic-hapi]'")
+[ "$zsh" = _rustic-hapi ] || fail "zsh: $zsh"
+
+step "remove and purge"
+quietly dpkg -r rustic-hapi
+quietly dpkg -P rustic-hapi
+[ ! -e /usr/bin/rustic-hapi ] || fail "the program is still there"
+# What is somebody's stays somebody's.
+for path in .config/rustic-hapi/hapi.toml repository/config .local/state/rustic-hapi; do
+    [ -e ~somebody/"$path" ] || fail "\`$path\` is gone"
+done

@@ -1,0 +1,1 @@
+../../../rustic-hapi/src/demo/synthetic/plain.sql
