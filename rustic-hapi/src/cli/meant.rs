@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use crate::cli::set_up::{InitArgs, ScheduleArgs};
+use crate::cli::values::LockArgs;
 use crate::cli::{
-    DrillArgs, ForgetArgs, Global, InitArgs, LockArgs, RecoveryKitArgs, RestoreArgs, ScheduleArgs,
-    SnapshotArgs, SnapshotsArgs, StatusArgs,
+    DrillArgs, ForgetArgs, Global, RecoveryKitArgs, RestoreArgs, SnapshotArgs, SnapshotsArgs,
+    StatusArgs,
 };
 use crate::commands::{
     drill, forget, init, recovery_kit, restore, restore_in_place, snapshot, snapshots, status,

@@ -9,7 +9,8 @@ pub mod help;
 pub mod man;
 pub mod meant;
 mod refused;
-mod values;
+pub mod set_up;
+pub mod values;
 mod version;
 
 use std::io::IsTerminal;
@@ -21,7 +22,8 @@ use chrono::{DateTime, Local};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use self::conversations::{ExportArgs, SessionsArgs};
-use crate::cli::values::{absolute, hours, seconds};
+use self::set_up::{InitArgs, ScheduleArgs};
+use crate::cli::values::{LockArgs, absolute, hours, seconds};
 use crate::commands::drill;
 use crate::destination::credentials::redacted;
 use crate::exit::Exit;
@@ -197,49 +199,6 @@ pub enum Command {
     },
 }
 
-/// Arguments of `init`.
-#[derive(Clone, Debug, Args)]
-pub struct InitArgs {
-    /// Encrypt secrets to this age recipient (age1…) or SSH public key (may be repeated; give two)
-    #[arg(long, value_name = "KEY")]
-    recipient: Vec<String>,
-    /// Read recipients from this file, one per line: an age recipients file, authorized_keys, a .pub file
-    #[arg(long, value_name = "FILE")]
-    recipients_file: Vec<PathBuf>,
-    /// Shipped profile to extend: hapi or hapi-stock (default: detected)
-    #[arg(long, value_name = "NAME")]
-    extends: Option<String>,
-    /// HAPI's home directory (default: detected)
-    #[arg(long, value_name = "DIR")]
-    hapi_home: Option<PathBuf>,
-    /// Host name for the snapshots (default: this machine's)
-    #[arg(long, value_name = "NAME")]
-    host: Option<String>,
-    /// Continue the snapshots of this hub, after its home moved or on a new machine. Without it,
-    /// `init` lists the hubs that have snapshots in the repository
-    #[arg(long, value_name = "HUB-ID")]
-    adopt: Option<String>,
-    /// Also take the transcripts of the agents (Claude, Codex and others), once a day: without them a restored
-    /// session can be read, and not resumed
-    #[arg(long)]
-    with_agents: bool,
-    /// Accept a repository on the same disk as the hub
-    #[arg(long)]
-    allow_same_disk: bool,
-    /// Write the server's user and password, or keys, into this file (mode 0600) and name it in the profile;
-    /// they come from this shell's variables, or from a prompt
-    #[arg(long, value_name = "FILE")]
-    environment_file: Option<PathBuf>,
-    /// Write a recovery key to this new file (default: show it once on the terminal)
-    #[arg(long, value_name = "FILE")]
-    recovery_key: Option<PathBuf>,
-    /// Create the repository of this `[[copy]]`, with the main one's chunk size
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["recipient", "recipients_file", "extends", "hapi_home", "host", "adopt", "environment_file", "allow_same_disk"])]
-    pub copy: Option<String>,
-    #[command(flatten)]
-    lock: LockArgs,
-}
-
 /// Arguments of `snapshot`.
 #[derive(Clone, Debug, Args)]
 pub struct SnapshotArgs {
@@ -410,34 +369,6 @@ pub struct RecoveryKitArgs {
     /// Write the instructions to this file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-}
-
-/// Arguments of `schedule`.
-#[derive(Clone, Debug, Args)]
-pub struct ScheduleArgs {
-    /// Install it (default: a systemd timer of this user)
-    #[arg(long)]
-    install: bool,
-    /// Remove it; other lines and files stay
-    #[arg(long, conflicts_with = "install")]
-    remove: bool,
-    /// Use system units, which run as the hub's user (install them as root)
-    #[arg(long)]
-    system: bool,
-    /// User they run as (default: the owner of the hub's database)
-    #[arg(long, value_name = "NAME", requires = "system")]
-    user: Option<String>,
-    /// Use this user's crontab, where there is no systemd
-    #[arg(long, conflicts_with = "system")]
-    cron: bool,
-}
-
-/// How long to wait for another run.
-#[derive(Clone, Debug, Args)]
-pub struct LockArgs {
-    /// Wait this long for another run
-    #[arg(long, value_name = "10m", value_parser = seconds, default_value = "0s")]
-    lock_wait: Duration,
 }
 
 /// What to do with the profile.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
 use crate::words::{DURATIONS, parse_hours, parse_seconds};
 
 /// A path on the command line is seen from the working folder, as everywhere.
@@ -22,4 +24,12 @@ pub(super) fn hours(text: &str) -> Result<u32, String> {
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = parse_seconds(text).map(Duration::from_secs);
     seconds.ok_or_else(|| DURATIONS.to_owned())
+}
+
+/// How long to wait for another run.
+#[derive(Clone, Debug, Args)]
+pub struct LockArgs {
+    /// Wait this long for another run
+    #[arg(long, value_name = "10m", value_parser = seconds, default_value = "0s")]
+    pub(super) lock_wait: Duration,
 }
