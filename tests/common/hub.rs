@@ -76,6 +76,8 @@ impl RealHub {
             ("HAPI_LISTEN_PORT", &listen),
         ];
         let server = Server::start(program(), &["hub", "--no-relay"], &environment, port);
+        // Refused from the second time on.
+        _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(Duration::from_secs(20))
             .build()
