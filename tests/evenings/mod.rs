@@ -7,6 +7,7 @@ mod choice;
 mod damage;
 mod first_days;
 mod full_disk;
+mod lost_words;
 mod places;
 mod root_once;
 mod same_call;
