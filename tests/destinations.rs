@@ -577,7 +577,7 @@ fn nothing_but_a_definite_absence_is_no_repository() {
         &format!("{}elsewhere/", server.location()),
         10,
         "the place is empty",
-        " init` makes one",
+        "is the path right",
     );
     // Something else; and a repository that lost its config.
     let folder = home.dir.path().join("remains");

@@ -300,9 +300,13 @@ fn a_repository_that_is_not_there() {
     let (there, away) = (home.repository(), home.dir.path().join("away"));
     fs::rename(&there, &away).unwrap();
     let said = evening.says(&["snapshot"]).exits(10);
-    // A profile that has an id knows better than to make another one.
-    let init = that_has(&said, "init");
-    assert_ne!(evening.follows(&init, &[]).code, 0);
+    // A profile that has an id does not make another one, and nobody is told to.
+    assert!(
+        said.stderr.contains("hint: is the disk mounted?"),
+        "{said:?}"
+    );
+    assert!(!said.stderr.contains("rustic-hapi init"), "{said:?}");
+    assert_ne!(evening.says(&["init"]).code, 0);
     assert!(!there.exists());
     fs::rename(&away, &there).unwrap();
     evening.says(&["snapshot"]).exits(0);

@@ -222,7 +222,7 @@ impl Copying<'_> {
         }
         private_folder(&copy.reach.state)?;
         let _lock = run_lock::lock(&copy.reach, WAIT, stop)?;
-        destination::presence::require_folder(&copy.reach.location)?;
+        destination::presence::require_folder(&copy.reach.location, copy.reach.id.is_some())?;
         off_the_disk(copy)?;
         let there = Repository::open(&copy.reach, stop, ui.clone())?;
         report.repository = Some(there.id());

@@ -82,7 +82,7 @@ pub fn run(
     )?;
     let now = context.now();
     let (staging, was_killed) = fresh_staging(profile, ui)?;
-    destination::presence::require_folder(&profile.reach.location)?;
+    destination::presence::require_folder(&profile.reach.location, profile.reach.id.is_some())?;
     off_the_disk(profile)?;
     let mut proven = Proven::load(&profile.reach.state);
     let (opened, mut ahead) = at_once(

@@ -161,8 +161,8 @@ impl Destination {
     /// # Errors
     /// [`Error::NoRepository`], [`Error::NotARepository`], or whatever keeps the answer from being
     /// certain.
-    pub(crate) fn require(&self) -> Result<(), Error> {
-        self.presence()?.require(&self.location)
+    pub(crate) fn require(&self, made: bool) -> Result<(), Error> {
+        self.presence()?.require(&self.location, made)
     }
 
     /// A repository whose making was cut off has a key and no config. Of two keys that one password

@@ -33,25 +33,33 @@ pub(crate) enum Presence {
 }
 
 impl Presence {
-    /// That there is a repository, or the error that there is none.
-    pub(crate) fn require(self, location: &Location) -> Result<(), Error> {
+    /// That there is a repository, or the error that there is none. Where it was `made` already, as an id in the profile
+    /// says, nobody is to make another.
+    pub(crate) fn require(self, location: &Location, made: bool) -> Result<(), Error> {
+        let first = match made {
+            true => "",
+            false => " If this is the first time, `rustic-hapi init` makes one",
+        };
         match self {
             Self::Repository => Ok(()),
             Self::Absent(fact) => Err(Error::NoRepository {
                 location: location.to_string(),
                 fact,
                 hint: match location.local() {
-                    Some(folder) => format!(
-                        "is the disk mounted? {}If this is the first time, `rustic-hapi init` makes one",
-                        disk::not_a_mount(folder).map_or_else(String::new, |place| format!("{place}: {}. ", place.remedy()))
-                    ),
-                    None => "is the path right, and the disk there mounted? If this is the first time, `rustic-hapi init` makes one".into(),
+                    Some(folder) => {
+                        let place = disk::not_a_mount(folder);
+                        let place = place.map_or_else(String::new, |place| {
+                            format!(" {place}: {}.", place.remedy())
+                        });
+                        format!("is the disk mounted?{place}{first}")
+                    }
+                    None => format!("is the path right, and the disk there mounted?{first}"),
                 },
             }),
             Self::Nothing => Err(Error::Destination {
                 location: location.to_string(),
                 fact: "answers 404 to everything: it has nothing at this path, or is not a server for restic repositories".into(),
-                hint: Some("are host, port and path right? If this is the first time, `rustic-hapi init` makes a repository".into()),
+                hint: Some(format!("are host, port and path right?{first}")),
             }),
             Self::Occupied(fact) => Err(Error::NotARepository {
                 location: location.to_string(),
@@ -77,9 +85,9 @@ impl Presence {
 ///
 /// # Errors
 /// As [`Presence::require`].
-pub(crate) fn require_folder(location: &Location) -> Result<(), Error> {
+pub(crate) fn require_folder(location: &Location, made: bool) -> Result<(), Error> {
     match location.local() {
-        Some(folder) => at_folder(folder)?.require(location),
+        Some(folder) => at_folder(folder)?.require(location, made),
         None => Ok(()),
     }
 }

@@ -116,7 +116,7 @@ impl Repository {
         ui: Ui,
     ) -> Result<Self, Error> {
         let destination = destination(reach, patience, stop)?;
-        destination.require()?;
+        destination.require(reach.id.is_some())?;
         let (backend, gate, inner) = match unlock(&destination, password, stop, &ui, &[]) {
             Ok(unlocked) => unlocked,
             Err(Locked::Error(error)) => return Err(error),
@@ -182,7 +182,7 @@ impl Repository {
         match destination.presence()? {
             Presence::Absent(_) => destination.remove_orphaned_keys()?,
             Presence::Repository | Presence::Nothing => {}
-            other => other.require(&reach.location)?,
+            other => other.require(&reach.location, reach.id.is_some())?,
         }
         let (backend, gate) = gated(&destination, stop, &[]);
         let handle = engine(&backend, &reach.location, true, Ui::silent())?;
@@ -221,7 +221,9 @@ impl Repository {
         match destination.presence()? {
             Presence::Repository => Ok(true),
             Presence::Absent(_) | Presence::Nothing => Ok(false),
-            other => other.require(&reach.location).map(|()| false),
+            other => other
+                .require(&reach.location, reach.id.is_some())
+                .map(|()| false),
         }
     }
 
