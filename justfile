@@ -33,6 +33,11 @@ bench *options:
 profiling:
     cargo build --profile profiling
 
+# What `schedule --install` writes, under a systemd in namespaces; as root, needs mmdebstrap
+systemd:
+    cargo build --workspace --all-features
+    tests/systemd.sh target/debug/rustic-hapi
+
 # A throwaway hub, snapshots while it writes, and a restore
 demo *options:
     cargo run --release -- demo {{ options }}

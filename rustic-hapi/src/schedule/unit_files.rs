@@ -57,7 +57,13 @@ pub(crate) fn install(
 
 /// A path that is not there when the service starts stays read-only.
 fn make_folders(report: &mut Report, units: &Units, scope: &Scope) -> Result<(), Error> {
-    let missing: Vec<_> = units.folders.iter().filter(|dir| !dir.exists()).collect();
+    // What is below a folder that is there can be made by the service itself.
+    let is_below = |dir: &PathBuf| {
+        let mut others = units.folders.iter().filter(|other| *other != dir);
+        others.any(|other| other.exists() && dir.starts_with(other))
+    };
+    let missing = units.folders.iter().filter(|dir| !dir.exists());
+    let missing: Vec<_> = missing.filter(|dir| !is_below(dir)).collect();
     let other = match scope {
         Scope::System(account) if account.uid != Account::own()?.uid => Some(&account.name),
         _ => None,
