@@ -444,6 +444,9 @@ fn the_keys_that_the_settings_name_are_followed_at_each_run() {
     settings("{\"fcmServiceAccountPath\": \"keys/relative.json\"}");
     let said = home.snapshot().exits(0);
     assert!(said.stderr.contains("not an absolute path"), "{said:?}");
+    // Once: a mail twice a day would be read no more.
+    let said = home.snapshot().exits(0);
+    assert!(!said.stderr.contains("not an absolute path"), "{said:?}");
     settings("{\"fcmServiceAccountPath\": \"~/keys/sa.json\"}");
     home.edit_profile(|text| {
         text + "\n[[source]]\nname = \"mine\"\npath = \"~/keys/sa.json\"\nkind = \"file\"\n"

@@ -257,7 +257,7 @@ fn told_once(captures: &[&Capture], manifest: &Manifest) -> Vec<(String, Sha256H
         .flat_map(|c| &c.notes)
         .filter_map(|note| match note {
             Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
-            Note::SeveralNames { .. } => {
+            Note::SeveralNames { .. } | Note::NamesNothing { .. } => {
                 let text = describe_note(note);
                 let key = Sha256Hash(Sha256::digest(&text).into());
                 Some((text, key))
