@@ -63,7 +63,7 @@ impl BusyHub {
                 let session = sessions.next();
                 let page =
                     "SELECT content FROM messages WHERE session_id = ? ORDER BY seq DESC LIMIT 50";
-                let mut page = reader.prepare_cached(page)?;
+                let mut page = reader.prepare(page)?;
                 let mut rows = page.query([session])?;
                 while let Some(row) = rows.next()? {
                     row.get_ref(0)?;
