@@ -3,6 +3,7 @@
 //! Knows: folders, processes, SQLite's file names and locks. Must not know: restic, profiles, snapshots.
 
 pub(crate) mod able;
+pub(crate) mod agents;
 pub(crate) mod boot;
 pub(crate) mod child;
 pub(crate) mod disk;

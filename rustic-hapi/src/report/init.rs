@@ -87,17 +87,19 @@ impl Report {
             Some(file) => format!("password    {} ({password})\n", file.display()),
             None => "password    what the password command prints\n".to_owned(),
         };
-        match self.agents.as_deref() {
-            Some([]) => text += "agents      no transcripts of any agent here yet\n",
-            found => {
-                for (nth, agent) in found.into_iter().flatten().enumerate() {
-                    let label = if nth == 0 { "agents" } else { "" };
-                    let (name, files) = (&agent.name, agent.files);
-                    let size = bytes(agent.bytes);
-                    text += &format!("{label:12}{name}: {files} files, {size}; taken once a day\n");
-                }
-            }
-        }
+        let each = self.agents.iter().map(|agent| {
+            let (name, files, size) = (&agent.name, agent.files, bytes(agent.bytes));
+            format!("{name} ({files} files, {size})")
+        });
+        let each = each.collect::<Vec<_>>().join(", ");
+        text += &match (self.agents_taken, each.as_str()) {
+            (true, "") => "agents      no transcripts of any agent here yet\n".to_owned(),
+            (true, _) => format!("agents      taken once a day: {each}\n"),
+            (false, "") => String::new(),
+            (false, _) => format!(
+                "agents      NOT taken: {each}; without these transcripts a restored session can be read, and not resumed; `rustic-hapi init --with-agents` takes them once a day\n"
+            ),
+        };
         if let Some(lines) = &self.lines_to_add {
             text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
         }
@@ -143,6 +145,11 @@ impl Report {
 
     /// For programs.
     fn json(&self) -> Value {
+        let agents = self
+            .agents
+            .iter()
+            .map(|agent| json!({ "name": agent.name, "files": agent.files, "bytes": agent.bytes }));
+        let agents: Vec<_> = agents.collect();
         json!({
             "version": JSON_VERSION,
             "command": "init",
@@ -167,9 +174,8 @@ impl Report {
             "found-by": self.hub.found_by,
             "database": self.hub.database,
             "running-elsewhere": self.hub.elsewhere,
-            "agents": self.agents.as_ref().map(|agents| agents.iter().map(|agent| json!({
-                "name": agent.name, "files": agent.files, "bytes": agent.bytes,
-            })).collect::<Vec<_>>()),
+            "agents": self.agents_taken.then_some(&agents),
+            "agents-not-taken": (!self.agents_taken).then_some(&agents),
             "notes": self.hub.notes,
         })
     }
