@@ -194,7 +194,7 @@ impl<'a> Kit<'a> {
                 "chunk-size": self.chunk_size.flatten(),
                 "needs-credentials": profile.reach.needs().is_some(),
             },
-            "hapi": hapi_version(&profile.hapi_home),
+            "hapi": hapi_version(profile),
             "password-file": profile.reach.password.file(),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
@@ -211,7 +211,7 @@ impl<'a> Kit<'a> {
             code(&self.profile.host),
             self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
             env!("CARGO_PKG_VERSION"),
-            hapi_version(&self.profile.hapi_home).map_or_else(
+            hapi_version(&self.profile).map_or_else(
                 || "of an unknown version".to_owned(),
                 |version| code(&version)
             ),
