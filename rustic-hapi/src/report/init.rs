@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::commands::init::{Recovery, Report};
 use crate::exit::Exit;
+use crate::policy::manifest::PathRecord;
 use crate::recovery::key::{Made, RecoveryKey};
 use crate::repository::keys::Key;
 use crate::restore::origin::{HubHere, listed};
@@ -153,27 +154,27 @@ impl Report {
         json!({
             "version": JSON_VERSION,
             "command": "init",
-            "profile": self.profile,
+            "profile": PathRecord::from(&self.profile),
             "profile-is-new": self.profile_is_new,
             "lines-to-add": self.lines_to_add,
             "repository": { "location": self.location, "id": self.repository_id,
                             "adopted": self.adopted, "chunk-size": self.chunk_size },
-            "password-file": self.password_file,
+            "password-file": self.password_file.as_ref().map(PathRecord::from),
             "password-is-new": self.password_is_new,
             "hub-id": self.hub_id,
             "hubs": self.hubs.iter().map(|hub| json!({
                 "id": hub.id.as_str(),
                 "host": hub.host,
-                "database": hub.database,
+                "database": hub.database.as_ref().map(PathRecord::from),
                 "snapshots": hub.snapshots,
                 "newest": hub.newest.time.to_rfc3339(),
             })).collect::<Vec<_>>(),
             "has-recipients": self.has_recipients,
             "recovery-key": self.recovery.json(),
-            "hapi-home": self.hub.home,
+            "hapi-home": PathRecord::from(&self.hub.home),
             "found-by": self.hub.found_by,
-            "database": self.hub.database,
-            "running-elsewhere": self.hub.elsewhere,
+            "database": self.hub.database.as_ref().map(PathRecord::from),
+            "running-elsewhere": self.hub.elsewhere.iter().map(PathRecord::from).collect::<Vec<_>>(),
             "agents": self.agents_taken.then_some(&agents),
             "agents-not-taken": (!self.agents_taken).then_some(&agents),
             "notes": self.hub.notes,
@@ -217,7 +218,7 @@ impl Recovery {
         json!({
             "ids": ids,
             "made": matches!(self, Self::Made(_)),
-            "file": file,
+            "file": file.map(PathRecord::from),
             "hint": ids.is_empty().then(|| format!("make one: `{MAKE_ONE}`")),
         })
     }
