@@ -4,8 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hapi_sources::IntegrityCheck;
 use rustic_hapi::synthetic::{Shape, write_notes, write_wav};
@@ -15,7 +14,7 @@ use crate::costs::{Costs, HEAD, Spread, megabytes};
 use crate::page::Section;
 use crate::race::Contender::{self, BackupAndRestic, BackupAndRustic, RusticHapi};
 use crate::race::{Race, Work, shape_name};
-use crate::{GB, Options, Result, SEED, limits, writer};
+use crate::{GB, Options, Result, SEED, busy_hub, limits};
 
 /// A section for readers, and the figures behind it.
 pub type Outcome = (Section, Value);
@@ -75,9 +74,10 @@ pub fn side_by_side(options: &Options, shape: Shape, size: u64) -> Result<Outcom
         "\nThe repository after all {snapshots} snapshots: {total:.3} of restic's."
     );
     if options.all {
-        let felt = race.as_a_writer_feels_it()?;
+        let (felt, of_hub) = busy_hub::course(&race)?;
         println!("{felt}");
         let _ = writeln!(table, "\n{felt}");
+        figures.insert("busy-hub".to_owned(), of_hub);
     }
     figures.insert("growth-of-all".to_owned(), total.into());
     figures.insert("limits".to_owned(), limits.json());
@@ -124,41 +124,6 @@ impl Race {
         let limits = limits::measure(&copy, self.dir.path())?;
         fs::remove_file(copy)?;
         Ok(limits)
-    }
-
-    /// How long commits take without a snapshot and during some, in words.
-    fn as_a_writer_feels_it(&self) -> Result<String> {
-        let mut p99 = Vec::new();
-        for during in [false, true] {
-            let writer = writer::Writer::start(&self.database())?;
-            match during {
-                false => thread::sleep(Duration::from_secs(20)),
-                true => {
-                    for _ in 0..4 {
-                        self.measure(RusticHapi, Work::Snapshot)?;
-                    }
-                }
-            }
-            p99.push(writer::p99(&writer.end()?));
-        }
-        // Of restic there is nothing to measure: each commit of another process has `.backup` start over.
-        let writer = writer::Writer::start(&self.database())?;
-        let copied = self
-            .shell("timeout 60 sqlite3 home/.hapi/hapi.db '.backup copy-of'; e=$?; rm -f copy-of*; exit $e")
-            .status()?;
-        writer.end()?;
-        let theirs = match copied.success() {
-            true => "came to its end beside it, too",
-            false => {
-                "had not come to an end beside it after a minute: each commit has it start over"
-            }
-        };
-        Ok(format!(
-            "The 99th percentile of the latency of a writer that commits 100 times a second is {:.2} of what it is \
-             without a snapshot ({:.2} ms) while ours is taken. `sqlite3 .backup` {theirs}.",
-            p99[1] / p99[0],
-            p99[0],
-        ))
     }
 }
 

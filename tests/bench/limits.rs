@@ -53,7 +53,7 @@ pub fn measure(file: &Path, scratch: &Path) -> Result<Limits> {
         })
     })?;
     let compressed = timed(|| {
-        let mut to = zstd::Encoder::new(std::io::sink(), 0)?;
+        let mut to = zstd::Encoder::new(std::io::sink(), 1)?;
         pieces(file, |piece| to.write_all(piece))?;
         to.finish().map(drop)
     })?;

@@ -13,8 +13,8 @@
 //! messages one commit at a time. Nothing is asserted: what counts are the ratios, and those
 //! depend on the machine too.
 //!
-//! `--all` adds what is not of every day: nothing changed, every row rewritten, `VACUUM`, and how a writer
-//! feels a snapshot. `--days` simulates so many days of two runs and compares the last week with the first.
+//! `--all` adds what is not of every day: nothing changed, every row rewritten, `VACUUM`, and what a busy
+//! hub feels of a run. `--days` simulates so many days of two runs and compares the last week with the first.
 //! `--files` is WAV and Markdown. `--growing` is rustic-hapi alone, from 10 MB to 4 GB.
 //!
 //! With five rounds or more the outcome is written into docs/performance.md.
@@ -33,6 +33,7 @@
     reason = "a table for whoever waits for it"
 )]
 
+mod busy_hub;
 mod costs;
 mod courses;
 mod limits;
@@ -40,7 +41,6 @@ mod link;
 mod page;
 mod race;
 mod server;
-mod writer;
 
 use std::error::Error;
 use std::fs;
