@@ -212,7 +212,7 @@ impl<'a> Kit<'a> {
             code(&self.profile.host),
             self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
             env!("CARGO_PKG_VERSION"),
-            hapi_version(&self.profile).map_or_else(
+            hapi_version(self.profile).map_or_else(
                 || "of an unknown version".to_owned(),
                 |version| code(&version)
             ),
