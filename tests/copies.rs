@@ -181,9 +181,21 @@ fn a_run_copies_what_is_missing_and_everything_reads_it() {
         &["drill", "--from", "attic"],
         &["status", "--from", "attic"],
         &["--from", "attic", "forget", "--dry-run"],
+        &["sessions", "--from", "attic", "--search", "x"],
     ] {
         home.hapi_command(args).exits(0);
     }
+    // One conversation, too, while the main place is away.
+    let away = home.dir.path().join("away");
+    fs::rename(home.repository(), &away).unwrap();
+    let listed = home.hapi_command(&["sessions", "--from", "attic", "--json"]);
+    let session = listed.exits(0).json()["sessions"][0]["id"].clone();
+    let export = ["export", session.as_str().unwrap(), "--from", "attic"];
+    let said = home.hapi_command(&export).exits(0);
+    assert!(said.stdout.ends_with("</html>\n"), "{said:?}");
+    home.hapi_command(&[&export[..], &["--live"]].concat())
+        .exits(2);
+    fs::rename(&away, home.repository()).unwrap();
     let env = home.hapi_command(&["env", "--from", "attic"]).exits(0);
     assert!(
         env.stdout.contains(attic(&home).to_str().unwrap()),

@@ -28,6 +28,7 @@ mod foreign_snapshots;
 mod gate;
 mod init;
 mod inplace;
+mod interrupted_reading;
 mod layers;
 mod live_files;
 mod locks;

@@ -509,3 +509,37 @@ fn a_signal_ends_it_without_a_trace() {
     }
     home.restore(&target, &[]).exits(0);
 }
+
+#[test]
+fn names_that_are_not_text_come_back_and_are_told_in_hexadecimal() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::initialised();
+    let odd = std::ffi::OsStr::from_bytes(b"a\xffb\n\x1b[31m");
+    for folder in [
+        home.hapi("scratchlist-attachments"),
+        home.path().join(".hapi"),
+    ] {
+        fs::write(folder.join(odd), "odd").unwrap();
+    }
+    home.snapshot().exits(0);
+    let target = home.dir.path().join(odd);
+    let key = home.identity();
+    let args = ["--identity", key.to_str().unwrap()];
+    home.drill(&args).exits(0);
+    let mut restore = home.command();
+    restore.args(["restore", "--json", "--target"]);
+    restore.arg(&target).args(args);
+    let said = Said::from(restore.output().unwrap()).exits(0);
+    assert!(!said.stderr.contains('\u{1b}'), "{said:?}");
+    let hex = |path: &Path| hex::encode(path.as_os_str().as_bytes());
+    assert_eq!(said.json()["target"]["hex"], hex(&target).as_str());
+    let back = |path: &Path| target.join(path.strip_prefix("/").unwrap()).join(odd);
+    for folder in [
+        home.hapi("scratchlist-attachments"),
+        home.path().join(".hapi"),
+    ] {
+        assert_eq!(fs::read_to_string(back(&folder)).unwrap(), "odd");
+        let path = hex(&back(&folder));
+        assert!(said.stdout.contains(&path), "{said:?}");
+    }
+}

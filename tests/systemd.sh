@@ -82,6 +82,31 @@ until [ -S /run/user/$user/bus ]; do sleep 0.2; done
 as_op 'rustic-hapi schedule --install'
 as_op 'systemctl --user start rustic-hapi-hapi && systemctl --user show -p Result rustic-hapi-hapi' | grep success
 as_op 'rustic-hapi status' | grep "a timer of the user"
+
+# A hub that a unit of any name starts: with its drop-in, and what both name, it is found by what runs.
+printf '#!/bin/sh\nexec 9<"$HOME/.hapi/hapi.db"\nexec sleep infinity\n' >/usr/local/bin/work
+chmod 755 /usr/local/bin/work
+as_op 'mkdir -p .config/systemd/user/work@.service.d .config/work
+printf "[Service]\nExecStart=/usr/local/bin/work\nEnvironmentFile=%%h/old.env\n" >.config/systemd/user/work@.service
+printf "[Service]\nEnvironmentFile=\nEnvironmentFile=-%%E/%%p/%%i-*.env\n" >.config/systemd/user/work@.service.d/keys.conf
+echo KEY=1 >.config/work/one-a.env; echo KEY=2 >old.env; echo KEY=3 >.config/work/two-a.env
+systemctl --user daemon-reload; systemctl --user start work@one'
+# And one of the system, whose keys are root's alone.
+install -d /etc/hapi
+printf '[Service]\nUser=op\nExecStart=/usr/bin/hapi hub\nEnvironmentFile=/etc/hapi/%%N.env\n' >/etc/systemd/system/hapi-hub.service
+(umask 077; echo KEY=4 >/etc/hapi/hapi-hub.env)
+as_op 'systemctl --user show -p MainPID work@one'
+as_op 'rustic-hapi doctor' | grep -A1 'service' | grep 'work@.service'
+as_op 'rustic-hapi --profile second init --repository /srv/backup/second --allow-same-disk --recipient $(age-keygen -y id.txt)' >/root/said 2>&1
+grep 'may not read `/etc/hapi/hapi-hub.env` (the environment of unit hapi-hub.service)' /root/said
+second=${profile%hapi.toml}second.toml
+for path in .config/systemd/user/work@.service .config/systemd/user/work@.service.d/keys.conf .config/work/one-a.env; do grep "path = \"/home/op/$path\"" $second; done
+grep 'path = "/etc/systemd/system/hapi-hub.service"' $second
+! grep -E 'old.env|two-a' $second
+# A run as root has them all.
+rustic-hapi --home /home/op doctor --json | grep -o '/etc/hapi/hapi-hub.env' | head -1 | grep hapi
+as_op 'systemctl --user stop work@one'
+
 loginctl disable-linger op
 as_op 'rustic-hapi schedule --install' 2>&1 | grep 'enable-linger op'
 STORY

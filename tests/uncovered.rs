@@ -531,7 +531,18 @@ fn nothing_of_the_real_hub_is_uncovered() {
     assert!(list.stdout.contains("0.30.7"), "{list:?}");
     let database = &main(&said)["sources"][0];
     assert_eq!(database["rows"]["session_scratchlist"], 1, "{database}");
+    // Where it unpacked nothing, its package knows: the running one's, else that of the `hapi` of this shell.
+    let version = |path: &Path| {
+        let mut command = home.command();
+        let said = command.args(["recovery-kit", "--json"]).env("PATH", path);
+        Said::from(said.output().unwrap()).json()["hapi"].clone()
+    };
+    fs::rename(home.hapi("runtime"), home.dir.path().join("runtime")).unwrap();
+    assert_eq!(version(Path::new("/nowhere")), "0.30.7");
     drop(hub);
+    assert_eq!(version(Path::new("/nowhere")), serde_json::Value::Null);
+    let bin = crate::common::hub::program().parent().unwrap();
+    assert_eq!(version(bin), "0.30.7");
     // A restored home boots it.
     let key = home.identity();
     let target = home.dir.path().join("restored");
@@ -596,6 +607,7 @@ impl Holder {
             .args([database, &ready])
             .env("HOME", home.path())
             .envs(environment.iter().copied())
+            .current_dir(database.parent().unwrap())
             .spawn()
             .unwrap();
         while !ready.exists() {
@@ -632,9 +644,10 @@ fn a_hub_is_found_where_its_own_environment_says() {
         &home,
         &database,
         &[
-            ("DB_PATH", database.to_str().unwrap()),
-            ("HAPI_HOME", settings.to_str().unwrap()),
-            ("FCM_SERVICE_ACCOUNT_PATH", key.to_str().unwrap()),
+            // As the hub reads them, seen from where it runs.
+            ("DB_PATH", "./hub.sqlite"),
+            ("HAPI_HOME", "home"),
+            ("FCM_SERVICE_ACCOUNT_PATH", "../sa.json"),
             ("CLI_API_TOKEN", CANARY),
         ],
     );

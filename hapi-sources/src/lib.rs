@@ -60,7 +60,7 @@ pub use facts::{
 };
 pub use observer::Observer;
 pub use permission::{Barrier, user_for_chown, user_name};
-pub use probe::{Probe, probe};
+pub use probe::{Probe, measure, probe};
 pub use rest::left_out::{LeftOut, Why};
 pub use rest::walk::uncovered;
 pub use rest::{LARGEST_REST, MOST_REST, left_out};

@@ -17,7 +17,7 @@ use crate::source::{Kind, Scope, Source};
 use crate::sqlite;
 use crate::sqlite::names::real;
 use crate::stop::Stop;
-use crate::tree::pattern::{Pattern, excluded, exclusions, walk_failure};
+use crate::tree::pattern::{Found, Pattern, excluded, exclusions, walk_failure};
 
 /// What a probe showed.
 #[derive(Debug, Default)]
@@ -58,10 +58,7 @@ pub fn probe(source: &Source, stop: &Stop) -> Result<Probe, CaptureError> {
         }
         Kind::Sqlite if !source.is_pattern() => probe.database(&source.path, stop)?,
         Kind::Sqlite | Kind::Glob => {
-            let found = match source.kind {
-                Kind::Sqlite => sqlite::databases_of(source, stop)?,
-                _ => Pattern::parse(&source.path)?.find(&exclusions(source)?, stop)?,
-            };
+            let found = found(source, stop)?;
             probe.failures = found.failures;
             for path in found.paths {
                 let looked = match source.kind {
@@ -117,6 +114,31 @@ impl Probe {
             }
         }
         Ok(())
+    }
+}
+
+/// How many files there are of a source now, and their bytes; none is opened.
+pub fn measure(source: &Source, stop: &Stop) -> (u64, u64) {
+    let paths = match source.kind {
+        Kind::Dir => {
+            let entries = WalkDir::new(&source.path).into_iter().flatten();
+            entries.map(walkdir::DirEntry::into_path).collect()
+        }
+        Kind::Sqlite | Kind::Glob => found(source, stop).map_or_else(|_| Vec::new(), |f| f.paths),
+        Kind::File | Kind::Secret => vec![source.path.clone()],
+    };
+    let sizes = paths.iter().filter_map(|path| path.metadata().ok());
+    let files = sizes.filter(std::fs::Metadata::is_file);
+    files.fold((0, 0), |(files, bytes), stat| {
+        (files + 1, bytes + stat.len())
+    })
+}
+
+/// What the path of a glob, or of databases, names.
+fn found(source: &Source, stop: &Stop) -> Result<Found, CaptureError> {
+    match source.kind {
+        Kind::Sqlite => sqlite::databases_of(source, stop),
+        _ => Pattern::parse(&source.path)?.find(&exclusions(source)?, stop),
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Filter {
     /// Only what git cannot give back: untracked, ignored, or changed since `HEAD`.
     GitUntracked,
     /// The unfinished line at the end of a file that grows line by line: what it had when it was opened is taken, up
-    /// to its last whole line, however it goes on.
+    /// to its last whole line, however it goes on. A compressed one (`.zstd`, `.zst`) is taken up to that size.
     WholeLines,
 }
 

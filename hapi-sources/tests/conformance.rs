@@ -15,23 +15,43 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use hapi_sources::{CaptureError, Content, Kind, Metadata, Scope, SecretCache, Source, Stop};
+use hapi_sources::{
+    CaptureError, Content, Filter, Kind, Metadata, Scope, SecretCache, Source, Stop,
+};
 use hub::{Hub, content, settle};
 use sha2::{Digest, Sha256};
 
-/// A kind, and for secrets whether it is the rest of a folder.
-const KINDS: [(Kind, bool); 6] = [
-    (Kind::Secret, false),
-    (Kind::Secret, true),
-    (Kind::Sqlite, false),
-    (Kind::File, false),
-    (Kind::Glob, false),
-    (Kind::Dir, false),
+/// What else there is to a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Plain,
+    /// A secret: the rest of a folder.
+    Rest,
+    /// Files that grow line by line, as most agents' transcripts.
+    Lines,
+    /// Databases by a pattern, as the other agents'.
+    Pattern,
+}
+use Form::{Lines, Pattern, Plain, Rest};
+
+const KINDS: [(Kind, Form); 8] = [
+    (Kind::Secret, Plain),
+    (Kind::Secret, Rest),
+    (Kind::Sqlite, Plain),
+    (Kind::Sqlite, Pattern),
+    (Kind::File, Plain),
+    (Kind::Glob, Plain),
+    (Kind::Glob, Lines),
+    (Kind::Dir, Plain),
 ];
 
-fn source((kind, is_rest): (Kind, bool), path: PathBuf) -> Source {
+fn source((kind, form): (Kind, Form), path: PathBuf) -> Source {
     Source {
-        scope: if is_rest { Scope::Rest } else { Scope::File },
+        scope: match form {
+            Rest => Scope::Rest,
+            _ => Scope::File,
+        },
+        filter: (form == Lines).then_some(Filter::WholeLines),
         ..Source::new("it", kind, path)
     }
 }
@@ -48,7 +68,7 @@ struct Case {
     plain: Vec<u8>,
 }
 
-fn case(what: (Kind, bool)) -> Case {
+fn case(what: (Kind, Form)) -> Case {
     let kind = what.0;
     let hub = Hub::new();
     let folder = hub.home().join(odd_name());
@@ -68,9 +88,10 @@ fn case(what: (Kind, bool)) -> Case {
         chown(&live, Some(1234), Some(2345)).unwrap();
     }
     let path = match kind {
+        _ if what.1 == Pattern => folder.join("*.db"),
         Kind::Glob => folder.join("*"),
         Kind::Dir => folder,
-        Kind::Secret if what.1 => folder,
+        Kind::Secret if what.1 == Rest => folder,
         Kind::Secret | Kind::Sqlite | Kind::File => live.clone(),
     };
     Case {
@@ -171,12 +192,10 @@ fn the_same_state_twice_is_the_same_bytes() {
 #[test]
 fn missing_is_an_error_where_required_and_absent_where_not() {
     for what in KINDS {
-        let kind = what.0;
         let hub = Hub::new();
-        let name = if kind == Kind::Glob {
-            "nowhere/*"
-        } else {
-            "nowhere"
+        let name = match what {
+            (Kind::Glob, _) | (_, Pattern) => "nowhere/*",
+            _ => "nowhere",
         };
         let mut source = source(what, hub.at(name));
         let error = hub.capture(&source).unwrap_err();
@@ -200,9 +219,10 @@ fn another_type_is_said_so() {
         let hub = Hub::new();
         // What should be a file is a folder, what should be a folder is a file.
         let path = match kind {
+            _ if what.1 == Pattern => hub.write("it", "file").join("*"),
             Kind::Glob => hub.write("it", "file").join("*"),
             Kind::Dir => hub.write("it", "file"),
-            _ if what.1 => hub.write("it", "file"),
+            _ if what.1 == Rest => hub.write("it", "file"),
             _ => hub.home(),
         };
         let mut source = source(what, path);
@@ -222,14 +242,15 @@ fn a_named_pipe_is_not_waited_for() {
         let hub = Hub::new();
         hub::run("mkfifo", &[hub.at("pipe").to_str().unwrap()]);
         let path = match kind {
+            _ if what.1 == Pattern => hub.at("*"),
             Kind::Glob => hub.at("*"),
             Kind::Dir => hub.home(),
-            _ if what.1 => hub.home(),
+            _ if what.1 == Rest => hub.home(),
             _ => hub.at("pipe"),
         };
         match hub.capture(&source(what, path)) {
             // Nobody would miss it.
-            Ok(capture) if what.1 => assert!(capture.absent && capture.left_out.is_empty()),
+            Ok(capture) if what.1 == Rest => assert!(capture.absent && capture.left_out.is_empty()),
             Ok(capture) => {
                 assert!(matches!(
                     &capture.notes[..],
@@ -275,7 +296,7 @@ fn nothing_stays_in_the_staging_folder() {
 
 #[test]
 fn a_failed_staging_folder_ends_the_run_and_keeps_the_order() {
-    let Case { hub, source, .. } = case((Kind::Sqlite, false));
+    let Case { hub, source, .. } = case((Kind::Sqlite, Plain));
     let file = hub.write("small", "in memory");
     let sources = [Source::new("small", Kind::File, file), source];
     let mut capturer = hub.capturer(&sources);

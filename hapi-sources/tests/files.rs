@@ -468,6 +468,8 @@ fn a_transcript_that_grows_all_the_time_is_taken_up_to_a_whole_line() {
     let growing = hub.write("projects/a/session.jsonl", &begin);
     hub.write("projects/a/unfinished.jsonl", "{\"n\":0}\n{\"n\":");
     hub.write("projects/b/no-line-yet.jsonl", "{\"n\":");
+    // Compressed lines: a byte of them says nothing.
+    hub.write("projects/c/session.jsonl.zstd", b"\x28\xb5\x2f\xfd\n\x00");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -485,7 +487,7 @@ fn a_transcript_that_grows_all_the_time_is_taken_up_to_a_whole_line() {
         });
         let source = Source {
             filter: Some(Filter::WholeLines),
-            ..Source::new("it", Kind::Glob, hub.at("projects/**/*.jsonl"))
+            ..Source::new("it", Kind::Glob, hub.at("projects/**/*.{jsonl,jsonl.zstd}"))
         };
         for _ in 0..20 {
             let capture = hub.capture(&source).unwrap();
@@ -493,16 +495,17 @@ fn a_transcript_that_grows_all_the_time_is_taken_up_to_a_whole_line() {
             let texts: Vec<_> = capture
                 .entries
                 .iter()
-                .map(|entry| String::from_utf8(content(entry.bytes().unwrap())).unwrap())
+                .map(|entry| String::from_utf8_lossy(&content(entry.bytes().unwrap())).into_owned())
                 .collect();
             assert!(texts[0].starts_with(&begin) && texts[0].ends_with("}\n"));
             assert!(fs::read_to_string(&growing).unwrap().starts_with(&texts[0]));
-            assert_eq!(texts[1..], ["{\"n\":0}\n", ""]);
+            assert_eq!(texts[1..], ["{\"n\":0}\n", "", "(\u{fffd}/\u{fffd}\n\0"]);
         }
-        // The same without the filter waits for a moment in which nothing is written, and there is none.
+        // The same without the filter waits for a moment in which nothing is written. Only a busy machine has one.
         let still = Source::new("it", Kind::Glob, hub.at("projects/**/*.jsonl"));
-        let capture = hub.capture(&still).unwrap();
-        assert_eq!(capture.failures.len(), 1);
+        let fails = |_| hub.capture(&still).unwrap().failures.len() == 1;
+        let is_needed = (0..20).any(fails);
         stop.store(true, Ordering::SeqCst);
+        assert!(is_needed);
     });
 }

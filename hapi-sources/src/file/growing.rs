@@ -1,4 +1,5 @@
-//! A file that grows line by line is read up to the last whole line of the size that it has when it is opened.
+//! A file that grows line by line is read up to the last whole line of the size that it has when it is opened; one of
+//! compressed lines up to that size, since its last frame may be torn to its reader, and a byte of it says nothing.
 //!
 //! Whoever writes it only appends, so what stood there then stands there for good, and it need not hold still: a
 //! transcript is written all day. Where it became shorter meanwhile it is begun again.
@@ -41,7 +42,10 @@ pub(super) fn growing<'a, T>(
         let err = |e| CaptureError::read(path, e);
         let mut file = pinned.open().map_err(err)?;
         let before = file.metadata().map_err(err)?;
-        let size = whole_lines(&file, before.len()).map_err(err)?;
+        let size = match is_compressed(path) {
+            true => before.len(),
+            false => whole_lines(&file, before.len()).map_err(err)?,
+        };
         let mut whole = io::Read::take(&mut file, size);
         let (body, read, sha256) = pass(taking, &mut whole, size, attempt == 0)?;
         if read != size || file.metadata().map_err(err)?.len() < before.len() {
@@ -59,6 +63,12 @@ pub(super) fn growing<'a, T>(
         path: path.to_owned(),
         attempts,
     })
+}
+
+/// Frames of Zstandard, of which the last may be unfinished.
+fn is_compressed(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|end| end == "zstd" || end == "zst")
 }
 
 /// Bytes up to the end of the last line that ends within `size`.

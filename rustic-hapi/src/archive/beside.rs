@@ -9,6 +9,7 @@ use hapi_sources::{
 };
 
 use crate::archive::capturing::{Captured, own_places};
+use crate::machine::package::{installed_version, is_version};
 use crate::policy::manifest::Beside;
 use crate::profile::Profile;
 use crate::profile::sources::{Series, SeriesSource};
@@ -42,7 +43,7 @@ pub(crate) fn look(
     };
     Ok(Beside {
         uncovered,
-        hapi: is_main.then(|| hapi_version(&profile.hapi_home)).flatten(),
+        hapi: is_main.then(|| hapi_version(profile)).flatten(),
     })
 }
 
@@ -102,18 +103,19 @@ pub(crate) fn not_taken(profile: &Profile, stop: &Stop) -> Result<Vec<LeftOut>, 
     Ok(found)
 }
 
-/// The version of the HAPI that ran here: the newest of the runtimes that it unpacked.
-pub(crate) fn hapi_version(hapi_home: &Path) -> Option<String> {
+/// The version of the HAPI that ran here: the newest of the runtimes that it unpacked, else its package's.
+pub(crate) fn hapi_version(profile: &Profile) -> Option<String> {
+    let unpacked = newest_runtime(&profile.hapi_home);
+    let databases = || profile.databases().collect();
+    unpacked.or_else(|| installed_version(&profile.reach.home, &databases()))
+}
+
+fn newest_runtime(hapi_home: &Path) -> Option<String> {
     let names = fs::read_dir(hapi_home.join("runtime")).ok()?.flatten();
     let versions = names.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
-        let is_version = name.starts_with(|c: char| c.is_ascii_digit())
-            && name.len() <= 64
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || ".-+_".contains(c));
         let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        (is_version && folder).then(|| (rank(&name), name))
+        (is_version(&name) && folder).then(|| (rank(&name), name))
     });
     versions.max().map(|(_, name)| name)
 }
@@ -135,11 +137,11 @@ mod tests {
     #[test]
     fn the_newest_runtime_is_the_version() {
         let tmp = tempfile::tempdir().unwrap();
-        assert_eq!(hapi_version(tmp.path()), None);
+        assert_eq!(newest_runtime(tmp.path()), None);
         for name in ["0.9.12", "0.30.7", "0.30.10-beta.1", "tools", "0.30.10"] {
             fs::create_dir_all(tmp.path().join("runtime").join(name)).unwrap();
         }
         fs::write(tmp.path().join("runtime/9.9.9"), "no folder").unwrap();
-        assert_eq!(hapi_version(tmp.path()).as_deref(), Some("0.30.10"));
+        assert_eq!(newest_runtime(tmp.path()).as_deref(), Some("0.30.10"));
     }
 }

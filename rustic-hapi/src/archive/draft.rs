@@ -243,27 +243,20 @@ fn gone_quiet(
     told
 }
 
+/// What stays so until somebody changes it.
 fn told_once(captures: &[&Capture], manifest: &Manifest) -> Vec<(String, Sha256Hash)> {
-    let rows = manifest
-        .sources
-        .iter()
-        .filter_map(|s| s.rows_without_file());
-    let rows = rows.map(|text| {
+    let by_text = |text: String| {
         let key = Sha256Hash(Sha256::digest(&text).into());
         (text, key)
+    };
+    let notes = captures.iter().flat_map(|c| &c.notes);
+    let lasting = notes.filter_map(|note| match note {
+        // A file with other words may quote another secret.
+        Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
+        Note::SecretCache { .. } => None,
+        note => Some(by_text(describe_note(note))),
     });
-    captures
-        .iter()
-        .flat_map(|c| &c.notes)
-        .filter_map(|note| match note {
-            Note::QuotesSecret { sha256, .. } => Some((describe_note(note), *sha256)),
-            Note::SeveralNames { .. } | Note::NamesNothing { .. } => {
-                let text = describe_note(note);
-                let key = Sha256Hash(Sha256::digest(&text).into());
-                Some((text, key))
-            }
-            _ => None,
-        })
-        .chain(rows)
-        .collect()
+    let sources = manifest.sources.iter();
+    let rows = sources.filter_map(|s| s.rows_without_file()).map(by_text);
+    lasting.chain(rows).collect()
 }

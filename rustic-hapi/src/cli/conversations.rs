@@ -21,7 +21,7 @@ pub struct SessionsArgs {
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
     #[command(flatten)]
-    place: PlaceArgs,
+    pub(super) place: PlaceArgs,
 }
 
 /// Arguments of `export`.
@@ -39,15 +39,15 @@ pub struct ExportArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    place: PlaceArgs,
+    pub(super) place: PlaceArgs,
 }
 
 /// Where conversations are read, other than in one snapshot.
 #[derive(Clone, Debug, Args)]
-struct PlaceArgs {
+pub(super) struct PlaceArgs {
     /// Read the live database, through a copy; the hub goes on
     #[arg(long, conflicts_with_all = ["all_snapshots", "host"])]
-    live: bool,
+    pub(super) live: bool,
     /// Look through all snapshots, the newest first: this finds a deleted conversation
     #[arg(long)]
     all_snapshots: bool,

@@ -1,6 +1,7 @@
 //! What is refused before anything is on record, so that it is nobody's run: a call that would leave files of root's
 //! with another user, and one that asks for what the profile does not have.
 
+use crate::cli::conversations::{ExportArgs, SessionsArgs};
 use crate::cli::{Cli, Command};
 use crate::destination::location::Location;
 use crate::error::Error;
@@ -33,6 +34,9 @@ impl Cli {
     /// Whether it is about the main repository or a copy, whichever is meant.
     fn reads_a_place(&self) -> bool {
         matches!(
+            &self.command,
+            Command::Sessions(SessionsArgs { place, .. }) | Command::Export(ExportArgs { place, .. }) if !place.live
+        ) || matches!(
             self.command,
             Command::Snapshots { .. }
                 | Command::Status(_)

@@ -16,14 +16,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hapi_sources::{Kind, Stop};
-use toml_edit::Item;
+use toml_edit::{DocumentMut, Item};
 
 pub use self::agents::Agent;
 pub use self::hub::Hub;
 use self::new_password::put_password;
 use self::new_profile::{
     add_environment_file, add_identity, add_recipients, beside_the_home, existing_profile,
-    new_profile, put_profile,
+    new_profile, parsed, put_profile,
 };
 pub use self::recovery::Recovery;
 pub use self::request::Request;
@@ -76,8 +76,10 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What was found of the hub.
     pub hub: Hub,
-    /// What was found of the agents, where their transcripts are taken.
-    pub agents: Option<Vec<Agent>>,
+    /// What there is of each agent.
+    pub agents: Vec<Agent>,
+    /// Whether their transcripts are taken.
+    pub agents_taken: bool,
 }
 
 /// Makes what is missing of profile, password and repository.
@@ -92,31 +94,28 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         Some(path) => path.clone(),
         None => lookup.candidates()?.remove(0),
     };
+    let compose = |hub: &Hub| -> Result<DocumentMut, Error> {
+        let mut document = new_profile(lookup, request, hub)?;
+        if request.with_agents {
+            agents::switch_on(&mut document, &hub.agents);
+        }
+        let profile = Profile::parse(&document.to_string(), &path, lookup)?;
+        parsed(&format!("{document}{}", beside_the_home(&profile, hub)))
+    };
     let mut document = match &existing {
         Some(path) => existing_profile(path, lookup)?,
-        None => new_profile(lookup, request, &hub)?,
+        None => compose(&hub)?,
     };
     let mut added = existing.is_some() && add_recipients(&mut document, &request.recipients)?;
     if let (Some(file), true) = (&request.environment_file, existing.is_some()) {
         added |= add_environment_file(&mut document, file);
     }
+    let mut of_agents = None;
     if request.with_agents {
-        added |= agents::switch_on(&mut document, lookup)?;
+        of_agents = agents::switch_on(&mut document, &hub.agents);
+        added |= of_agents.is_some();
     }
     let mut profile = Profile::parse(&document.to_string(), &path, lookup)?;
-    if existing.is_none() {
-        let lines = beside_the_home(&profile, &hub);
-        if !lines.is_empty() {
-            let text = format!("{document}{lines}");
-            document = text
-                .parse()
-                .map_err(|error: toml_edit::TomlError| Error::Usage {
-                    fact: format!("the profile would not be valid: {error}"),
-                    hint: None,
-                })?;
-            profile = Profile::parse(&text, &path, lookup)?;
-        }
-    }
     if existing.is_some() {
         hub.home.clone_from(&profile.hapi_home);
         hub.found_by = "the profile".into();
@@ -190,7 +189,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         && extends != hub.extends
     {
         hub.extends = extends;
-        document = new_profile(lookup, request, &hub)?;
+        document = compose(&hub)?;
         profile = Profile::parse(&document.to_string(), &path, lookup)?;
     }
     let complete = !added
@@ -206,9 +205,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
             Err(error) if existing.is_some() => {
                 lines_to_add = Some(format!(
                     "{error}\nat its top:               {}host = \"{host}\"\n                          hub-id = \"{hub_id}\"\nbelow `[repository]`:     id = \"{id}\"{}",
-                    match request.with_agents {
-                        true => "agents = true\n                          ",
-                        false => "",
+                    match of_agents {
+                        Some(_) => "agents = true\n                          ",
+                        None => "",
                     },
                     match added && !request.recipients.is_empty() {
                         true => format!(
@@ -216,7 +215,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
                             request.recipients
                         ),
                         false => String::new(),
-                    }
+                    } + &of_agents.unwrap_or_default()
                 ));
             }
             Err(error) => return Err(error),
@@ -225,7 +224,10 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     // Last, so that a failure of it leaves a machine that can take snapshots.
     let recovery = Recovery::look_or_make(&repository, &profile, request.recovery_key.as_ref())?;
     let warnings = place::about(&profile);
-    let agents = request.with_agents.then(|| agents::found(&profile));
+    let agents_taken = document.get("agents").and_then(Item::as_bool) == Some(true);
+    agents::switch_on(&mut document, &hub.agents);
+    let agents = Profile::parse(&document.to_string(), &path, lookup)
+        .map_or_else(|_| Vec::new(), |profile| agents::found(&profile, stop));
     Ok(Report {
         warnings,
         profile: path,
@@ -244,6 +246,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         recovery,
         hub,
         agents,
+        agents_taken,
     })
 }
 

@@ -17,6 +17,7 @@ use crate::archive::beside::hapi_version;
 use crate::commands::context::Context;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
+use crate::policy::manifest::PathRecord;
 use crate::profile::Profile;
 use crate::profile::reach::Password;
 use crate::recovery::key::{self, Confirmed, KeyGoesTo, Made, Origin, RecoveryKey};
@@ -185,7 +186,7 @@ impl<'a> Kit<'a> {
             "command": "recovery-kit",
             "host": profile.host,
             "time": self.printed.to_rfc3339(),
-            "profile": profile.file,
+            "profile": PathRecord::from(&profile.file),
             "repository": {
                 "location": profile.reach.location.to_string(),
                 "id": self.id,
@@ -194,13 +195,13 @@ impl<'a> Kit<'a> {
                 "chunk-size": self.chunk_size.flatten(),
                 "needs-credentials": profile.reach.needs().is_some(),
             },
-            "hapi": hapi_version(&profile.hapi_home),
-            "password-file": profile.reach.password.file(),
+            "hapi": hapi_version(profile),
+            "password-file": profile.reach.password.file().map(PathRecord::from),
             "recovery-keys": self.keys,
             "confirmed": self.confirmed.as_ref().map(|c| json!({ "key-id": c.key_id, "time": c.confirmed.to_rfc3339() })),
             "recipients": self.recipients(),
             "sources": profile.sources.iter().map(|s| json!({
-                "name": s.source.name, "kind": s.source.kind, "path": s.source.path, "series": s.series,
+                "name": s.source.name, "kind": s.source.kind, "path": PathRecord::from(&s.source.path), "series": s.series,
             })).collect::<Vec<_>>(),
         })
     }
@@ -211,7 +212,7 @@ impl<'a> Kit<'a> {
             code(&self.profile.host),
             self.printed.format("%Y-%m-%d %H:%M:%S %:z"),
             env!("CARGO_PKG_VERSION"),
-            hapi_version(&self.profile.hapi_home).map_or_else(
+            hapi_version(self.profile).map_or_else(
                 || "of an unknown version".to_owned(),
                 |version| code(&version)
             ),
@@ -449,7 +450,7 @@ fn made(made: Made, profile: &Profile) -> Output {
         "command": "recovery-kit",
         "key-id": made.id,
         "repository": { "location": location },
-        "key-file": made.file,
+        "key-file": made.file.as_ref().map(PathRecord::from),
         "other-recovery-keys": made.others,
         "warnings": made.warnings,
     });

@@ -1,5 +1,5 @@
-//! Some things are told once, not twice a day for ever: that a file quotes a secret, that something in HAPI's home is in
-//! no snapshot. What was told is a line of a file in the state folder, by its hash.
+//! What lasts is told once, not twice a day for ever: a note about a source, that something in HAPI's home is in no
+//! snapshot. What was told is a line of a file in the state folder, by its hash.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::policy::uncovered;
 use crate::profile::Profile;
 use crate::terminal::ui::Ui;
 
-/// More names than this at once are counted: HAPI's home is then another folder than was meant.
+/// More than these at once are counted: then another folder was meant.
 const MOST_TOLD: usize = 10;
 
 /// Warns of what was not told before, and writes down that it was.
@@ -25,11 +25,18 @@ pub(super) fn tell(profile: &Profile, report: &mut RunReport, ui: &Ui) {
     let path = profile.reach.state.join("quotes-told");
     let mut told = told_before(&path);
     let before = told.len();
-    for (text, content) in notes {
-        if told.insert(content.to_string()) {
-            report.warnings.push(text);
-        }
+    let mut new: Vec<String> = notes
+        .into_iter()
+        .filter(|(_, content)| told.insert(content.to_string()))
+        .map(|(text, _)| text)
+        .collect();
+    if new.len() > MOST_TOLD {
+        let more = new.split_off(MOST_TOLD).len();
+        new.push(format!(
+            "{more} more notes: the manifest and `rustic-hapi snapshot` without `-q` list them"
+        ));
     }
+    report.warnings.append(&mut new);
     for one in uncovered {
         if told.insert(one.key.to_string()) {
             report.uncovered.push(one);

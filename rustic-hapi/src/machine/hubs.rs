@@ -1,17 +1,18 @@
 //! A running hub is a process that has its database open: `hapi.db`, or what `DB_PATH` in its environment names.
 //!
-//! Only links are read, and of the environment four values: nothing else leaves the buffer, which is zeroed. Only
-//! processes of one user are asked for theirs.
+//! Only links are read, and of the environment what names a place (HAPI's four variables, and the agents'): nothing else
+//! leaves the buffer, which is zeroed. Only processes of one user are asked for theirs.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::machine::agents::{self, Moved};
 use crate::machine::holders::processes;
 use crate::machine::unit::Unit;
 
@@ -41,6 +42,8 @@ pub(crate) struct Says {
     pub(crate) fcm: Option<PathBuf>,
     /// `APNS_KEY_P8_PATH`.
     pub(crate) apns: Option<PathBuf>,
+    /// Where agents have their transcripts.
+    pub(crate) agents: Moved,
     /// Whether its `HOME` is the one that was asked about.
     pub(crate) has_home: bool,
 }
@@ -181,17 +184,19 @@ fn unescaped(field: &str) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&text))
 }
 
-/// What an environment says of these four, and whether its `HOME` is this one.
+/// What an environment says of these, and whether its `HOME` is this one.
 fn environment(pid: u32, home: &Path) -> Option<Says> {
     const LARGEST: usize = 1 << 20;
     // Never moved once it is allocated, so that nothing of it is left behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST + 1));
     let file = File::open(format!("/proc/{pid}/environ")).ok()?;
     file.take(LARGEST as u64).read_to_end(&mut bytes).ok()?;
-    Some(said(&bytes, home))
+    let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    Some(said(&bytes, home, &folder))
 }
 
-fn said(environment: &[u8], home: &Path) -> Says {
+/// `folder` is where relative paths begin.
+fn said(environment: &[u8], home: &Path, folder: &Path) -> Says {
     let mut says = Says::default();
     for variable in environment.split(|byte| *byte == 0) {
         let value = |name: &str| {
@@ -202,6 +207,11 @@ fn said(environment: &[u8], home: &Path) -> Says {
                 None => value.to_vec(),
             };
             let path: PathBuf = Path::new(OsStr::from_bytes(&path)).components().collect();
+            let is_said = !path.as_os_str().is_empty();
+            let path = match is_said && path.is_relative() {
+                true => plain(&folder.join(path)),
+                false => path,
+            };
             path.is_absolute().then_some(path)
         };
         says.has_home |= value("HOME").is_some_and(|path| path == home);
@@ -214,8 +224,23 @@ fn said(environment: &[u8], home: &Path) -> Says {
         for (name, field) in fields {
             *field = value(name).or(field.take());
         }
+        for (name, ..) in agents::VARIABLES {
+            says.agents.extend(value(name).map(|path| (name, path)));
+        }
     }
     says
+}
+
+/// Without `..`: what comes before it goes, as in a hub's own reading.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => _ = plain.pop(),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -223,20 +248,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_values_are_read_and_no_other() {
+    fn places_are_read_and_no_other_value() {
         let home = Path::new("/home/u");
         let says = said(
-            b"TOKEN=x\0HOME=/home/u\0DB_PATH=~/data/hub.sqlite\0HAPI_HOME=/srv/hapi/\0APNS_KEY_P8_PATH=k.p8\0MY_DB_PATH=/no\0",
+            b"TOKEN=x\0HOME=/home/u\0DB_PATH=~/data/hub.sqlite\0HAPI_HOME=/srv/hapi/\0APNS_KEY_P8_PATH=../k.p8\0MY_DB_PATH=/no\0CODEX_HOME=c\0GROK_HOME=\0",
             home,
+            Path::new("/srv/run"),
         );
         let expected = Says {
             hapi_home: Some("/srv/hapi".into()),
             database: Some("/home/u/data/hub.sqlite".into()),
+            apns: Some("/srv/k.p8".into()),
+            agents: Moved::from([("CODEX_HOME", "/srv/run/c".into())]),
             has_home: true,
             ..Says::default()
         };
         assert_eq!(says, expected);
-        assert_eq!(said(b"", home), Says::default());
+        assert_eq!(said(b"", home, home), Says::default());
     }
 
     #[test]

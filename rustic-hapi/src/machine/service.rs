@@ -4,12 +4,15 @@
 //! They are read from the folders where systemd looks for them (systemd.unit(5)), so it need not run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use hapi_sources::{Kind, Source, Stop, probe};
 use rustix::fs::{Access, access};
 
+use crate::machine::specifiers;
 use crate::machine::unit::Unit;
 
 const OF_THE_SYSTEM: [&str; 5] = [
@@ -70,8 +73,15 @@ pub(crate) fn files(home: &Path, running: &[Unit], etc: &Path) -> Vec<ServiceFil
                 }
             }
         }
+        // What all units of a user are given, environment.d(5).
+        if is_users && !units.is_empty() {
+            let what = || "the environment of the user's units".to_owned();
+            for path in matches(home.join(".config/environment.d/*.conf")) {
+                files.insert(path.clone(), ServiceFile::new(path, what()));
+            }
+        }
         for unit in units {
-            for file in parts(&unit, folders, home) {
+            for file in parts(&unit, folders, is_users.then_some((home, owner))) {
                 files.entry(file.path.clone()).or_insert(file);
             }
         }
@@ -95,39 +105,22 @@ impl ServiceFile {
 }
 
 /// A unit's own file, its drop-ins, and the environment files that they name.
-fn parts(unit: &str, folders: &[PathBuf], home: &Path) -> Vec<ServiceFile> {
-    let mut names = vec![unit.to_owned()];
-    // `hapi@one.service` is made of `hapi@.service`.
-    if let Some((template, instance)) = unit.split_once('@')
-        && instance != ".service"
-    {
-        names.push(format!("{template}@.service"));
-    }
+fn parts(unit: &str, folders: &[PathBuf], user: Option<(&Path, u32)>) -> Vec<ServiceFile> {
+    let own = names(unit)
+        .into_iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(&name)))
+        .find(|path| path.is_file());
     let mut files = Vec::new();
-    let own = names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|path| path.exists());
-    files.extend(own.map(|path| ServiceFile::new(path, format!("unit {unit}"))));
-    for folder in folders {
-        for name in &names {
-            let mut drop_ins: Vec<PathBuf> = fs::read_dir(folder.join(format!("{name}.d")))
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|end| end == "conf"))
-                .collect();
-            drop_ins.sort();
-            let what = || format!("a drop-in of unit {unit}");
-            files.extend(
-                drop_ins
-                    .into_iter()
-                    .map(|path| ServiceFile::new(path, what())),
-            );
-        }
-    }
-    let mut environment: Vec<PathBuf> = Vec::new();
+    files.extend(
+        own.iter()
+            .map(|path| ServiceFile::new(path.clone(), format!("unit {unit}"))),
+    );
+    files.extend(
+        drop_ins(unit, folders)
+            .into_iter()
+            .map(|path| ServiceFile::new(path, format!("a drop-in of unit {unit}"))),
+    );
+    let mut environment: BTreeSet<PathBuf> = BTreeSet::new();
     for file in &files {
         let text = fs::read_to_string(&file.path).unwrap_or_default();
         for value in settings(&text, "EnvironmentFile") {
@@ -135,16 +128,20 @@ fn parts(unit: &str, folders: &[PathBuf], home: &Path) -> Vec<ServiceFile> {
             if value.is_empty() {
                 environment.clear();
             }
-            let path = value.trim_start_matches('-').trim_matches('"');
-            let path = path.replace("%h", &home.to_string_lossy());
-            // Another specifier, or a pattern, needs systemd to be understood.
-            if path.starts_with('/') && !path.contains(['%', '*', '?', '[']) {
-                environment.push(PathBuf::from(path));
+            for is_old in [false, true] {
+                let unit = specifiers::Unit {
+                    name: unit,
+                    file: own.as_deref().unwrap_or(&file.path),
+                    user,
+                    is_old,
+                };
+                // One `-` is for a file that may be absent; there are no quotes here.
+                let path = unit.replace(&value).unwrap_or_default();
+                let path = PathBuf::from(path.strip_prefix('-').unwrap_or(&path));
+                environment.extend(matches(path));
             }
         }
     }
-    let there = |path: &PathBuf| fs::symlink_metadata(path).is_ok() || !may_look(path);
-    environment.retain(there);
     let what = || format!("the environment of unit {unit}");
     files.extend(
         environment
@@ -152,6 +149,67 @@ fn parts(unit: &str, folders: &[PathBuf], home: &Path) -> Vec<ServiceFile> {
             .map(|path| ServiceFile::new(path, what())),
     );
     files
+}
+
+/// `hapi@one.service` is made of `hapi@.service`, too.
+fn names(unit: &str) -> Vec<String> {
+    let mut names = vec![unit.to_owned()];
+    if let Some((template, instance)) = unit.split_once('@')
+        && instance != ".service"
+    {
+        names.push(format!("{template}@.service"));
+    }
+    names
+}
+
+/// What adds to a unit, in the order that it counts: by the files' names, of which those of the first folder count.
+fn drop_ins(unit: &str, folders: &[PathBuf]) -> Vec<PathBuf> {
+    let mut names = names(unit);
+    // `hapi-.service.d` is for all whose names begin so, and `service.d` for all services.
+    let prefix = unit.split(['@', '.']).next().unwrap_or(unit);
+    let dashes: Vec<usize> = prefix.match_indices('-').map(|(at, _)| at).collect();
+    names.extend(
+        dashes
+            .iter()
+            .rev()
+            .map(|at| format!("{}.service", &prefix[..=*at])),
+    );
+    names.push("service".into());
+    let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for name in names {
+        for folder in folders {
+            let entries = fs::read_dir(folder.join(format!("{name}.d")));
+            for entry in entries.into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|end| end == "conf") {
+                    found.entry(entry.file_name()).or_insert(path);
+                }
+            }
+        }
+    }
+    // One that leads to /dev/null puts another out of force.
+    found.into_values().filter(|path| path.is_file()).collect()
+}
+
+/// The files that an absolute path names, which may be a pattern: those that are there, and those of which this user
+/// cannot tell.
+fn matches(path: PathBuf) -> Vec<PathBuf> {
+    if !path.is_absolute() {
+        return Vec::new();
+    }
+    let is_pattern = path.to_string_lossy().contains(['*', '?', '[']);
+    let pattern = Source::new("", Kind::Glob, path.clone());
+    match probe(&pattern, &Stop::default()) {
+        Ok(found) if is_pattern => {
+            let failed = found.failures.into_iter().map(|failure| failure.path);
+            found.paths.into_iter().chain(failed).collect()
+        }
+        _ if is_pattern => Vec::new(),
+        _ => Some(path)
+            .filter(|path| path.is_file() || !may_look(path))
+            .into_iter()
+            .collect(),
+    }
 }
 
 /// Whether this user can tell if a file is there.
@@ -162,7 +220,10 @@ fn may_look(path: &Path) -> bool {
 
 /// The values of a setting, lines that go on in the next one joined.
 fn settings<'a>(text: &str, name: &'a str) -> impl Iterator<Item = String> + use<'a> {
-    let joined = text.replace("\\\n", " ");
+    // A comment does not end a line that goes on.
+    let is_comment = |line: &&str| line.trim_start().starts_with(['#', ';']);
+    let lines: Vec<&str> = text.lines().filter(|line| !is_comment(line)).collect();
+    let joined = lines.join("\n").replace("\\\n", " ");
     let lines: Vec<String> = joined.lines().map(str::to_owned).collect();
     lines.into_iter().filter_map(move |line| {
         let (key, value) = line.split_once('=')?;
@@ -189,6 +250,7 @@ fn is_of(unit: &str, owner: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_units_parts_are_found_where_systemd_looks() {
@@ -201,12 +263,26 @@ mod tests {
         let home = at("home");
         write(
             "home/.config/systemd/user/hapi-hub.service",
-            "[Service]\nExecStart=/usr/bin/bun \\\n  /opt/hapi/cli hub\nEnvironmentFile=-%h/hub.env\nEnvironmentFile=/none\n",
+            "[Service]\nExecStart=/usr/bin/bun \\\n  /opt/hapi/cli hub\nEnvironmentFile=/forgotten\nEnvironmentFile=\nEnvironmentFile=-%h/hub.env\nEnvironmentFile=/none\n",
         );
         write(
             "home/.config/systemd/user/hapi-hub.service.d/10.conf",
-            "[Service]\nEnvironment=A=b\n",
+            "[Service]\nEnvironment=A=b\n# Keys of all\nEnvironmentFile= \\\n; here:\n  %E/%p/*.env\n",
         );
+        write("home/.config/systemd/user/hapi-.service.d/20.conf", "");
+        write(
+            "home/.local/share/systemd/user/hapi-hub.service.d/10.conf",
+            "",
+        );
+        symlink(
+            "/dev/null",
+            at("home/.config/systemd/user/hapi-.service.d/30.conf"),
+        )
+        .unwrap();
+        write("home/.config/environment.d/50-keys.conf", "KEY=x\n");
+        write("home/.config/hapi-hub/a.env", "");
+        write("home/.config/hapi-hub/b.env", "");
+        write("home/.config/hapi-hub/c.txt", "");
         write(
             "home/.config/systemd/user/backup.service",
             "[Service]\nExecStart=/usr/bin/rustic-hapi snapshot\n",
@@ -231,6 +307,10 @@ mod tests {
             .collect();
         let expected = [
             "etc/systemd/system/hub@.service",
+            "home/.config/environment.d/50-keys.conf",
+            "home/.config/hapi-hub/a.env",
+            "home/.config/hapi-hub/b.env",
+            "home/.config/systemd/user/hapi-.service.d/20.conf",
             "home/.config/systemd/user/hapi-hub.service",
             "home/.config/systemd/user/hapi-hub.service.d/10.conf",
             "home/.pm2/dump.pm2",

@@ -160,8 +160,9 @@ pub enum PathRecord {
     },
 }
 
-impl From<&Path> for PathRecord {
-    fn from(path: &Path) -> Self {
+impl<P: AsRef<Path> + ?Sized> From<&P> for PathRecord {
+    fn from(path: &P) -> Self {
+        let path = path.as_ref();
         match path.to_str() {
             Some(text) => Self::Text(text.to_owned()),
             None => Self::Raw {

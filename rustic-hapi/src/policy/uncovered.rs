@@ -83,7 +83,8 @@ pub(crate) fn hint(profile: &Profile, uncovered: &[Uncovered]) -> String {
                 .to_owned(),
         );
     }
-    hints.extend(uncovered.iter().filter_map(|one| one.otherwise.clone()));
+    let otherwise: BTreeSet<&String> = uncovered.iter().flat_map(|one| &one.otherwise).collect();
+    hints.extend(otherwise.into_iter().cloned());
     let mut ignore = profile.ignore.clone();
     let before = ignore.len();
     ignore.extend(uncovered.iter().filter_map(|one| one.pattern.clone()));

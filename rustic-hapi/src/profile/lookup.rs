@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::destination::variables::{self, Variables};
 use crate::error::ProfileError;
+use crate::machine::agents::{self, Moved};
 
 /// Where a profile is looked for, and what wins over the file.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +34,8 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
     pub state: Option<PathBuf>,
-    /// `CODEX_HOME`, an agent's.
-    pub codex: Option<PathBuf>,
+    /// Where agents have their transcripts, by their variables.
+    pub agents: Moved,
     /// restic's own.
     pub restic: Variables,
 }
@@ -53,7 +54,10 @@ impl Environment {
             hapi_home: var("HAPI_HOME"),
             config: var("XDG_CONFIG_HOME"),
             state: var("XDG_STATE_HOME"),
-            codex: var("CODEX_HOME"),
+            agents: agents::VARIABLES
+                .iter()
+                .filter_map(|(name, ..)| Some((*name, var(name)?)))
+                .collect(),
             restic: Variables::from_process(),
         }
     }

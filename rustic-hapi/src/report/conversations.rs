@@ -10,6 +10,7 @@ use crate::conversation::export::Format;
 use crate::conversation::plain::one_line;
 use crate::conversation::renderer::local;
 use crate::exit::Exit;
+use crate::policy::manifest::PathRecord;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::paint::Paint;
 use crate::words::bytes;
@@ -108,7 +109,7 @@ impl Listed {
             "first": rfc3339(session.first),
             "last": rfc3339(session.last),
             "snapshot": self.origin.snapshot.as_ref().map(|s| s.id.to_hex().to_string()),
-            "database": self.origin.path.to_string_lossy(),
+            "database": PathRecord::from(&self.origin.path),
             "hits": hits.map(|hits| hits.messages),
             "excerpt": hits.and_then(|hits| hits.excerpt.as_deref()),
         })
@@ -135,7 +136,7 @@ impl Report {
                 Format::Markdown => "markdown",
                 Format::Json => "json",
             },
-            "output": self.output.as_ref().map(|path| path.to_string_lossy()),
+            "output": self.output.as_ref().map(PathRecord::from),
             "messages": self.messages,
             "unreadable": self.unreadable,
             "bytes": self.bytes,

@@ -9,6 +9,7 @@ use crate::commands::drill::{Report, SourceDrill, Verdict};
 use crate::policy::choice::Choice;
 use crate::policy::counts::counts;
 use crate::policy::description::Outcome;
+use crate::policy::manifest::PathRecord;
 use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::state::drills::DrillOutcome;
 use crate::terminal::output::{JSON_VERSION, Output};
@@ -131,7 +132,7 @@ impl Report {
             "boot": self.boot,
             "findings": self.all_findings(),
             "warnings": self.warnings,
-            "kept": self.kept,
+            "kept": self.kept.as_ref().map(PathRecord::from),
         })
     }
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::commands::init::{Recovery, Report};
 use crate::exit::Exit;
+use crate::policy::manifest::PathRecord;
 use crate::recovery::key::{Made, RecoveryKey};
 use crate::repository::keys::Key;
 use crate::restore::origin::{HubHere, listed};
@@ -87,17 +88,19 @@ impl Report {
             Some(file) => format!("password    {} ({password})\n", file.display()),
             None => "password    what the password command prints\n".to_owned(),
         };
-        match self.agents.as_deref() {
-            Some([]) => text += "agents      no transcripts of any agent here yet\n",
-            found => {
-                for (nth, agent) in found.into_iter().flatten().enumerate() {
-                    let label = if nth == 0 { "agents" } else { "" };
-                    let (name, files) = (&agent.name, agent.files);
-                    let size = bytes(agent.bytes);
-                    text += &format!("{label:12}{name}: {files} files, {size}; taken once a day\n");
-                }
-            }
-        }
+        let each = self.agents.iter().map(|agent| {
+            let (name, files, size) = (&agent.name, agent.files, bytes(agent.bytes));
+            format!("{name} ({files} files, {size})")
+        });
+        let each = each.collect::<Vec<_>>().join(", ");
+        text += &match (self.agents_taken, each.as_str()) {
+            (true, "") => "agents      no transcripts of any agent here yet\n".to_owned(),
+            (true, _) => format!("agents      taken once a day: {each}\n"),
+            (false, "") => String::new(),
+            (false, _) => format!(
+                "agents      NOT taken: {each}; without these transcripts a restored session can be read, and not resumed; `rustic-hapi init --with-agents` takes them once a day\n"
+            ),
+        };
         if let Some(lines) = &self.lines_to_add {
             text += &format!("\nThe profile may not be written; add these lines to it:\n{lines}\n");
         }
@@ -143,33 +146,37 @@ impl Report {
 
     /// For programs.
     fn json(&self) -> Value {
+        let agents = self
+            .agents
+            .iter()
+            .map(|agent| json!({ "name": agent.name, "files": agent.files, "bytes": agent.bytes }));
+        let agents: Vec<_> = agents.collect();
         json!({
             "version": JSON_VERSION,
             "command": "init",
-            "profile": self.profile,
+            "profile": PathRecord::from(&self.profile),
             "profile-is-new": self.profile_is_new,
             "lines-to-add": self.lines_to_add,
             "repository": { "location": self.location, "id": self.repository_id,
                             "adopted": self.adopted, "chunk-size": self.chunk_size },
-            "password-file": self.password_file,
+            "password-file": self.password_file.as_ref().map(PathRecord::from),
             "password-is-new": self.password_is_new,
             "hub-id": self.hub_id,
             "hubs": self.hubs.iter().map(|hub| json!({
                 "id": hub.id.as_str(),
                 "host": hub.host,
-                "database": hub.database,
+                "database": hub.database.as_ref().map(PathRecord::from),
                 "snapshots": hub.snapshots,
                 "newest": hub.newest.time.to_rfc3339(),
             })).collect::<Vec<_>>(),
             "has-recipients": self.has_recipients,
             "recovery-key": self.recovery.json(),
-            "hapi-home": self.hub.home,
+            "hapi-home": PathRecord::from(&self.hub.home),
             "found-by": self.hub.found_by,
-            "database": self.hub.database,
-            "running-elsewhere": self.hub.elsewhere,
-            "agents": self.agents.as_ref().map(|agents| agents.iter().map(|agent| json!({
-                "name": agent.name, "files": agent.files, "bytes": agent.bytes,
-            })).collect::<Vec<_>>()),
+            "database": self.hub.database.as_ref().map(PathRecord::from),
+            "running-elsewhere": self.hub.elsewhere.iter().map(PathRecord::from).collect::<Vec<_>>(),
+            "agents": self.agents_taken.then_some(&agents),
+            "agents-not-taken": (!self.agents_taken).then_some(&agents),
             "notes": self.hub.notes,
         })
     }
@@ -211,7 +218,7 @@ impl Recovery {
         json!({
             "ids": ids,
             "made": matches!(self, Self::Made(_)),
-            "file": file,
+            "file": file.map(PathRecord::from),
             "hint": ids.is_empty().then(|| format!("make one: `{MAKE_ONE}`")),
         })
     }

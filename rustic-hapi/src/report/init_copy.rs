@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::commands::init::Recovery;
 use crate::commands::init::copy::Report;
 use crate::exit::Exit;
+use crate::policy::manifest::PathRecord;
 use crate::recovery::key::RecoveryKey;
 use crate::terminal::output::{JSON_VERSION, Output};
 
@@ -61,11 +62,11 @@ impl Report {
             "version": JSON_VERSION,
             "command": "init",
             "copy": self.name,
-            "profile": self.profile,
+            "profile": PathRecord::from(&self.profile),
             "line-to-add": self.line_to_add,
             "repository": { "location": self.location, "id": self.repository_id,
                             "adopted": self.adopted, "chunk-size": self.chunk_size },
-            "password-file": self.password_file,
+            "password-file": self.password_file.as_ref().map(PathRecord::from),
             "password-is-new": self.password_is_new,
             "recovery-key": self.recovery.json(),
         })

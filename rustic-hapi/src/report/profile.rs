@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::exit::Exit;
+use crate::policy::manifest::PathRecord;
 use crate::profile::Profile;
 use crate::terminal::output::{JSON_VERSION, Output};
 
@@ -22,20 +23,20 @@ pub fn checked(profile: &Profile) -> Output {
     let mut json = json!({
         "version": JSON_VERSION,
         "command": "profile check",
-        "profile": profile.file,
+        "profile": PathRecord::from(&profile.file),
         "location": profile.reach.location.to_string(),
-        "home": profile.reach.home,
-        "hapi-home": profile.hapi_home,
-        "state": profile.reach.state,
-        "staging": profile.staging,
+        "home": PathRecord::from(&profile.reach.home),
+        "hapi-home": PathRecord::from(&profile.hapi_home),
+        "state": PathRecord::from(&profile.reach.state),
+        "staging": PathRecord::from(&profile.staging),
         "sources": profile.sources.iter().map(|s| json!({
-            "name": s.source.name, "kind": s.source.kind, "path": s.source.path,
+            "name": s.source.name, "kind": s.source.kind, "path": PathRecord::from(&s.source.path),
             "series": s.series, "required": s.source.required,
         })).collect::<Vec<_>>(),
     });
     if !profile.copies.is_empty() {
         let copies = profile.copies.iter().map(|copy| {
-            json!({ "name": copy.place(), "location": copy.reach.location.to_string(), "state": copy.reach.state })
+            json!({ "name": copy.place(), "location": copy.reach.location.to_string(), "state": PathRecord::from(&copy.reach.state) })
         });
         json["copies"] = copies.collect();
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::commands::restore::Report;
 use crate::exit::Exit;
 use crate::policy::description::Outcome;
+use crate::policy::manifest::PathRecord;
 use crate::remedy::of_reason;
 use crate::restore::difference::{Difference, OPENS_SECRETS};
 use crate::restore::restorer::SourceReport;
@@ -93,7 +94,7 @@ impl Report {
             "version": JSON_VERSION,
             "command": "restore",
             "exit": self.exit() as u8,
-            "target": self.target,
+            "target": PathRecord::from(&self.target),
             "dry-run": self.dry_run,
             "seconds": self.took.as_secs_f64(),
             "sources": self.sources.iter().map(|s| json!({
@@ -102,7 +103,7 @@ impl Report {
                 "snapshot": s.choice.snapshot.id.to_hex().to_string(),
                 "time": s.choice.snapshot.time.to_rfc3339(),
                 "outcome": s.choice.outcome,
-                "files": s.files,
+                "files": s.files.iter().map(PathRecord::from).collect::<Vec<_>>(),
                 "bytes": s.bytes,
                 "already": s.already,
                 "opened": s.opened,

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::commands::restore_in_place::Report;
 use crate::exit::Exit;
 use crate::machine::shell::quoted;
+use crate::policy::manifest::PathRecord;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::words::bytes;
 
@@ -64,13 +65,13 @@ impl Report {
                 "source": f.source,
                 "snapshot": f.choice.snapshot.id.to_hex().to_string(),
                 "time": f.choice.snapshot.time.to_rfc3339(),
-                "live": f.live,
+                "live": PathRecord::from(&f.live),
                 "bytes": f.bytes,
-                "set-aside": f.set_aside,
+                "set-aside": f.set_aside.as_ref().map(PathRecord::from),
                 "already": f.already,
             })).collect::<Vec<_>>(),
             "undo": self.undo,
-            "undo-script": self.undo_script,
+            "undo-script": self.undo_script.as_ref().map(PathRecord::from),
             "warnings": self.warnings,
         })
     }

@@ -154,6 +154,11 @@ impl RunReport {
                     },
                     describe(source, summary, before, self.now, paint),
                 );
+                // New ones are among the warnings.
+                let notes = source.notes.iter().filter(|n| !self.warnings.contains(n));
+                for note in notes {
+                    _ = writeln!(text, "  {:width$}  {:>10}  {note}", "", "note:");
+                }
             }
         }
         if let Some(Ok(applied)) = &self.retention {
@@ -264,11 +269,6 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
                 )),
                 Integrity::Ok => {}
             }
-        }
-        // Those that are told once are among the report's own warnings.
-        let told = |note: &&String| taken.told_once.iter().all(|(text, _)| text != *note);
-        for note in source.notes.iter().filter(told) {
-            lines.push(format!("note: {}: {note}", source.name));
         }
     }
     for (_, kept) in taken.manifest.kept_side_files() {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::request::{Action, Request};
 use crate::exit::Exit;
+use crate::policy::manifest::PathRecord;
 use crate::terminal::output::{JSON_VERSION, Output};
 
 /// What was done, or would be.
@@ -143,7 +144,7 @@ impl Report {
             "profile": self.name,
             "user": self.user,
             "slots": self.slots,
-            "files": self.files.iter().map(|(path, text)| json!({ "path": path, "text": text })).collect::<Vec<_>>(),
+            "files": self.files.iter().map(|(path, text)| json!({ "path": PathRecord::from(path), "text": text })).collect::<Vec<_>>(),
             "crontab": self.lines,
             "changed": self.changed,
             "to-type": self.to_type,

@@ -1,13 +1,11 @@
 //! The transcripts of agents: one line of the profile takes them, and what that will cost is said beforehand.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
+use hapi_sources::{Stop, measure};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use crate::error::Error;
+use crate::machine::agents::{Moved, elsewhere};
 use crate::profile::Profile;
-use crate::profile::lookup::Lookup;
+use crate::profile::written::AGENTS;
 
 /// The series that `agents = true` adds.
 const SERIES: &str = "hapi-agents";
@@ -15,85 +13,68 @@ const SERIES: &str = "hapi-agents";
 /// What one agent has on this machine.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    /// The source's name.
+    /// The name of its first source.
     pub name: String,
-    /// Files in its folder.
+    /// Its files.
     pub files: u64,
     /// Their bytes: at most what a first snapshot adds, before compression.
     pub bytes: u64,
 }
 
-/// Switches them on in a profile; whether they were off.
-pub(super) fn switch_on(document: &mut DocumentMut, lookup: &Lookup) -> Result<bool, Error> {
-    if document.get("agents").and_then(Item::as_bool) == Some(true) {
-        return Ok(false);
-    }
+/// Switches them on in a profile, with sources of those that are elsewhere. Those sources' lines, where that changed
+/// anything.
+pub(super) fn switch_on(document: &mut DocumentMut, moved: &Moved) -> Option<String> {
+    let was_on = document.get("agents").and_then(Item::as_bool) == Some(true);
     document.insert("agents", value(true));
-    // No timer has this shell's variable.
-    let usual = lookup.home()?.join(".codex");
-    if let Some(codex) = lookup.env.codex.as_ref().filter(|path| **path != usual) {
-        let mut source = Table::new();
-        let path = codex.join("sessions/**/*.jsonl");
-        for (key, text) in [
-            ("name", "codex"),
-            ("path", &path.to_string_lossy()),
-            ("kind", "glob"),
-            ("filter", "whole-lines"),
-            ("series", SERIES),
-            ("sensitivity", "high"),
-        ] {
-            source[key] = value(text);
-        }
-        source["required"] = value(false);
-        let sources = document
-            .entry("source")
-            .or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
-        if let Some(sources) = sources.as_array_of_tables_mut() {
+    let shipped: DocumentMut = AGENTS.parse().unwrap_or_default();
+    let shipped = shipped.get("source").and_then(Item::as_array_of_tables);
+    let sources = document
+        .entry("source")
+        .or_insert(Item::ArrayOfTables(ArrayOfTables::new()))
+        .as_array_of_tables_mut()?;
+    let mut lines = String::new();
+    for usual in shipped.into_iter().flatten() {
+        let said = |key: &str| usual.get(key).and_then(Item::as_str).unwrap_or_default();
+        let is_written = sources
+            .iter()
+            .any(|own| own.get("name").and_then(Item::as_str) == Some(said("name")));
+        // No timer has the variable.
+        let place = elsewhere(said("path"), said("kind") != "dir", moved);
+        if let (false, Some(place)) = (is_written, place) {
+            let mut source = Table::new();
+            for (key, item) in usual.iter() {
+                source[key] = item.clone();
+            }
+            source["path"] = value(place);
+            lines += &format!("\n[[source]]\n{source}");
             sources.push(source);
         }
     }
-    Ok(true)
+    (!was_on || !lines.is_empty()).then_some(lines)
 }
 
 /// What there is of each agent, where there is anything.
-pub(super) fn found(profile: &Profile) -> Vec<Agent> {
-    let sources = profile.sources.iter().filter(|s| s.series == SERIES);
-    sources
-        .filter_map(|source| {
-            let (files, bytes) = below(&folder(&source.source.path));
-            (files > 0).then(|| Agent {
-                name: source.source.name.clone(),
+pub(super) fn found(profile: &Profile, stop: &Stop) -> Vec<Agent> {
+    let mut agents: Vec<Agent> = Vec::new();
+    for source in profile.sources.iter().filter(|s| s.series == SERIES) {
+        let name = &source.source.name;
+        let (files, bytes) = measure(&source.source, stop);
+        let is_more_of = |agent: &&mut Agent| {
+            name.strip_prefix(&agent.name)
+                .is_some_and(|rest| rest.starts_with('-'))
+        };
+        match agents.iter_mut().find(is_more_of) {
+            Some(agent) => {
+                agent.files += files;
+                agent.bytes += bytes;
+            }
+            None => agents.push(Agent {
+                name: name.clone(),
                 files,
                 bytes,
-            })
-        })
-        .collect()
-}
-
-/// The folder before the first part of a pattern that is none.
-fn folder(pattern: &Path) -> PathBuf {
-    let plain = |part: &std::path::Component<'_>| !part.as_os_str().to_string_lossy().contains('*');
-    let folder: PathBuf = pattern.components().take_while(plain).collect();
-    match folder == pattern {
-        // One file stands alone.
-        true => pattern.to_path_buf(),
-        false => folder,
+            }),
+        }
     }
-}
-
-fn below(path: &Path) -> (u64, u64) {
-    let Ok(stat) = fs::symlink_metadata(path) else {
-        return (0, 0);
-    };
-    if stat.is_file() {
-        return (1, stat.len());
-    }
-    if !stat.is_dir() {
-        return (0, 0);
-    }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    entries.fold((0, 0), |(files, bytes), entry| {
-        let (more, larger) = below(&entry.path());
-        (files + more, bytes + larger)
-    })
+    agents.retain(|agent| agent.files > 0);
+    agents
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::machine::agents::Moved;
 use crate::machine::hubs::{RunningHub, running};
 use crate::machine::service::{self, ServiceFile};
 use crate::profile::lookup::Lookup;
@@ -25,6 +26,8 @@ pub struct Hub {
     pub notes: Vec<String>,
     /// Keys that the running hub's environment names, by what they are.
     pub(super) keys: Vec<(&'static str, PathBuf)>,
+    /// Where agents have their transcripts, by the running hub's variables, else by this shell's.
+    pub(super) agents: Moved,
     /// What starts it.
     pub(super) service: Vec<ServiceFile>,
 }
@@ -59,6 +62,8 @@ impl Hub {
             .clone()
             .unwrap_or_else(|| hapi_home.join("hapi.db"));
         let says = of_it.map(|hub| hub.says.clone()).unwrap_or_default();
+        let mut agents = lookup.env.agents.clone();
+        agents.extend(says.agents);
         let keys = [("fcm-service-account", says.fcm), ("apns-key", says.apns)];
         let units: Vec<_> = of_it.and_then(|hub| hub.unit.clone()).into_iter().collect();
         let mut found = Self {
@@ -74,6 +79,7 @@ impl Hub {
             service: service::files(&home, &units, Path::new("/")),
             notes: abroad.iter().map(in_a_container).collect(),
             home: hapi_home,
+            agents,
             database,
             found_by,
             extends,

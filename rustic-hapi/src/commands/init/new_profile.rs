@@ -127,6 +127,10 @@ pub(super) fn new_profile(
             value(database.to_string_lossy().as_ref())
         ));
     }
+    parsed(&text)
+}
+
+pub(super) fn parsed(text: &str) -> Result<DocumentMut, Error> {
     text.parse()
         .map_err(|error: toml_edit::TomlError| Error::Usage {
             fact: format!("the profile would not be valid: {error}"),
