@@ -14,7 +14,7 @@ use self::sources::{Encrypts, check_ignore, resolve_series, resolve_sources};
 use crate::error::{Error, ProfileError};
 use crate::profile::at::At;
 use crate::profile::hub_id::{HubId, HubOfProfile};
-use crate::profile::lookup::Lookup;
+use crate::profile::lookup::{Lookup, in_utf8};
 use crate::profile::named::Named;
 use crate::profile::notify::Notify;
 use crate::profile::policy::Policy;
@@ -127,7 +127,10 @@ fn resolve(
     let hapi_home = match &raw.hapi_home {
         Some(text) => at.path("`hapi-home`", text, &home, None)?,
         None => match &lookup.env.hapi_home {
-            Some(dir) => dir.components().collect(),
+            Some(dir) => {
+                in_utf8("HAPI_HOME", dir)?;
+                dir.components().collect()
+            }
             None => home.join(".hapi"),
         },
     };
