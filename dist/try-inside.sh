@@ -51,11 +51,48 @@ bash=$(as '. /usr/share/bash-completion/bash_completion; _completion_loader rust
     COMP_WORDS=(rustic-hapi status --profile "") COMP_CWORD=3
     _rustic__hapi rustic-hapi "" --profile; echo "${COMPREPLY[@]}"')
 case $bash in *snapshot*snapshots*hapi*) ;; *) fail "bash: $bash" ;; esac
-fish=$(as 'fish -c "complete \"-Crustic-hapi sn\"; complete \"-Crustic-hapi status --profile h\""')
-case $(fish --version):$fish in *snapshot*hapi*) ;; *' 3.1.'*) step 'fish 3.1 offers nothing here: not tested' ;; *) fail "fish: $fish" ;; esac
-# zsh completes in its line editor only: that it finds the script and can read it is all that is seen here.
-zsh=$(as "zsh -fc 'autoload -U compinit; compinit -u -D; autoload +X _rustic-hapi; print \$_comps[rustic-hapi]'")
-[ "$zsh" = _rustic-hapi ] || fail "zsh: $zsh"
+fish=$(as 'fish -c "complete -C\"rustic-hapi sn\"; complete -C\"rustic-hapi status --profile h\""')
+case $fish in *snapshot*hapi*) ;; *) fail "fish: $fish" ;; esac
+# zsh completes in its line editor only, so it gets a terminal.
+cat >/tmp/terminal.zsh <<'ZSH'
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'autoload -U compinit; compinit -u -D; echo rea""dy'
+zpty -r -m shell said '*ready*'
+zpty -w -n shell $'rustic-hapi sn\t\t'
+for tenth in {1..200}; do
+    zpty -r -t shell part && said+=$part || sleep 0.1
+    [[ $said == *'snapshots  -- '* ]] && break
+done
+print -r -- "$said"
+ZSH
+zsh=$(as 'TERM=dumb timeout 60 zsh -f /tmp/terminal.zsh' </dev/null)
+case $zsh in *'snapshots  -- '*) ;; *) fail "zsh: $zsh" ;; esac
+
+step "what 0.1.0 left"
+# A profile, its state and its repository, as tests/fixtures made them; there is no package of 0.1.0.
+tar x -C /tmp -f /tmp/two-hubs-0.1.0.tar.gz
+old=/tmp/rustic-hapi-0.1.0-fixture state=home/.local/state/rustic-hapi/a
+chown -R somebody "$old"
+cp "$old/a.toml" "$old/$state/runs.jsonl" /tmp/
+old() { as "cd $old && HOME=\$PWD/home rustic-hapi --profile \$PWD/a.toml $1"; }
+(cd "$old/repository" && find config keys snapshots data -type f | sort) >/tmp/files
+quietly old 'snapshot'
+quietly old 'drill'
+quietly old 'status'
+# That months are missing, check says, and nothing else.
+old 'check' >/tmp/said 2>&1 && fail "check finds no gap"
+[ "$(grep -c '^error' /tmp/said)" = 1 ] && grep -q '^error: .* distinct days only' /tmp/said ||
+    fail "$(cat /tmp/said)"
+# The series goes on after its older snapshots, and so do the records; nothing is gone (but what prune joins: the index).
+old 'snapshots' >/tmp/said
+grep -E '  hapi +complete' /tmp/said >/tmp/series || true
+grep -q '^3f0795f5 ' /tmp/series && grep -q '^b739f314 ' /tmp/series && [ "$(wc -l </tmp/series)" = 3 ] ||
+    fail "$(cat /tmp/said)"
+(cd "$old/repository" && find config keys snapshots data -type f | sort) | comm -23 /tmp/files - >/tmp/gone
+[ ! -s /tmp/gone ] || fail "$(cat /tmp/gone)"
+cmp "$old/a.toml" /tmp/a.toml
+head -n "$(wc -l </tmp/runs.jsonl)" "$old/$state/runs.jsonl" | cmp - /tmp/runs.jsonl
 
 step "remove and purge"
 quietly dpkg -r rustic-hapi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs a .deb in clean Debians and works with it there, as a user who has nothing else:
-#   dist/try.sh target/dist/rustic-hapi_0.2.0-1_amd64.deb [SUITE…]
+#   dist/try.sh target/dist/rustic-hapi_0.2.0-1_amd64.deb [SUITE…|systemd]
 #
 # As root; needs mmdebstrap. The systems are made by this machine's mirror, and kept in the cache.
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 deb=$(realpath "$1")
 shift
-[ $# -gt 0 ] || set -- bookworm trixie
+[ $# -gt 0 ] || set -- bullseye bookworm trixie systemd
 
 say() { printf '\n==> %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
@@ -28,6 +28,11 @@ else
 fi
 
 for suite; do
+    if [ "$suite" = systemd ]; then
+        say "the timer, under a systemd that is PID 1"
+        tests/systemd.sh "$deb"
+        continue
+    fi
     system="$cache/$suite.tar"
     if [ ! -f "$system" ]; then
         say "a clean $suite, with shells and man"
@@ -43,10 +48,11 @@ for suite; do
     mkdir "$root"
     tar x -C "$root" -f "$system"
     cp "$deb" "$root/tmp/rustic-hapi.deb"
-    cp dist/try-inside.sh "$root/tmp/"
-    # In namespaces of its own: /proc is mounted for it, and nothing that it starts outlives it.
+    cp dist/try-inside.sh tests/fixtures/two-hubs-0.1.0.tar.gz "$root/tmp/"
+    # In namespaces of its own: what is mounted is mounted for it, and nothing that it starts outlives it.
     unshare --mount --pid --fork --kill-child sh -c '
-        mount -t proc proc "$1/proc" && exec chroot "$1" bash /tmp/try-inside.sh' sh "$root"
+        mount -t proc proc "$1/proc" && mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts" &&
+            mount --bind "$1/dev/pts/ptmx" "$1/dev/ptmx" && exec chroot "$1" bash /tmp/try-inside.sh' sh "$root"
     rm -rf "$root"
 done
 say "installed and used in $*"

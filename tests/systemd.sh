@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What `schedule --install` writes, under a systemd that is PID 1 of a Debian in namespaces: system and user units, the
 # sandbox with the hub stopped, lingering, a timer that fires.
-#   tests/systemd.sh PROGRAM      (`just systemd`)
+#   tests/systemd.sh PROGRAM [SUITE]      (`just systemd`); a .deb is installed there
 #
 # As root; needs mmdebstrap, and takes about two minutes: a timer waits for its slot.
 set -euo pipefail
@@ -17,8 +17,11 @@ root=$work/root
 init=
 trap '[ -z "$init" ] || kill -KILL "$init" 2>/dev/null || true; sleep 1; rm -rf --one-file-system "$work"' EXIT
 
-mmdebstrap -q --variant=minbase --include=systemd,systemd-sysv,dbus,dbus-user-session,sqlite3,age,procps "$suite" "$root"
-cp "$program" "$root/usr/local/bin/rustic-hapi"
+mmdebstrap -q --variant=minbase --include=systemd,systemd-sysv,dbus,dbus-user-session,sqlite3,age,procps,ca-certificates "$suite" "$root"
+case $program in
+    *.deb) cp "$program" "$root/root/" && chroot "$root" dpkg -i "/root/${program##*/}" >/dev/null ;;
+    *) cp "$program" "$root/usr/local/bin/rustic-hapi" ;;
+esac
 
 # systemd wants a root that is a mount, and devices with what PrivateDevices= looks for.
 cat >"$work/init" <<'INIT'

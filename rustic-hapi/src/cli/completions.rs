@@ -30,14 +30,29 @@ fn script(shell: Shell) -> String {
             FISH.to_owned()
                 + &script
                     .lines()
-                    .map(|line| match line.contains(" -l profile ") {
-                        true => format!("{line} -k -a \"(__rustic_hapi_profiles)\"\n"),
-                        false => format!("{line}\n"),
+                    .map(|line| {
+                        if line.contains(" -l profile ") {
+                            format!("{line} -k -a \"(__rustic_hapi_profiles)\"\n")
+                        } else if let Some(options) = line.trim().strip_prefix("string join \\n ") {
+                            format!("    string join \\n {}\n", lettered(options))
+                        } else {
+                            format!("{line}\n")
+                        }
                     })
                     .collect::<String>()
         }
         _ => script,
     }
+}
+
+/// The options as `argparse` of fish 3.1, Debian 11's, knows them: one without a letter has one that nobody types.
+fn lettered(options: &str) -> String {
+    let options = options.split(' ').zip('A'..);
+    let options = options.map(|(option, letter)| match option.get(1..2) {
+        Some("/") => option.to_owned(),
+        _ => format!("{letter}-{option}"),
+    });
+    options.collect::<Vec<_>>().join(" ")
 }
 
 /// The commands without the hidden ones, which clap would offer.
@@ -101,6 +116,15 @@ end
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_option_has_a_letter_in_fish() {
+        let script = script(Shell::Fish);
+        assert!(
+            script.contains("join \\n A-profile= B-home= r/repository= "),
+            "{script}"
+        );
+    }
 
     /// What is put into clap's scripts hangs on how they look.
     #[test]

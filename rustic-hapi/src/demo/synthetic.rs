@@ -265,7 +265,7 @@ impl Author {
 impl Message<'_> {
     fn insert(&self, tx: &Transaction<'_>, shape: Shape) -> rusqlite::Result<()> {
         let Session { id: session, seq } = self.session;
-        tx.prepare_cached(
+        tx.prepare(
             "INSERT INTO messages (id, session_id, content, created_at, seq, local_id, invoked_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
@@ -278,7 +278,7 @@ impl Message<'_> {
             self.local_id,
             self.invoked_at
         ])?;
-        tx.prepare_cached("UPDATE sessions SET updated_at = ?2, seq = ?3 WHERE id = ?1")?
+        tx.prepare("UPDATE sessions SET updated_at = ?2, seq = ?3 WHERE id = ?1")?
             .execute(params![session, self.created_at, seq])?;
         match shape {
             Shape::Plain => Ok(()),
@@ -289,13 +289,13 @@ impl Message<'_> {
     /// Makes the message findable, as the fork does it: trigrams by FTS5, bigrams by hand, and a
     /// lookup table between them and the message.
     fn index(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
-        tx.prepare_cached(
+        tx.prepare(
             "INSERT INTO message_content_search_lookup (message_id, target_message_id)
              VALUES (?1, ?1)",
         )?
         .execute([&self.id])?;
         let row = tx.last_insert_rowid();
-        tx.prepare_cached(
+        tx.prepare(
             "INSERT INTO message_content_search
              (rowid, searchable_text, message_id, session_id, seq, created_at, role)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -313,7 +313,7 @@ impl Message<'_> {
         let bigrams: BTreeSet<&str> = (1..text.len())
             .filter_map(|i| text.get(i - 1..=i))
             .collect();
-        let mut insert = tx.prepare_cached(
+        let mut insert = tx.prepare(
             "INSERT INTO message_content_search_short (gram, search_rowid) VALUES (?1, ?2)",
         )?;
         for bigram in bigrams {
