@@ -417,6 +417,69 @@ fn a_database_that_lost_its_rows_is_tagged_shrunk() {
     assert!(!newest["tags"].to_string().contains("shrunk"));
 }
 
+/// A missing file that nobody acknowledged silenced the loss of all messages a month later, and retention removed every
+/// snapshot that had them.
+#[test]
+fn a_loss_that_nobody_acknowledged_hides_no_later_one() {
+    let home = Home::initialised();
+    let on = |day: u32, args: &[&str]| {
+        let (month, day) = (1 + day / 28, 1 + day % 28);
+        home.at(&format!("2031-{month:02}-{day:02}T06:00:00Z"), args)
+    };
+    let newest = || home.ids("hapi").pop().unwrap()[..8].to_owned();
+    on(0, &["snapshot"]).exits(0);
+    let first = newest();
+    fs::remove_file(home.hapi("settings.json")).unwrap();
+    let said = on(1, &["snapshot"]).exits(0);
+    assert!(
+        said.stderr.contains("settings.json no longer exists"),
+        "{said:?}"
+    );
+    sqlite3(
+        &home.database(),
+        "DELETE FROM messages WHERE rowid % 10 = 0",
+    );
+    let said = on(19, &["snapshot"]).exits(0);
+    assert!(!said.stderr.contains("shrunk"), "{said:?}");
+    on(20, &["snapshot"]).exits(0);
+    let full = newest();
+    sqlite3(&home.database(), "DELETE FROM messages WHERE rowid % 3 > 0");
+    let said = on(21, &["-q", "snapshot"]).exits(0);
+    assert!(
+        said.stderr.contains("table messages of hapi.db went from"),
+        "{said:?}"
+    );
+    let a_third = newest();
+    sqlite3(
+        &home.database(),
+        "DELETE FROM messages; DELETE FROM sessions",
+    );
+    let said = on(22, &["-q", "snapshot"]).exits(0);
+    assert!(said.stderr.contains("to 0 rows"), "{said:?}");
+    for day in (23..140).step_by(2) {
+        let said = on(day, &["-q", "snapshot"]).exits(0);
+        assert!(!said.stderr.contains("shrunk"), "{said:?}");
+    }
+    let ids = home.ids("hapi").join(" ");
+    assert!(ids.contains(&full) && ids.contains(&a_third), "{ids}");
+    // All is as it was before the database lost anything, and the settings as they were before they went.
+    let plan = on(140, &["restore", "--dry-run", "--json", "--target", "out"]).exits(0);
+    let from = |source: &str| {
+        let sources = plan.json()["sources"].as_array().unwrap().clone();
+        let one = sources.into_iter().find(|s| s["name"] == source).unwrap();
+        one["snapshot"].as_str().unwrap()[..8].to_owned()
+    };
+    assert_eq!(from("hapi.db"), full);
+    assert_eq!(from("hub.env"), full);
+    assert_eq!(from("settings.json"), first);
+    // Acknowledged, nothing is pinned any more.
+    let last = newest();
+    home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{last}\"]\n"));
+    on(141, &["-q", "snapshot"]).exits(0);
+    let ids = home.ids("hapi").join(" ");
+    assert!(!ids.contains(&full) && !ids.contains(&a_third), "{ids}");
+}
+
 #[test]
 fn only_and_tagged_snapshots_carry_their_tags() {
     let home = Home::initialised();

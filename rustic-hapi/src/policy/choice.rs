@@ -220,8 +220,8 @@ fn newest(
             let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
                 continue;
             };
-            // Where it can be told, what another source lost is no matter.
-            let of_it = |losses: &Losses<'_>| losses.are_in(snapshot, name);
+            // What another source lost is no matter, where it can be told and was no database.
+            let of_it = |losses: &Losses<'_>| losses.concern(snapshot, name);
             let shrunk = is_shrunk && (snapshot.description.is_none() || losses.is_some_and(of_it));
             if summary.outcome.is_sound() && !shrunk {
                 *choice = Some(Choice {

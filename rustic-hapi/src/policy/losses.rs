@@ -18,6 +18,8 @@ pub(crate) struct Losses<'a> {
     sources: BTreeMap<&'a str, Course<'a>>,
     /// Snapshots in which a source has an open loss.
     lacking: BTreeSet<(SnapshotId, &'a str)>,
+    /// Snapshots in which a database has one.
+    of_databases: BTreeSet<SnapshotId>,
     latest: Option<&'a Description>,
 }
 
@@ -62,6 +64,7 @@ impl<'a> Losses<'a> {
                 let courses = losses.sources.values_mut();
                 courses.for_each(|course| course.before_losses.clear());
                 losses.lacking.clear();
+                losses.of_databases.clear();
             }
         }
         losses
@@ -79,6 +82,9 @@ impl<'a> Losses<'a> {
         }
         if !course.before_losses.is_empty() {
             self.lacking.insert((now.snapshot.id, name));
+            if now.source.kind == Kind::Sqlite {
+                self.of_databases.insert(now.snapshot.id);
+            }
         }
         course.last = now;
     }
@@ -122,9 +128,10 @@ impl<'a> Losses<'a> {
         courses.flat_map(|course| course.before_losses.iter().map(|known| known.snapshot))
     }
 
-    /// Whether a source has an open loss in a snapshot.
-    pub(crate) fn are_in(&self, snapshot: &Snapshot, source: &str) -> bool {
-        self.lacking.contains(&(snapshot.id, source))
+    /// Whether a source has an open loss in a snapshot, or a database has: settings that a hub made anew are not those of
+    /// the database before.
+    pub(crate) fn concern(&self, snapshot: &Snapshot, source: &str) -> bool {
+        self.lacking.contains(&(snapshot.id, source)) || self.of_databases.contains(&snapshot.id)
     }
 }
 
@@ -289,9 +296,10 @@ mod tests {
         let left: Vec<Snapshot> = [0, 2, 4, 5].map(|at| history[at].clone()).into();
         assert_eq!(pinned(&left, &policy), [0, 1, 2]);
         let losses = Losses::of(&history, &policy);
-        assert!(!losses.are_in(&history[2], "hapi.db"));
+        assert!(!losses.concern(&history[2], "hapi.db"));
         assert!(
-            losses.are_in(&history[2], "settings.json") && losses.are_in(&history[3], "hapi.db")
+            losses.concern(&history[2], "settings.json")
+                && losses.concern(&history[3], "settings.json")
         );
     }
 
