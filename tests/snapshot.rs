@@ -417,6 +417,42 @@ fn a_database_that_lost_its_rows_is_tagged_shrunk() {
     assert!(!newest["tags"].to_string().contains("shrunk"));
 }
 
+/// `[b]` in the name of a home was a pattern: another home's hub was taken, and called complete.
+#[test]
+fn the_name_of_a_home_is_no_pattern() {
+    let home = Home::new();
+    let odd = home.path().with_file_name("a[b]{c}?*");
+    fs::rename(home.path(), &odd).unwrap();
+    // A link to where it was.
+    let link = odd.join(".config/hapi/driver-manifest.yaml");
+    fs::remove_file(&link).unwrap();
+    fs::write(link, "a: b").unwrap();
+    for other in ["ab{c}x", "abcx", "abcxy"] {
+        let other = home.path().with_file_name(other).join(".hapi");
+        fs::create_dir_all(&other).unwrap();
+        fs::copy(odd.join(".hapi/hapi.db"), other.join("hapi.db")).unwrap();
+        sqlite3(&other.join("hapi.db"), "DELETE FROM messages");
+    }
+    let run = |command: &mut std::process::Command| -> crate::common::Said {
+        command.env("HOME", &odd).output().unwrap().into()
+    };
+    let repository = home.repository();
+    run(&mut home.init_command(repository.to_str().unwrap())).exits(0);
+    run(home.command().args(["snapshot", "--json"])).exits(0);
+    let plan = run(home
+        .command()
+        .args(["restore", "--dry-run", "--json", "--target", "out"]))
+    .exits(0)
+    .json();
+    let sources = plan["sources"].as_array().unwrap();
+    let of = |name: &str| sources.iter().find(|s| s["name"] == name).unwrap();
+    let database = odd.join(".hapi/hapi.db");
+    assert_eq!(of("hapi.db")["files"][0], database.to_str().unwrap());
+    assert_eq!(of("plans")["files"].as_array().unwrap().len(), 6, "{plan}");
+    let tree = home.restic(&["ls", "latest"]).stdout;
+    assert!(!tree.contains("/ab"), "{tree}");
+}
+
 /// A missing file that nobody acknowledged silenced the loss of all messages a month later, and retention removed every
 /// snapshot that had them.
 #[test]
