@@ -273,7 +273,7 @@ fn resolve(
         copy: copy.map(str::to_owned),
         copies: Vec::new(),
         at: resolve_slots(&at, raw.schedule.at)?,
-        retention: resolve_retention(&at, &raw.retention)?,
+        retention: resolve_retention(&at, &raw.retention, &raw.alarms)?,
         alarms: resolve_alarms(&at, &raw.alarms)?,
         notify: resolve_notify(&at, raw.notify)?,
         metrics,
@@ -335,21 +335,23 @@ fn resolve_limits(at: &At<'_>, raw: &RawLimits) -> Result<Limits, ProfileError> 
     })
 }
 
+fn resolve_shrink(at: &At<'_>, raw: &RawAlarms) -> Result<f64, ProfileError> {
+    let shrink = raw.shrink_alarm.unwrap_or(Policy::default().shrink);
+    match (0.01..=0.99).contains(&shrink) {
+        true => Ok(shrink),
+        false => Err(at.value(
+            "`shrink-alarm` in `[alarms]`",
+            format!("`{shrink}` is not between 0 and 1"),
+            Some(
+                "write the share that may be lost as a number from 0.01 to 0.99; 0.33 is a third"
+                    .into(),
+            ),
+        )),
+    }
+}
+
 fn resolve_alarms(at: &At<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> {
     let mut alarms = Alarms::default();
-    if let Some(shrink) = raw.shrink_alarm {
-        if !(0.01..=0.99).contains(&shrink) {
-            return Err(at.value(
-                "`shrink-alarm` in `[alarms]`",
-                format!("`{shrink}` is not between 0 and 1"),
-                Some(
-                    "write the share that may be lost as a number from 0.01 to 0.99; 0.33 is a third"
-                        .into(),
-                ),
-            ));
-        }
-        alarms.shrink = shrink;
-    }
     if let Some(text) = &raw.quiet_alarm {
         let hours = parse_hours(text).filter(|hours| *hours > 0);
         let Some(hours) = hours else {
@@ -397,7 +399,11 @@ fn resolve_slots(at: &At<'_>, raw: Option<Vec<String>>) -> Result<Vec<NaiveTime>
     Ok(slots)
 }
 
-fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileError> {
+fn resolve_retention(
+    at: &At<'_>,
+    raw: &RawRetention,
+    alarms: &RawAlarms,
+) -> Result<Policy, ProfileError> {
     let default = Policy::default();
     let keep_daily = raw.keep_daily.unwrap_or(default.keep_daily);
     if keep_daily < Policy::FLOOR_DAYS {
@@ -434,6 +440,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
         keep_weekly: raw.keep_weekly.unwrap_or(default.keep_weekly),
         keep_monthly: raw.keep_monthly.unwrap_or(default.keep_monthly),
         acknowledged: raw.acknowledged.clone(),
+        shrink: resolve_shrink(at, alarms)?,
     })
 }
 
