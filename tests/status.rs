@@ -568,10 +568,15 @@ fn what_is_fresh_and_not_well_is_told() {
     sqlite3(&home.database(), "DELETE FROM messages");
     home.at("2026-03-01T18:00:00Z", &["snapshot"]).exits(0);
     assert!(look().stderr.contains("far fewer rows"));
+    // It is the newest one's id that ends it, so status names that.
+    home.at("2026-03-01T18:30:00Z", &["snapshot"]).exits(0);
     let id = home.restic_snapshots().pop().unwrap()["id"]
         .as_str()
         .unwrap()[..8]
         .to_owned();
+    let hint = format!("add \"{id}\" to `acknowledged`");
+    let said = look().stderr;
+    assert!(said.contains(&hint), "{said}");
     home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{id}\"]\n"));
     assert!(!look().stderr.contains("far fewer rows"));
 }

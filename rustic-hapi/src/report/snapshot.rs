@@ -291,7 +291,7 @@ fn complain(lines: &mut Vec<String>, taken: &Taken) {
         ));
         if let Some(saved) = &taken.snapshot {
             lines.push(format!(
-                "hint: if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+                "hint: if this is right, add \"{}\" to `acknowledged` in `[retention]`; after the next snapshot, `rustic-hapi status` names the id to add",
                 &saved.id[..8]
             ));
         }
