@@ -39,6 +39,9 @@ fn a_conversation_is_found_as_the_hints_say() {
         ),
     );
     evening.says(&["snapshot"]).exits(0);
+    let said = evening.says(&["sessions", "--search", "nobody said this"]);
+    let why = evening.follows(&that_has(&said, "export "), &[]).exits(1);
+    assert!(why.stdout.contains("cannot be read: "), "{why:?}");
     let said = evening.says(&["export", id]).exits(1);
     let older = that_has(&said, "--snapshot ID");
     evening.follows(&older, &[("ID", &first)]).exits(0);

@@ -127,7 +127,7 @@ fn one(mut found: Vec<Session>, wanted: &str) -> Result<Option<Session>, Unread>
                     ids.join(", "),
                     if several > NAMED { ", …" } else { "" },
                 ),
-                "give more characters of it; `rustic-hapi sessions --json` has the ids in full",
+                "give more characters of it",
             )))
         }
     }
