@@ -190,6 +190,10 @@ mod tests {
                 "`eval \"$(rustic-hapi env)\"; restic unlock`",
                 "`eval \"$(rustic-hapi --from attic env)\"; restic unlock`",
             ),
+            (
+                "`rustic-hapi export 1 --all-snapshots`",
+                "`rustic-hapi --from attic export 1 --all-snapshots`",
+            ),
             ("`rustic-hapi snapshot`", "`rustic-hapi snapshot`"),
             ("`rustic-hapi init`", "`rustic-hapi init --copy attic`"),
             (
