@@ -613,21 +613,90 @@ fn copying_ends_before_the_next_slot_and_a_later_run_goes_on() {
     println!("{} bytes were sent then", relay.sent() - sent);
 }
 
+fn largest_pack(repository: &Path) -> PathBuf {
+    let packs = files_below(&repository.join("data"));
+    packs.into_iter().max_by_key(|(_, size)| *size).unwrap().0
+}
+
+/// All of the database is another, so that it shares no data with the snapshots before.
+fn another_database(home: &Home) {
+    crate::common::sqlite3(
+        &home.database(),
+        "UPDATE messages SET content = hex(randomblob(200)); VACUUM",
+    );
+}
+
+#[test]
+fn what_a_copy_lost_is_copied_again() {
+    let home = with_copy("");
+    for _ in 0..3 {
+        home.hapi_command(&["snapshot"]).exits(0);
+        home.change();
+    }
+    let before = what(&copied(&home));
+    let pack = largest_pack(&attic(&home));
+    let aside = home.dir.path().join("aside");
+    fs::rename(&pack, &aside).unwrap();
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(run.stderr.contains("restic rebuild-index"), "{run:?}");
+    restic(&home, &["rebuild-index"]);
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(run.stdout.contains("snapshots copied"), "{run:?}");
+    restic(&home, &["check", "--read-data"]);
+    home.hapi_command(&["--from", "attic", "check", "--read-data"])
+        .exits(0);
+    // None is there twice.
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+    let after = what(&copied(&home));
+    assert!(before.iter().all(|one| after.contains(one)), "{after:?}");
+    // What only the index lost is not sent again.
+    for (index, _) in files_below(&attic(&home).join("index")) {
+        fs::remove_file(index).unwrap();
+    }
+    let packs = files_below(&attic(&home).join("data")).len();
+    home.hapi_command(&["snapshot", "-v"]).exits(0);
+    restic(&home, &["check", "--read-data"]);
+    assert!(files_below(&attic(&home).join("data")).len() <= packs + 2);
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+}
+
+#[test]
+fn what_is_lost_in_both_places_is_told_until_it_is_removed() {
+    let home = with_copy("");
+    home.hapi_command(&["snapshot"]).exits(0);
+    let old = home.ids("hapi").pop().unwrap();
+    let pack = largest_pack(&attic(&home));
+    another_database(&home);
+    home.hapi_command(&["snapshot"]).exits(0);
+    home.restic(&["forget", "--prune", &old]);
+    fs::remove_file(pack).unwrap();
+    restic(&home, &["rebuild-index"]);
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(run.stderr.contains("does not have either"), "{run:?}");
+    let status = home.hapi_command(&["status"]);
+    let (_, advice) = status.stderr.split_once("not have either: ").unwrap();
+    let id = &advice[..8];
+    let forget = format!(
+        "`eval \"$(rustic-hapi --from attic env --with-credentials)\"; restic forget {id}`"
+    );
+    for said in [&run.stderr, &status.stderr] {
+        assert!(said.contains(&forget), "{said}");
+    }
+    assert!(copied(&home).iter().any(|s| s["short_id"] == id), "{id}");
+    restic(&home, &["forget", id]);
+    home.hapi_command(&["snapshot"]).exits(0);
+    let status = home.hapi_command(&["status"]);
+    assert!(!status.stderr.contains("attic"), "{status:?}");
+    restic(&home, &["check", "--read-data"]);
+}
+
 #[test]
 fn a_snapshot_that_is_not_whole_is_not_copied_and_the_others_are() {
     let home = Home::initialised();
     no_slot_soon(&home);
     home.snapshot().exits(0);
-    let of_old = files_below(&home.repository().join("data"));
-    let (largest, _) = of_old
-        .iter()
-        .max_by_key(|(path, _)| fs::metadata(path).unwrap().len())
-        .unwrap();
-    // All of the database is another.
-    crate::common::sqlite3(
-        &home.database(),
-        "UPDATE messages SET content = hex(randomblob(200)); VACUUM",
-    );
+    let largest = largest_pack(&home.repository());
+    another_database(&home);
     fs::remove_file(largest).unwrap();
     home.restic(&["rebuild-index"]);
     let old = home.ids("hapi");

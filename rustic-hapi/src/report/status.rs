@@ -3,6 +3,7 @@
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
+use super::copy::lost;
 use super::status_picture::age;
 use crate::commands::places::Place;
 use crate::commands::status::Status;
@@ -162,6 +163,8 @@ fn about_copy(copy: &Place, now: DateTime<Local>) -> Vec<String> {
             "warning: the copy `{name}` could not be looked into, so its age is that of the last copying: {error}"
         ));
     }
+    let lost = copy.last.as_ref().and_then(|last| lost(name, &last.lost));
+    lines.extend(lost.map(|line| format!("warning: {line}")));
     if let Some(error) = copy.last.as_ref().and_then(|last| last.error.as_ref())
         && copy.unreached.is_none()
     {
