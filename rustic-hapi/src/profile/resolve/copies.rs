@@ -84,6 +84,7 @@ impl Profile {
     /// Opens with the main one's password.
     pub(super) fn share_password(&mut self, main: &Self) {
         self.reach.password = main.reach.password.clone();
+        self.reach.shares_password = true;
         let names = main.reach.from_variables.iter();
         let names = names.filter(|name| **name != variables::REPOSITORY);
         self.reach.from_variables = names.copied().collect();
