@@ -25,7 +25,8 @@ pub(crate) struct CopySource {
 
 /// Why a snapshot was not copied.
 pub(crate) enum NotCopied {
-    /// It is not whole in the repository that it is copied from; others may be.
+    /// It is not whole in the repository that it is copied from, or cannot be read there; others may be. Some of it
+    /// may have been sent.
     Flawed(Reason),
     /// The copying itself failed.
     Failed(Error),
@@ -74,7 +75,8 @@ impl CopySource {
         // No stream is read for it: what is refused is what comes after a write that failed, a lost lock, a stop.
         gate.begin([], Vec::new());
         let hand_over = || self.trees.engine.copy(&engine, [&file]);
-        // It slices packs by what the index says of them, and panics over one that is cut short.
+        // It slices packs by what the index says of them, and panics over one that is cut short. What fails without
+        // the gate's knowledge is the reading.
         let copied = catch_unwind(AssertUnwindSafe(hand_over));
         let failures = gate.failures();
         let written = gate.end();
@@ -82,8 +84,9 @@ impl CopySource {
             (Ok(Ok(())), Some(id)) => SnapshotId::from(id),
             _ if gate.stop().is_set() => return Err(Error::from(CaptureError::Stopped).into()),
             _ if !failures.is_empty() => return Err(Error::Refused { failures }.into()),
-            (Ok(Err(error)), _) => return Err(Error::engine("copying the snapshot")(error).into()),
-            (Ok(Ok(())) | Err(_), _) => {
+            (Ok(Err(error)), _) => return Err(NotCopied::Flawed(Reason::of(&error))),
+            (Err(_), _) => return Err(NotCopied::Flawed("a pack is cut short".into())),
+            (Ok(Ok(())), None) => {
                 return Err(Error::Engine {
                     doing: "copying the snapshot",
                     reason: "the engine gave up".into(),

@@ -34,6 +34,7 @@ use crate::state::copying::LastCopying;
 use crate::state::ledger::{self, Ledger};
 use crate::state::present::Present;
 use crate::state::run_lock;
+use crate::terminal::call::Call;
 
 /// How long before the next slot it ends: systemd starts no run while this one is under way.
 const BEFORE_SLOT: TimeDelta = TimeDelta::minutes(2);
@@ -58,6 +59,8 @@ pub struct Report {
     pub newest: Option<DateTime<FixedOffset>>,
     /// Why not all was copied, if so.
     pub failed: Option<Error>,
+    /// Whether that is about the main repository.
+    pub in_main: bool,
     /// Snapshots that are not whole in the main repository, and why.
     pub flawed: Vec<String>,
     /// Snapshots of the copy whose data it lost, and which the main repository does not have either.
@@ -94,6 +97,20 @@ impl Report {
         }
     }
 
+    /// Whoever reads of it elsewhere has to know which repository is meant.
+    pub(crate) fn advice(&self) -> Call {
+        Call::default().of_copy(match self.in_main {
+            true => "main",
+            false => &self.name,
+        })
+    }
+
+    /// Notes that what failed is about the main repository.
+    fn of_main<T>(&mut self, done: Result<T, Error>) -> Result<T, Error> {
+        self.in_main |= done.is_err();
+        done
+    }
+
     /// Whether it gave way before it had what this run saved.
     pub fn lacks_the_newest(&self) -> bool {
         self.gave_way && self.lacking.iter().any(|s| Some(s.time) > self.newest)
@@ -121,6 +138,7 @@ pub fn run(
         lacking: Vec::new(),
         newest: None,
         failed: None,
+        in_main: false,
         flawed: Vec::new(),
         lost: Vec::new(),
         gave_way: false,
@@ -181,7 +199,8 @@ pub fn run(
     report.gave_way = give_way.load(Ordering::SeqCst);
     // What follows from giving way is no failure.
     report.failed = copied.err().filter(|_| !report.gave_way);
-    last.error = report.failed.as_ref().map(ToString::to_string);
+    let error = report.failed.as_ref().map(ToString::to_string);
+    last.error = error.map(|error| report.advice().complete(&error));
     last.unfinished = report.failed.is_some() || report.gave_way;
     if let Err(error) = last.store(&copy.reach.state) {
         report.warnings.push(format!(
@@ -233,11 +252,12 @@ impl Copying<'_> {
         off_the_disk(copy)?;
         let there = Repository::open(&copy.reach, stop, ui.clone())?;
         report.repository = Some(there.id());
+        let here = report.of_main(Repository::open(&self.main.reach, stop, ui.clone()))?;
+        copy.is_no_other(&there.id(), self.main, Some(&here.id()))?;
         let held = there.lock(Mode::Shared, SHARED_WAIT)?;
-        let here = Repository::open(&self.main.reach, stop, ui.clone())?;
-        let _reading = here.lock_to_read()?;
+        let _reading = report.of_main(here.lock_to_read())?;
 
-        let (files, unreadable) = here.snapshots_or_readable()?;
+        let (files, unreadable) = report.of_main(here.snapshots_or_readable())?;
         report
             .warnings
             .extend(unreadable.map(|error| error.to_string()));
@@ -265,13 +285,21 @@ impl Copying<'_> {
             if self.broke_off && held.is_alone() {
                 self.go_on_where_it_broke_off(&there)?;
             }
-            let mut source = CopySource::open(&here)?;
+            let mut source = report.of_main(CopySource::open(&here))?;
             for snapshot in wanted {
                 let file = files.iter().find(|file| file.id == snapshot.id);
                 let Some(file) = file else { continue };
-                if let Some(copied) =
-                    self.copy_one(&mut source, snapshot, file, &there, &mut ledger, report)?
-                {
+                let flawed = report.flawed.len();
+                let copied =
+                    self.copy_one(&mut source, snapshot, file, &there, &mut ledger, report)?;
+                if report.flawed.len() > flawed {
+                    // All of them look damaged where the whole repository is away.
+                    report.of_main(here.snapshot_ids())?;
+                    if held.is_alone() {
+                        self.go_on_where_it_broke_off(&there)?;
+                    }
+                }
+                if let Some(copied) = copied {
                     whole.push(Snapshot {
                         id: copied,
                         ..snapshot.clone()

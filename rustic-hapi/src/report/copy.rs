@@ -66,10 +66,13 @@ impl Report {
         let name = &self.name;
         let mut lines = Vec::new();
         if let Some(error) = &self.failed {
+            let advice = self.advice();
+            let error_text = advice.complete(&error.to_string());
             lines.push(format!(
-                "error: the copy `{name}` is not up to date: {error}"
+                "error: the copy `{name}` is not up to date: {error_text}"
             ));
-            lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
+            let hint = error.hint().map(|hint| advice.complete(&hint));
+            lines.extend(hint.map(|hint| format!("hint: {hint}")));
         }
         if self.lacks_the_newest() {
             lines.push(format!(
