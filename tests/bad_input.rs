@@ -262,6 +262,18 @@ fn home_unset() {
 }
 
 #[test]
+fn home_relative() {
+    let home = Home::initialised();
+    let mut command = home.command();
+    let output = command.env("HOME", "home").arg("snapshot").output();
+    let said = Said::from(output.unwrap()).exits(2);
+    let fact = "HOME is `home`, which is not an absolute path";
+    assert!(said.stderr.contains(fact), "{}", said.stderr);
+    command.args(["--home", home.path().to_str().unwrap()]);
+    Said::from(command.output().unwrap()).exits(0);
+}
+
+#[test]
 fn the_state_folder_cannot_be_used() {
     let home = Home::initialised();
     fs::remove_dir_all(home.path().join(".local")).unwrap();

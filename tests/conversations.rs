@@ -668,3 +668,151 @@ fn leaves_nothing(home: &Home, words: &str) {
     assert_eq!(files_below(&staging), []);
     assert_eq!(files_with(&home.state(), words), [""; 0].map(Path::new));
 }
+
+/// A message that says this, in the first session.
+fn say(database: &Path, id: &str, text: &str) {
+    let content = json!({ "role": "user", "content": { "type": "text", "text": text } });
+    let session = "(SELECT id FROM sessions LIMIT 1)";
+    sqlite3(
+        database,
+        &format!(
+            "INSERT INTO messages (id, session_id, content, created_at, seq) VALUES ('{id}', {session}, '{content}', 1, 99999)"
+        ),
+    );
+}
+
+#[test]
+fn a_search_says_what_it_could_not_read() {
+    let home = Home::initialised();
+    let database = home.database();
+    say(&database, "needle", "the-needle-words");
+    let live = |words: &str| home.hapi_command(&["sessions", "--live", "--search", words]);
+    let counts = |words: &str| {
+        let said = home.hapi_command(&["sessions", "--live", "--search", words, "--json"]);
+        let json = said.json();
+        (
+            said.code,
+            json["exit"].clone(),
+            json["unreadable"].clone(),
+            json["unread"].clone(),
+        )
+    };
+    assert_eq!(counts("the-needle"), (0, json!(0), json!(0), json!(0)));
+
+    // One message is damaged: what was found stands, and the rest is not called searched.
+    sqlite3(
+        &database,
+        "UPDATE messages SET content = x'00010203' WHERE id = (SELECT id FROM messages WHERE id <> 'needle' LIMIT 1)",
+    );
+    for (words, found) in [
+        ("the-needle", "1 message: "),
+        ("not-there", "no session in"),
+    ] {
+        let said = live(words);
+        assert!(said.code == 3 && said.stdout.contains(found), "{said:?}");
+        let lost = "error: 1 message could not be read, so the search did not see it";
+        assert!(said.stderr.contains(lost), "{said:?}");
+        assert_eq!(counts(words), (3, json!(3), json!(1), json!(0)));
+    }
+    let nothing = live("not-there").stdout;
+    assert!(
+        nothing.ends_with("; 1 message could not be read\n"),
+        "{nothing}"
+    );
+    assert!(home.hapi_command(&["sessions", "--live"]).code == 0);
+
+    // What orders the messages may be missing; what they say may not.
+    let indexes = sqlite3(
+        &database,
+        "SELECT group_concat('DROP INDEX ' || name, ';') FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = 'messages'",
+    );
+    sqlite3(&database, &indexes);
+    sqlite3(&database, "ALTER TABLE messages DROP COLUMN seq");
+    assert!(live("the-needle").stdout.contains("1 message: "));
+    sqlite3(
+        &database,
+        "ALTER TABLE messages RENAME COLUMN content TO body",
+    );
+    let all = sqlite3(&database, "SELECT count(*) FROM messages");
+    let all: u64 = all.parse().unwrap();
+    assert_eq!(counts("the-needle"), (3, json!(3), json!(all), json!(0)));
+    let session = sqlite3(&database, "SELECT session_id FROM messages LIMIT 1");
+    let said = home.hapi_command(&["export", &session, "--live", "--format", "markdown"]);
+    let of_it = format!("SELECT count(*) FROM messages WHERE session_id = '{session}'");
+    let of_it = sqlite3(&database, &of_it);
+    let lost = format!("{of_it} of {of_it} messages could not be read");
+    assert!(said.code == 1 && said.stderr.contains(&lost), "{said:?}");
+    assert!(said.stdout.contains("has no column `content`"), "{said:?}");
+}
+
+#[test]
+fn an_older_snapshot_is_searched_for_what_a_newer_one_lost_and_unread_ones_are_counted() {
+    let home = Home::initialised();
+    let database = home.database();
+    say(&database, "needle", "the-needle-words");
+    home.snapshot().exits(0);
+    let of_the_first = files_below(&home.repository().join("data"));
+    sqlite3(
+        &database,
+        "UPDATE messages SET content = x'00010203' WHERE id = 'needle'",
+    );
+    home.snapshot().exits(0);
+    let search =
+        |words: &str| home.hapi_command(&["sessions", "--all-snapshots", "--search", words]);
+    let found = search("the-needle").exits(0);
+    assert!(found.stdout.contains("1 message: "), "{found:?}");
+
+    for (pack, size) in files_below(&home.repository().join("data")) {
+        if !of_the_first.contains(&(pack.clone(), size)) {
+            fs::write(&pack, vec![0; usize::try_from(size).unwrap()]).unwrap();
+        }
+    }
+    let said = search("not-there");
+    assert!(said.code == 3, "{said:?}");
+    let lost = "no session in 1 snapshot has “not-there”; 1 snapshot could not be read\n";
+    assert_eq!(said.stdout, lost, "{said:?}");
+    assert!(
+        said.stderr.contains("error: 1 snapshot could not be read"),
+        "{said:?}"
+    );
+    let said = home.hapi_command(&["sessions", "--all-snapshots", "--json"]);
+    assert_eq!((said.code, &said.json()["unread"]), (3, &json!(1)));
+    let said = home.hapi_command(&["export", "zzzz", "--all-snapshots"]);
+    assert!(
+        said.code == 1 && said.stderr.contains("; 1 could not be read: "),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_hubs_database_without_a_table_is_called_that() {
+    let home = Home::initialised();
+    home.snapshot().exits(0);
+    sqlite3(&home.database(), "DROP TABLE messages");
+    home.snapshot();
+    for place in ["--live", "latest"] {
+        let said = home.hapi_command(&["sessions", place]);
+        let lacks = format!("`{}` has no table `messages`", home.database().display());
+        assert!(said.code == 1 && said.stderr.contains(&lacks), "{said:?}");
+    }
+}
+
+#[test]
+fn ids_that_begin_alike_are_told_apart() {
+    let home = Home::initialised();
+    for id in ["5a5a5a5a-0001-x", "5a5a5a5a-0002-y"] {
+        sqlite3(
+            &home.database(),
+            &format!(
+                "UPDATE sessions SET id = '{id}' WHERE id = (SELECT id FROM sessions WHERE id NOT LIKE '5a5a5a5a-%' LIMIT 1)"
+            ),
+        );
+    }
+    let said = home.hapi_command(&["export", "5a5a5a5a", "--live"]);
+    assert!(said.code == 2, "{said:?}");
+    for id in ["5a5a5a5a-0001-x", "5a5a5a5a-0002-y"] {
+        assert!(said.stderr.contains(id), "{said:?}");
+    }
+    let listed = home.hapi_command(&["sessions", "--live"]).exits(0).stdout;
+    assert!(listed.contains("5a5a5a5a-0001  "), "{listed}");
+}

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 
-use crate::common::{BusyHub, CANARIES, Home, files_below, run};
+use crate::common::{BusyHub, CANARIES, Home, Said, files_below, run};
 
 #[test]
 fn a_new_machine_gets_password_repository_and_a_short_profile() {
@@ -30,7 +32,8 @@ fn a_new_machine_gets_password_repository_and_a_short_profile() {
     }
     let config = home.restic(&["cat", "config"]).json();
     assert_eq!(config["version"], 2);
-    assert_eq!(config["compression"], 1);
+    // restic prints what it knows of it alone.
+    assert_eq!(home.engine().config().compression, Some(1));
     assert!(profile.contains(config["id"].as_str().unwrap()));
     for file in ["config", "keys", "data", "snapshots"] {
         let mode = fs::metadata(home.repository().join(file)).unwrap().mode();
@@ -355,4 +358,29 @@ fn every_key_that_the_program_makes_is_a_costly_one() {
     second.hapi_command(&["snapshot"]).exits(12);
     let refused = second.restic_command(&["snapshots"]).output().unwrap();
     assert!(!refused.status.success());
+}
+
+#[test]
+fn a_path_that_no_snapshot_can_hold_is_refused_before_anything_is_made() {
+    let home = Home::new();
+    let odd = home.dir.path().join(OsStr::from_bytes(b"n\xff"));
+    fs::create_dir_all(odd.join(".hapi")).unwrap();
+    let repository = home.repository();
+    let init = |change: &dyn Fn(&mut Command)| {
+        let mut command = home.command();
+        command.args(["init", "--allow-same-disk", "--repository"]);
+        command.arg(&repository);
+        change(&mut command);
+        let said = Said::from(command.output().unwrap());
+        assert!(said.code == 2, "{said:?}");
+        assert!(said.stderr.contains("is not valid UTF-8"), "{said:?}");
+        assert!(said.stderr.contains("hint: rename it"), "{said:?}");
+        assert!(!repository.exists() && !home.profile().exists());
+    };
+    init(&|command| _ = command.env("HOME", &odd));
+    init(&|command| _ = command.arg("--home").arg(&odd));
+    init(&|command| _ = command.env("HAPI_HOME", odd.join(".hapi")));
+    init(&|command| _ = command.arg("--hapi-home").arg(odd.join(".hapi")));
+    init(&|command| _ = command.arg("--password-file").arg(odd.join("password")));
+    assert_eq!(fs::read_dir(&odd).unwrap().count(), 1);
 }

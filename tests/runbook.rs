@@ -485,6 +485,15 @@ fn one_file_is_needed_from_last_tuesday() {
         ))
         .exits(0);
     assert_eq!(fs::read_to_string(&file).unwrap(), "wednesday\n");
+    // A secret has another name in a snapshot.
+    let runbook = runbook();
+    let page = runbook.iter().find(|s| s.title.starts_with("One file"));
+    let find = &page.unwrap().commands[0];
+    let secret = machine.home.hapi("hub.env");
+    let said = machine
+        .bash(&format!("FILE='{}'\n{find}", secret.display()))
+        .exits(0);
+    assert!(said.stdout.contains("hub.env.age"), "{said:?}");
 }
 
 #[test]

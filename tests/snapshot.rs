@@ -417,6 +417,103 @@ fn a_database_that_lost_its_rows_is_tagged_shrunk() {
     assert!(!newest["tags"].to_string().contains("shrunk"));
 }
 
+/// `[b]` in the name of a home was a pattern: another home's hub was taken, and called complete.
+#[test]
+fn the_name_of_a_home_is_no_pattern() {
+    let home = Home::new();
+    let odd = home.path().with_file_name("a[b]{c}?*");
+    fs::rename(home.path(), &odd).unwrap();
+    // A link to where it was.
+    let link = odd.join(".config/hapi/driver-manifest.yaml");
+    fs::remove_file(&link).unwrap();
+    fs::write(link, "a: b").unwrap();
+    for other in ["ab{c}x", "abcx", "abcxy"] {
+        let other = home.path().with_file_name(other).join(".hapi");
+        fs::create_dir_all(&other).unwrap();
+        fs::copy(odd.join(".hapi/hapi.db"), other.join("hapi.db")).unwrap();
+        sqlite3(&other.join("hapi.db"), "DELETE FROM messages");
+    }
+    let run = |command: &mut std::process::Command| -> crate::common::Said {
+        command.env("HOME", &odd).output().unwrap().into()
+    };
+    let repository = home.repository();
+    run(&mut home.init_command(repository.to_str().unwrap())).exits(0);
+    run(home.command().args(["snapshot", "--json"])).exits(0);
+    let plan = run(home
+        .command()
+        .args(["restore", "--dry-run", "--json", "--target", "out"]))
+    .exits(0)
+    .json();
+    let sources = plan["sources"].as_array().unwrap();
+    let of = |name: &str| sources.iter().find(|s| s["name"] == name).unwrap();
+    let database = odd.join(".hapi/hapi.db");
+    assert_eq!(of("hapi.db")["files"][0], database.to_str().unwrap());
+    assert_eq!(of("plans")["files"].as_array().unwrap().len(), 6, "{plan}");
+}
+
+/// A missing file that nobody acknowledged silenced the loss of all messages a month later, and retention removed every
+/// snapshot that had them.
+#[test]
+fn a_loss_that_nobody_acknowledged_hides_no_later_one() {
+    let home = Home::initialised();
+    let on = |day: u32, args: &[&str]| {
+        let (month, day) = (1 + day / 28, 1 + day % 28);
+        home.at(&format!("2031-{month:02}-{day:02}T06:00:00Z"), args)
+    };
+    let newest = || home.ids("hapi").pop().unwrap()[..8].to_owned();
+    on(0, &["snapshot"]).exits(0);
+    let first = newest();
+    fs::remove_file(home.hapi("settings.json")).unwrap();
+    let said = on(1, &["snapshot"]).exits(0);
+    assert!(
+        said.stderr.contains("settings.json no longer exists"),
+        "{said:?}"
+    );
+    sqlite3(
+        &home.database(),
+        "DELETE FROM messages WHERE rowid % 10 = 0",
+    );
+    let said = on(19, &["snapshot"]).exits(0);
+    assert!(!said.stderr.contains("shrunk"), "{said:?}");
+    on(20, &["snapshot"]).exits(0);
+    let full = newest();
+    sqlite3(&home.database(), "DELETE FROM messages WHERE rowid % 3 > 0");
+    let said = on(21, &["-q", "snapshot"]).exits(0);
+    assert!(
+        said.stderr.contains("table messages of hapi.db went from"),
+        "{said:?}"
+    );
+    let a_third = newest();
+    sqlite3(
+        &home.database(),
+        "DELETE FROM messages; DELETE FROM sessions",
+    );
+    let said = on(22, &["-q", "snapshot"]).exits(0);
+    assert!(said.stderr.contains("to 0 rows"), "{said:?}");
+    for day in (23..140).step_by(2) {
+        let said = on(day, &["-q", "snapshot"]).exits(0);
+        assert!(!said.stderr.contains("shrunk"), "{said:?}");
+    }
+    let ids = home.ids("hapi").join(" ");
+    assert!(ids.contains(&full) && ids.contains(&a_third), "{ids}");
+    // All is as it was before the database lost anything, and the settings as they were before they went.
+    let plan = on(140, &["restore", "--dry-run", "--json", "--target", "out"]).exits(0);
+    let from = |source: &str| {
+        let sources = plan.json()["sources"].as_array().unwrap().clone();
+        let one = sources.into_iter().find(|s| s["name"] == source).unwrap();
+        one["snapshot"].as_str().unwrap()[..8].to_owned()
+    };
+    assert_eq!(from("hapi.db"), full);
+    assert_eq!(from("hub.env"), full);
+    assert_eq!(from("settings.json"), first);
+    // Acknowledged, nothing is pinned any more.
+    let last = newest();
+    home.edit_profile(|text| format!("{text}\n[retention]\nacknowledged = [\"{last}\"]\n"));
+    on(141, &["-q", "snapshot"]).exits(0);
+    let ids = home.ids("hapi").join(" ");
+    assert!(!ids.contains(&full) && !ids.contains(&a_third), "{ids}");
+}
+
 #[test]
 fn only_and_tagged_snapshots_carry_their_tags() {
     let home = Home::initialised();

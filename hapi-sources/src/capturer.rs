@@ -38,7 +38,7 @@ impl<'a> Capturer<'a> {
         for source in sources {
             exclusions(source)?;
             if source.is_pattern() {
-                Pattern::parse(&source.path)?;
+                Pattern::of(source)?;
             }
         }
         Ok(Self(Taking::new(staging, sources, Guard::new(sources)?)))

@@ -72,7 +72,7 @@ impl Guard {
         };
         for s in sources {
             match s.kind {
-                Kind::Sqlite if s.is_pattern() => guard.patterns.push(Pattern::parse(&s.path)?),
+                Kind::Sqlite if s.is_pattern() => guard.patterns.push(Pattern::of(s)?),
                 Kind::Sqlite => guard.plain.push(s.path.clone()),
                 // What nobody knows is no secret that others must not have.
                 Kind::Secret if s.scope == Scope::Rest => {}

@@ -138,7 +138,7 @@ pub fn measure(source: &Source, stop: &Stop) -> (u64, u64) {
 fn found(source: &Source, stop: &Stop) -> Result<Found, CaptureError> {
     match source.kind {
         Kind::Sqlite => sqlite::databases_of(source, stop),
-        _ => Pattern::parse(&source.path)?.find(&exclusions(source)?, stop),
+        _ => Pattern::of(source)?.find(&exclusions(source)?, stop),
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Source {
     pub kind: Kind,
     /// The absolute path, or pattern.
     pub path: PathBuf,
+    /// What the path begins with that is no pattern, whatever its characters: somebody's home.
+    pub literal: PathBuf,
     /// For secrets: which files that means.
     pub scope: Scope,
     /// For globs: what to leave out.
@@ -151,6 +153,7 @@ impl Source {
             name: name.into(),
             kind,
             path: path.into(),
+            literal: PathBuf::new(),
             scope: Scope::File,
             filter: None,
             exclude: Vec::new(),
@@ -167,6 +170,8 @@ impl Source {
             || (self.kind == Kind::Sqlite
                 && self
                     .path
+                    .strip_prefix(&self.literal)
+                    .unwrap_or(&self.path)
                     .as_os_str()
                     .as_encoded_bytes()
                     .iter()

@@ -102,9 +102,10 @@ pub(crate) fn databases_of(source: &Source, stop: &Stop) -> Result<Found, Captur
         });
     }
     let exclude = exclusions(source)?;
-    let mut found = Pattern::parse(&source.path)?.find(&exclude, stop)?;
+    let mut found = Pattern::of(source)?.find(&exclude, stop)?;
     found.paths.retain(|path| !is_side_file(path));
-    let wals = Pattern::parse(&with_suffix(&source.path, "-wal"))?.find(&exclude, stop)?;
+    let wals = Pattern::parse(&with_suffix(&source.path, "-wal"), &source.literal)?
+        .find(&exclude, stop)?;
     let orphaned = wals.paths.iter().filter_map(|wal| {
         let name = wal.as_os_str().as_bytes().strip_suffix(b"-wal")?;
         let database = PathBuf::from(OsStr::from_bytes(name));

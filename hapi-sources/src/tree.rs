@@ -21,7 +21,7 @@ use pattern::{Pattern, excluded, exclusions, walk_failure};
 
 /// Captures all files that match a pattern, symbolic links followed to their content.
 pub(crate) fn glob(taking: &mut Taking<'_>, source: &Source) -> Result<Capture, CaptureError> {
-    let pattern = Pattern::parse(&source.path)?;
+    let pattern = Pattern::of(source)?;
     let exclude = exclusions(source)?;
     let found = pattern.find(&exclude, &taking.stop)?;
     let mut capture = Capture {

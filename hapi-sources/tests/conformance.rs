@@ -285,7 +285,7 @@ fn nothing_stays_in_the_staging_folder() {
             hub, source, live, ..
         } = case(what);
         if kind != Kind::Sqlite && kind != Kind::Secret {
-            fs::write(&live, vec![7; 3 << 20]).unwrap();
+            fs::write(&live, vec![b'\n'; 3 << 20]).unwrap();
         }
         let capture = hub.capture(&source).unwrap();
         assert_eq!(hub.staged(), usize::from(kind != Kind::Secret), "{what:?}");

@@ -52,6 +52,12 @@ pub enum ProfileError {
     /// HOME is not set and `--home` not given.
     #[error("HOME is not set, so `~` cannot be resolved")]
     NoHome,
+    /// HOME is there, and no place.
+    #[error("HOME is `{}`, which is not an absolute path", home.display())]
+    RelativeHome { home: PathBuf },
+    /// The engine and TOML have text for paths.
+    #[error("{what} `{}` is not valid UTF-8, and a snapshot or a profile cannot hold such a path", path.display())]
+    NotUtf8 { what: &'static str, path: PathBuf },
 }
 
 /// A failure of a command.

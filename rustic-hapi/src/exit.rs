@@ -48,7 +48,7 @@ impl Exit {
         (Self::Usage, "Usage or profile."),
         (
             Self::Incomplete,
-            "A snapshot was saved, but not everything in the profile was done. Of restore: no snapshot has all of a source. Of schedule --install: written, but nothing calls it. Of forget: the profile matches no snapshot.",
+            "A snapshot was saved, but not everything in the profile was done. Of restore: no snapshot has all of a source. Of schedule --install: written, but nothing calls it. Of forget: the profile matches no snapshot. Of sessions: a snapshot or a message could not be read.",
         ),
         (Self::NoRepository, "There is no repository."),
         (

@@ -41,6 +41,12 @@ impl Error {
             Self::Profile(ProfileError::NoHome) => {
                 "set HOME (cron and systemd may not), or give `--home DIR`".into()
             }
+            Self::Profile(ProfileError::RelativeHome { .. }) => {
+                "set HOME to a path that starts with `/`, or give `--home DIR`".into()
+            }
+            Self::Profile(ProfileError::NotUtf8 { .. }) => {
+                "rename it, or name another place; nothing was written".into()
+            }
             Self::Profile(ProfileError::Value { hint, .. }) | Self::Usage { hint, .. } => {
                 return hint.clone();
             }

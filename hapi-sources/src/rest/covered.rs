@@ -28,7 +28,7 @@ impl Covered {
             inodes: HashSet::new(),
         };
         for source in sources {
-            let found = || match Pattern::parse(&source.path)?.find(&[], stop) {
+            let found = || match Pattern::of(source)?.find(&[], stop) {
                 Ok(found) => Ok(found.paths.into_iter().chain(found.dangling).collect()),
                 Err(CaptureError::Stopped) => Err(CaptureError::Stopped),
                 // There is nothing of it.

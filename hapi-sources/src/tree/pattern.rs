@@ -36,9 +36,18 @@ pub(crate) struct Found {
 }
 
 impl Pattern {
-    /// Splits an absolute path at its first component that is not literal.
-    pub(crate) fn parse(path: &Path) -> Result<Self, SourceError> {
+    /// Of a source.
+    pub(crate) fn of(source: &Source) -> Result<Self, SourceError> {
+        Self::parse(&source.path, &source.literal)
+    }
+
+    /// Splits an absolute path at its first component that is not literal, after what is literal anyway.
+    pub(crate) fn parse(path: &Path, literal: &Path) -> Result<Self, SourceError> {
         let parts: Vec<Component<'_>> = path.components().collect();
+        let begin = match path.starts_with(literal) {
+            true => literal.components().count(),
+            false => 0,
+        };
         let special = |c: &Component<'_>| {
             c.as_os_str()
                 .as_bytes()
@@ -47,8 +56,9 @@ impl Pattern {
         };
         let first = parts
             .iter()
+            .skip(begin)
             .position(special)
-            .unwrap_or(parts.len().saturating_sub(1));
+            .map_or(parts.len().saturating_sub(1), |at| begin + at);
         let (base, rest) = (parts[..first].iter().collect::<PathBuf>(), &parts[first..]);
         let rest: Vec<&str> = rest
             .iter()

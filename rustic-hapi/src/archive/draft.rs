@@ -2,15 +2,15 @@
 //! captures and from the snapshots before it, and the archive of them.
 
 use chrono::{DateTime, Local, TimeDelta};
-use hapi_sources::{Capture, CaptureError, Kind, Note, Sha256Hash};
-
+use hapi_sources::{Capture, CaptureError, Note, Sha256Hash};
 use sha2::{Digest, Sha256};
 
 use crate::archive::Archive;
 use crate::archive::taken::Taken;
 use crate::error::Error;
-use crate::policy::description::{CONTENT, Description, Outcome};
+use crate::policy::description::Description;
 use crate::policy::history::{DAMAGED, ONLY, PARTIAL, SHRUNK, Snapshot, WAL_KEPT};
+use crate::policy::losses::{Judgement, Losses};
 use crate::policy::manifest::{Beside, Manifest};
 use crate::policy::notes::describe_note;
 use crate::policy::uncovered::Uncovered;
@@ -42,15 +42,16 @@ pub(crate) fn of(
     }
     let bytes = manifest.to_bytes();
     let description = manifest.describe(&bytes);
-    let before = baseline(profile, history, &series.name, &time);
-    let may_lose = profile.alarms.shrink;
-    let shrunk = before
-        .as_ref()
-        .and_then(|before| why_shrunk(before, &description, may_lose));
-    // The snapshot before this one, whatever it is like: what it told need not be told again.
-    let latest = history
+    let earlier = history
         .iter()
-        .rfind(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
+        .filter(|s| s.series == series.name && !s.has(ONLY) && s.time <= time);
+    // The snapshot before this one, whatever it is like: what it told need not be told again.
+    let latest = earlier.clone().next_back();
+    let losses = Losses::of(earlier, &profile.retention);
+    let Judgement { lost, lacks } = losses.judge(&description);
+    let shrunk_before = lost.is_empty();
+    let less = if shrunk_before { lacks } else { lost };
+    let shrunk = (!less.is_empty()).then(|| less.join("; "));
     let taken = Taken {
         tags: tags(more_tags, series, &manifest, shrunk.is_some()),
         told_once: told_once(&captures, &manifest),
@@ -60,8 +61,8 @@ pub(crate) fn of(
             .map(|one| Uncovered::of(profile, one))
             .collect(),
         quiet: gone_quiet(&description, latest, time, profile.alarms.quiet),
-        shrunk_before: latest.is_some_and(|s| s.has(SHRUNK)),
-        before,
+        shrunk_before,
+        before: losses.before(),
         manifest,
         description,
         shrunk,
@@ -117,101 +118,6 @@ fn tags(more: &[String], series: &Series, manifest: &Manifest, shrunk: bool) -> 
     );
     tags.extend_from_slice(more);
     tags
-}
-
-/// What a new snapshot is compared with: each source as the last snapshot had it that held it whole and is not
-/// suspected, or accepted. Something else may always be missing.
-fn baseline(
-    profile: &Profile,
-    history: &[Snapshot],
-    series: &str,
-    now: &DateTime<Local>,
-) -> Option<Description> {
-    let comparable = |s: &&Snapshot| {
-        let counts = s.is_unsuspected() || s.is_acknowledged(&profile.retention);
-        s.series == series && !s.has(ONLY) && s.time <= *now && counts
-    };
-    let mut before: Option<Description> = None;
-    for snapshot in history.iter().filter(comparable) {
-        let Some(description) = &snapshot.description else {
-            continue;
-        };
-        let mut sources = before.map(|before| before.sources).unwrap_or_default();
-        let sound = description
-            .sources
-            .iter()
-            .filter(|(_, s)| s.outcome.is_sound());
-        sources.extend(sound.map(|(name, source)| (name.clone(), source.clone())));
-        before = Some(Description {
-            sources,
-            ..description.clone()
-        });
-    }
-    before
-}
-
-/// Says what lost more than it may of its rows, files, entries or bytes, if something did, or is not there any
-/// more. A handful is no evidence (one phone that unregisters), but a hub without any session or message is.
-fn why_shrunk(before: &Description, now: &Description, may_lose: f64) -> Option<String> {
-    const TOO_FEW_TO_TELL: u64 = 10;
-    const TOO_SMALL_TO_TELL: u64 = 256 << 10;
-    #[allow(clippy::cast_precision_loss, reason = "a part of it is what counts")]
-    let shrank = |was: u64, is: u64| (is as f64) < (was as f64) * (1.0 - may_lose);
-    for (name, old) in before.sources.iter() {
-        // A source that failed is told as such; one that left the profile is not missed.
-        let Some(source) = now.sources.get(name).filter(|s| s.outcome.is_sound()) else {
-            continue;
-        };
-        // What nobody knows may come and go, and would pin a snapshot for ever.
-        if source.rest {
-            continue;
-        }
-        // A pattern that matches nothing any more is in order: plans are committed to git.
-        if source.outcome == Outcome::Absent && old.files > 0 && source.kind != Kind::Glob {
-            return Some(format!("{name} no longer exists"));
-        }
-        // A file may have any length but none.
-        if source.kind == Kind::File && old.bytes > 0 && source.bytes == 0 {
-            return Some(format!("{name} went from {} to 0 bytes", old.bytes));
-        }
-        if let (Some(was), Some(is)) = (old.entries, source.entries)
-            && (was >= TOO_FEW_TO_TELL && shrank(was, is) || was > 0 && is == 0)
-        {
-            return Some(format!("{name} went from {was} to {is} entries"));
-        }
-        for (table, was) in &old.rows {
-            let (was, is) = (was.unwrap_or(0), source.rows.get(table).copied().flatten());
-            let is = is.unwrap_or(0);
-            // A hub with nothing in it any more is no matter of numbers, however few there were.
-            let emptied = CONTENT.contains(&table.as_str()) && was > 0 && is == 0;
-            if was >= TOO_FEW_TO_TELL && shrank(was, is) || emptied {
-                return Some(format!(
-                    "table {table} of {name} went from {was} to {is} rows"
-                ));
-            }
-        }
-        if source.kind == Kind::Dir
-            && old.files >= TOO_FEW_TO_TELL
-            && shrank(old.files, source.files)
-        {
-            return Some(format!(
-                "{name} went from {} to {} files",
-                old.files, source.files
-            ));
-        }
-        // A VACUUM makes a database smaller, too: its rows would still be there.
-        if source.kind == Kind::Sqlite
-            && source.rows.values().all(Option::is_none)
-            && old.bytes >= TOO_SMALL_TO_TELL
-            && shrank(old.bytes, source.bytes)
-        {
-            return Some(format!(
-                "{name} went from {} to {} bytes",
-                old.bytes, source.bytes
-            ));
-        }
-    }
-    None
 }
 
 /// Databases whose newest row has been the newest for longer than it should: is it still the one that

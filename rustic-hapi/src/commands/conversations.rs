@@ -1,6 +1,7 @@
 //! Where conversations are read from: the hub's databases in a snapshot, in all of them, or live. Each is copied into a
 //! folder of this run (0700, gone when it ends) and read there.
 
+mod findings;
 mod live;
 pub mod origin;
 
@@ -9,10 +10,12 @@ use std::path::PathBuf;
 
 use hapi_sources::{CaptureError, Observer, Staging};
 
+pub(crate) use self::findings::Findings;
+use self::findings::{lacks, no_database};
 use self::origin::{Origin, Place, Reader, Unread};
 
 use crate::commands::context::Context;
-use crate::conversation::database::Database;
+use crate::conversation::database::{Database, Opened};
 use crate::error::Error;
 use crate::machine::disk::free_at;
 use crate::machine::private_files::private_staging;
@@ -41,7 +44,7 @@ pub(crate) fn each_database(
     host: Option<&str>,
     context: &Context<'_>,
     read: &mut Reader<'_>,
-) -> Result<Vec<String>, Error> {
+) -> Result<Findings, Error> {
     if *place == Place::Live {
         return live::each(from, context, read);
     }
@@ -57,7 +60,10 @@ pub(crate) fn each_database(
         context,
         staging: &staging,
         copies: BTreeMap::new(),
-        warnings: std::mem::take(&mut library.unreadable),
+        found: Findings {
+            warnings: std::mem::take(&mut library.unreadable),
+            ..Findings::default()
+        },
     };
     match place {
         Place::Snapshot(which) => shelf.chosen(from, &mut library, which, read)?,
@@ -67,7 +73,7 @@ pub(crate) fn each_database(
         "{} bytes came from the repository",
         shelf.copies.values().map(|copy| copy.fetched).sum::<u64>()
     ));
-    Ok(shelf.warnings)
+    Ok(shelf.found)
 }
 
 /// The copies of this run: one for each path, which becomes what a snapshot has there.
@@ -75,7 +81,7 @@ struct Shelf<'a> {
     context: &'a Context<'a>,
     staging: &'a Staging,
     copies: BTreeMap<PathBuf, Rolling>,
-    warnings: Vec<String>,
+    found: Findings,
 }
 
 impl Shelf<'_> {
@@ -104,7 +110,8 @@ impl Shelf<'_> {
                 }
             }
         }
-        self.warnings
+        self.found
+            .warnings
             .extend(warnings_of(&chosen, &library.snapshots));
         let mut hubs = 0;
         for choice in &chosen.choices {
@@ -138,7 +145,7 @@ impl Shelf<'_> {
             }
         }
         match hubs {
-            0 => Err(no_database(&self.warnings)),
+            0 => Err(no_database(&self.found)),
             _ => Ok(()),
         }
     }
@@ -152,12 +159,14 @@ impl Shelf<'_> {
         let snapshots: Vec<Snapshot> = library.snapshots.iter().rev().cloned().collect();
         let mut left_out = Vec::new();
         let mut read_from = 0u64;
+        // What is known so far is of snapshot files that cannot be read at all.
+        self.found.unread = self.found.warnings.len() as u64;
         for snapshot in snapshots {
             let contents = match library.contents(&snapshot) {
                 Ok(contents) => contents,
                 Err(error @ Error::Engine { .. }) => return Err(error),
                 Err(error) => {
-                    self.warnings.push(error.to_string());
+                    self.found.unread(error.to_string());
                     continue;
                 }
             };
@@ -179,7 +188,7 @@ impl Shelf<'_> {
                         Ok(false) => continue,
                         Err(what) => {
                             let path = path.display();
-                            self.warnings.push(format!(
+                            self.found.unread(format!(
                                 "`{path}` of the snapshot {snapshot} was not read: {what}"
                             ));
                             continue;
@@ -193,7 +202,7 @@ impl Shelf<'_> {
                         Ok(Some(false)) => return Ok(()),
                         Ok(read) => read_from += u64::from(read.is_some()),
                         Err(Unread::Error(error)) => return Err(error),
-                        Err(Unread::Sqlite(error)) => self.warnings.push(format!(
+                        Err(Unread::Sqlite(error)) => self.found.unread(format!(
                             "the snapshot {snapshot} was not searched to its end: {error}"
                         )),
                     }
@@ -201,7 +210,7 @@ impl Shelf<'_> {
             }
         }
         if let Some(one) = left_out.first() {
-            self.warnings.push(format!(
+            self.found.warnings.push(format!(
                 "{} tagged shrunk or damaged {} not searched: {}; to read one, name it: `rustic-hapi sessions {one}`",
                 if left_out.len() == 1 { "a snapshot" } else { "snapshots" },
                 if left_out.len() == 1 { "was" } else { "were" },
@@ -209,7 +218,7 @@ impl Shelf<'_> {
             ));
         }
         match read_from {
-            0 => Err(no_database(&self.warnings)),
+            0 => Err(no_database(&self.found)),
             _ => Ok(()),
         }
     }
@@ -258,13 +267,18 @@ impl Shelf<'_> {
     }
 
     /// `None` where it is not a hub's.
-    fn read(&self, origin: &Origin, read: &mut Reader<'_>) -> Result<Option<bool>, Unread> {
+    fn read(&mut self, origin: &Origin, read: &mut Reader<'_>) -> Result<Option<bool>, Unread> {
         let Some(copy) = self.copies.get(&origin.path) else {
             return Ok(None);
         };
         let read = match Database::open(copy.path(), self.context.stop)? {
-            Some(database) => read(&database, origin).map(Some),
-            None => Ok(None),
+            Opened::Hubs(database) => read(&database, origin).map(Some),
+            Opened::Lacks(tables) => {
+                if let Some(what) = lacks(&origin.path, &tables) {
+                    self.found.unread(format!("{}: {what}", origin.in_words()));
+                }
+                Ok(None)
+            }
         };
         match self.context.stop.is_set() {
             true => Err(Unread::Error(CaptureError::Stopped.into())),
@@ -273,27 +287,20 @@ impl Shelf<'_> {
     }
 }
 
-/// The databases of a source that are a hub's: by the tables that were counted, or by the usual name where none were.
+/// The databases of a source that are a hub's: by the tables that the profile counts, whether they were there or not,
+/// or by the usual name where it counts none.
 fn databases(record: &SourceRecord) -> Vec<&EntryRecord> {
     let is_hubs = |entry: &&EntryRecord| {
         let Some(facts) = &entry.database else {
             return false;
         };
-        let has = |table: &str| facts.rows.get(table).copied().flatten().is_some();
+        let has = |table: &str| facts.rows.contains_key(table);
         match facts.rows.is_empty() {
             true => entry.path.to_path().ends_with("hapi.db"),
             false => has("sessions") && has("messages"),
         }
     };
     record.entries.iter().filter(is_hubs).collect()
-}
-
-fn no_database(warnings: &[String]) -> Error {
-    let why = warnings.first().map(|why| format!(": {why}"));
-    Error::NoSnapshot {
-        fact: format!("no hub's database was found{}", why.unwrap_or_default()),
-        hint: "`rustic-hapi snapshots` lists what is there".to_owned(),
-    }
 }
 
 fn nothing_sound(snapshot: &Snapshot, outcome: Outcome) -> Error {

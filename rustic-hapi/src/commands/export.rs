@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use hapi_sources::CaptureError;
 
 use crate::commands::context::Context;
-use crate::commands::conversations::each_database;
 use crate::commands::conversations::origin::{Origin, Place, Unread};
+use crate::commands::conversations::{Findings, each_database};
 use crate::conversation::database::Database;
 pub use crate::conversation::export::Format;
+use crate::conversation::plain::one_line;
 use crate::conversation::renderer::Conversation;
 use crate::conversation::session::Session;
 use crate::conversation::stored::{Content, Message};
@@ -23,6 +24,9 @@ use crate::profile::reading::Reading;
 
 /// Digits of an id that name a session.
 const SHORTEST: usize = 4;
+
+/// Ids that an error names at most.
+const NAMED: usize = 8;
 
 /// What is exported, and where to.
 #[derive(Clone, Debug)]
@@ -85,7 +89,7 @@ pub fn run(
         is_free(path)?;
     }
     let mut exported = None;
-    let mut warnings = each_database(
+    let found = each_database(
         from,
         &request.place,
         request.host.as_deref(),
@@ -100,10 +104,9 @@ pub fn run(
         },
     )?;
     let Some(mut report) = exported else {
-        return Err(no_session(wanted, &request.place));
+        return Err(no_session(wanted, &request.place, &found));
     };
-    warnings.append(&mut report.warnings);
-    report.warnings = warnings;
+    report.warnings.splice(..0, found.warnings);
     report.took = started.elapsed();
     Ok(report)
 }
@@ -115,10 +118,18 @@ fn one(mut found: Vec<Session>, wanted: &str) -> Result<Option<Session>, Unread>
     }
     match found.len() {
         0 | 1 => Ok(found.pop()),
-        several => Err(Unread::Error(Error::usage(
-            format!("`{wanted}` is the beginning of {several} sessions' ids"),
-            "give more characters of it; `rustic-hapi sessions` lists them",
-        ))),
+        several => {
+            let ids = found.iter().take(NAMED);
+            let ids: Vec<_> = ids.map(|one| one_line(&one.id, 64)).collect();
+            Err(Unread::Error(Error::usage(
+                format!(
+                    "`{wanted}` is the beginning of {several} sessions' ids: {}{}",
+                    ids.join(", "),
+                    if several > NAMED { ", …" } else { "" },
+                ),
+                "give more characters of it; `rustic-hapi sessions --json` has the ids in full",
+            )))
+        }
     }
 }
 
@@ -203,8 +214,13 @@ fn render(
         if context.stop.is_set() {
             return Err(Unread::Error(CaptureError::Stopped.into()));
         }
-        messages += 1;
-        unreadable += u64::from(is_lost(&message, report.format));
+        let count = message.stands_for(messages + 1, report.session.messages);
+        messages += count;
+        unreadable += if is_lost(&message, report.format) {
+            count
+        } else {
+            0
+        };
         renderer.message(&message, &mut out).map_err(at)?;
         Ok(true)
     })?;
@@ -219,7 +235,7 @@ fn is_lost(message: &Message, format: Format) -> bool {
     match message.content {
         Content::Json(_) => false,
         Content::Text(_) => format == Format::Json,
-        Content::Unreadable(_) => true,
+        Content::Unreadable(_) | Content::RestUnreadable(_) => true,
     }
 }
 
@@ -235,13 +251,21 @@ fn is_free(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn no_session(wanted: &str, place: &Place) -> Error {
+fn no_session(wanted: &str, place: &Place, found: &Findings) -> Error {
     let whose = match place {
         Place::AllSnapshots => "no snapshot has a session",
         Place::Live => "the live database has no session",
         Place::Snapshot(_) => "the snapshot has no session",
     };
-    let fact = format!("{whose} whose id begins with `{wanted}`");
+    let mut fact = format!("{whose} whose id begins with `{wanted}`");
+    if found.unread > 0 {
+        let why = found.warnings.first().map(|why| format!(": {why}"));
+        fact += &format!(
+            "; {} could not be read{}",
+            found.unread,
+            why.unwrap_or_default()
+        );
+    }
     let hint = match place {
         Place::AllSnapshots => {
             "`rustic-hapi sessions --all-snapshots` lists all there are".to_owned()

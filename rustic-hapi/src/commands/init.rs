@@ -108,7 +108,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     };
     let mut added = existing.is_some() && add_recipients(&mut document, &request.recipients)?;
     if let (Some(file), true) = (&request.environment_file, existing.is_some()) {
-        added |= add_environment_file(&mut document, file);
+        added |= add_environment_file(&mut document, file)?;
     }
     let mut of_agents = None;
     if request.with_agents {

@@ -1,6 +1,6 @@
 //! The list of a hub's sessions: of one snapshot, of all of them, or of the live database.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::commands::context::Context;
 use crate::commands::conversations::each_database;
@@ -29,10 +29,16 @@ pub struct Listing {
     pub sessions: Vec<Listed>,
     /// What was looked for.
     pub search: Option<String>,
-    /// Whether they are those of all snapshots.
-    pub all: bool,
+    /// From where.
+    pub place: Place,
     /// Where they were read, in words.
     pub origins: Vec<String>,
+    /// Messages that cannot be read and so were not searched.
+    pub unreadable: u64,
+    /// The first session that has one.
+    pub unreadable_in: Option<String>,
+    /// Snapshots, or live databases, that could not be read.
+    pub unread: u64,
     /// What the operator should know.
     pub warnings: Vec<String>,
 }
@@ -58,7 +64,9 @@ pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Resul
     let mut origins: Vec<String> = Vec::new();
     // What was listed or looked through once is not looked at again, unless it was another then.
     let mut seen: HashMap<String, Seen> = HashMap::new();
-    let warnings = each_database(
+    // Messages that cannot be read: in which session, how many, and what was known of it.
+    let mut unreadable: BTreeMap<String, (u64, Seen)> = BTreeMap::new();
+    let found = each_database(
         from,
         &request.place,
         request.host.as_deref(),
@@ -75,18 +83,35 @@ pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Resul
                     Some(before) if *before == now => continue,
                     _ => {}
                 }
-                let hits = needle
+                let searched = needle
                     .as_ref()
                     .map(|needle| needle.in_session(database, &session));
-                if hits == Some(None) {
-                    seen.insert(session.id.clone(), now);
-                    continue;
+                let mut hits = None;
+                if let Some(searched) = searched {
+                    let unread = searched.unread;
+                    let known = unreadable.get(&session.id).map(|(_, then)| *then == now);
+                    match (unread, known) {
+                        // An older snapshot can read the same.
+                        (0, Some(true)) => _ = unreadable.remove(&session.id),
+                        (1.., None) => {
+                            unreadable.insert(session.id.clone(), (unread, now.clone()));
+                        }
+                        _ => {}
+                    }
+                    if searched.hits.is_none() {
+                        // What could not be read in this one may be readable in an older one.
+                        if unread == 0 {
+                            seen.insert(session.id.clone(), now);
+                        }
+                        continue;
+                    }
+                    hits = searched.hits;
                 }
                 seen.insert(session.id.clone(), Seen::Listed);
                 sessions.push(Listed {
                     session,
                     origin: origin.clone(),
-                    hits: hits.flatten(),
+                    hits,
                 });
             }
             Ok(true)
@@ -100,14 +125,17 @@ pub fn run(from: Reading<'_>, request: &Request, context: &Context<'_>) -> Resul
     Ok(Listing {
         sessions,
         search: request.search.clone(),
-        all: request.place == Place::AllSnapshots,
+        place: request.place.clone(),
         origins,
-        warnings,
+        unreadable: unreadable.values().map(|(count, _)| count).sum(),
+        unreadable_in: unreadable.into_keys().next(),
+        unread: found.unread,
+        warnings: found.warnings,
     })
 }
 
 /// What is known of a session that a newer snapshot had.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Seen {
     Listed,
     /// Without a hit, when it had this name and folder, and so many messages, the last of this time.

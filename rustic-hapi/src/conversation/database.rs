@@ -8,23 +8,35 @@ use hapi_sources::Stop;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::row::{columns, number, text};
+use super::row::{columns, has_column, number, text};
 use super::session::{self, Note, Session};
 use super::stored::{self, Message};
 
 /// Virtual-machine steps between two looks at the stop flag.
 const STEPS: i32 = 5_000;
 
+/// The tables that make it a hub's.
+const TABLES: [&str; 2] = ["sessions", "messages"];
+
 /// A hub's database at rest.
 pub(crate) struct Database {
     db: Connection,
     /// The time by which messages are ordered, as SQL has it in this schema.
     time: &'static str,
+    /// And what decides where two have the same.
+    then: &'static str,
+}
+
+/// A copy that was opened.
+pub(crate) enum Opened {
+    Hubs(Database),
+    /// It is no hub's: these tables are missing.
+    Lacks(Vec<&'static str>),
 }
 
 impl Database {
-    /// Opens a copy. `None` where it has no sessions and messages: not a hub's, then.
-    pub(crate) fn open(copy: &Path, stop: &Stop) -> rusqlite::Result<Option<Self>> {
+    /// Opens a copy.
+    pub(crate) fn open(copy: &Path, stop: &Stop) -> rusqlite::Result<Opened> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(copy, flags)?;
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -32,19 +44,27 @@ impl Database {
         db.pragma_update(None, "temp_store", "MEMORY")?;
         let stop = stop.clone();
         db.progress_handler(STEPS, Some(move || stop.is_set()))?;
-        let there = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('sessions', 'messages')";
-        let there: i64 = db.query_row(there, [], |row| row.get(0))?;
-        if there != 2 {
-            return Ok(None);
+        let there = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        let mut lacks = Vec::new();
+        for table in TABLES {
+            let there: i64 = db.query_row(there, [table], |row| row.get(0))?;
+            if there == 0 {
+                lacks.push(table);
+            }
         }
-        let invoked =
-            "SELECT count(*) FROM pragma_table_info('messages') WHERE name = 'invoked_at'";
+        if !lacks.is_empty() {
+            return Ok(Opened::Lacks(lacks));
+        }
+        let has = |name: &str| has_column(&db, "messages", name);
         // The expression of the hub's index `idx_messages_session_position`, which then is all that is read.
-        let time = match db.query_row(invoked, [], |row| row.get(0))? {
-            0 => "created_at",
-            _ => "COALESCE(invoked_at, created_at)",
+        let time = match (has("invoked_at")?, has("created_at")?) {
+            (true, true) => "COALESCE(invoked_at, created_at)",
+            (false, true) => "created_at",
+            (true, false) => "invoked_at",
+            (false, false) => "NULL",
         };
-        Ok(Some(Self { db, time }))
+        let then = if has("seq")? { ", seq" } else { "" };
+        Ok(Opened::Hubs(Self { db, time, then }))
     }
 
     /// All sessions, the one with the latest message first. Messages whose session is gone make one, too.
@@ -97,10 +117,18 @@ impl Database {
         let lost = |error: rusqlite::Error| {
             Message::the_rest_is_lost(format!("the rest of the messages cannot be read: {error}"))
         };
+        if let Ok(false) = has_column(&self.db, "messages", stored::CONTENT) {
+            let any = "SELECT EXISTS (SELECT 1 FROM messages WHERE session_id = ?1)";
+            if let Ok(false) = self.db.query_row(any, [session], |row| row.get(0)) {
+                return Ok(());
+            }
+            let reason = "no message can be read: the table `messages` has no column `content`";
+            return each(Message::the_rest_is_lost(reason.to_owned())).map(drop);
+        }
         let prepared = columns(&self.db, "messages", &stored::COLUMNS).and_then(|list| {
-            let time = self.time;
+            let (time, then) = (self.time, self.then);
             self.db.prepare(&format!(
-                "SELECT {list} FROM messages WHERE session_id = ?1 ORDER BY {time}, seq"
+                "SELECT {list} FROM messages WHERE session_id = ?1 ORDER BY {time}{then}"
             ))
         });
         let mut statement = match prepared {

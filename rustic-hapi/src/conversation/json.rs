@@ -37,7 +37,9 @@ impl Renderer for Json {
         // A hub has null for what it cannot read.
         let content = match &message.content {
             Content::Json(json) => json.clone(),
-            Content::Text(_) | Content::Unreadable(_) => "null".to_owned(),
+            Content::Text(_) | Content::Unreadable(_) | Content::RestUnreadable(_) => {
+                "null".to_owned()
+            }
         };
         let comma = if self.is_first.take().is_some() {
             ""

@@ -8,7 +8,8 @@ use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 use super::plain::{escaped, visible};
 
-/// Bytes above which a text is shown as it is: nobody reads it as prose.
+/// Bytes above which a text is shown as it is: nobody reads it as prose, and the parser's tree takes 50 bytes for each
+/// of it.
 const LONGEST: usize = 1 << 20;
 
 fn parser(text: &str) -> Parser<'_> {
@@ -78,6 +79,9 @@ fn harmless<'a>(events: impl Iterator<Item = Event<'a>>) -> impl Iterator<Item =
 /// Markdown that has no HTML, loads nothing, and ends where it ends: no link, fence or name of it reaches what comes
 /// after it in the same file.
 pub(super) fn contained(text: &str) -> String {
+    if text.len() > LONGEST {
+        return fenced(text, "");
+    }
     let text = visible(text);
     let mut code: Vec<Range<usize>> = Vec::new();
     // Where a backslash keeps a bracket from being one.
@@ -247,6 +251,12 @@ mod tests {
             contained("`<b>` and\n\n```\n<i>\n```\n"),
             "`<b>` and\n\n```\n<i>\n```\n"
         );
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_parsed_is_a_block_of_code() {
+        let text = "x<b>`".repeat(LONGEST / 4);
+        assert_eq!(contained(&text), format!("```\n{text}\n```\n"));
     }
 
     #[test]

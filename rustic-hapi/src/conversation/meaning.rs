@@ -21,7 +21,7 @@ pub(super) fn of(message: &Message) -> Said {
         (Content::Json(text) | Content::Text(text), None) => {
             Said::event(Part::Fold(Fold::text(Kind::Other, "not JSON", text)))
         }
-        (Content::Unreadable(reason), None) => {
+        (Content::Unreadable(reason) | Content::RestUnreadable(reason), None) => {
             Said::event(Part::Line(format!("This message cannot be read: {reason}")))
         }
     }

@@ -18,6 +18,13 @@ pub(super) fn columns(db: &Connection, table: &str, names: &[&str]) -> rusqlite:
     Ok(listed.collect::<Vec<_>>().join(", "))
 }
 
+/// Whether a table has a column.
+pub(super) fn has_column(db: &Connection, table: &str, name: &str) -> rusqlite::Result<bool> {
+    let there = "SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2";
+    let there: i64 = db.query_row(there, [table, name], |row| row.get(0))?;
+    Ok(there > 0)
+}
+
 /// A text, whatever was stored.
 pub(super) fn text(row: &Row<'_>, at: usize) -> Option<String> {
     match row.get_ref(at).ok()? {

@@ -1,5 +1,7 @@
 //! A search for words in what was said: in every string of a message, whatever its kind.
 
+use std::convert::Infallible;
+
 use serde_json::Value;
 
 use super::database::Database;
@@ -19,6 +21,14 @@ pub struct Hits {
     pub excerpt: Option<String>,
 }
 
+/// What came of a search in a session.
+pub(crate) struct Searched {
+    /// What it found; `None` where the words are neither in the names nor in a message that can be read.
+    pub(crate) hits: Option<Hits>,
+    /// Messages that cannot be read.
+    pub(crate) unread: u64,
+}
+
 /// Words that are looked for, whatever their case.
 pub(crate) struct Needle(String);
 
@@ -27,26 +37,33 @@ impl Needle {
         Self(text.to_lowercase())
     }
 
-    /// Looks for it in the names of a session and in its messages. `None` where it is in neither.
-    pub(crate) fn in_session(&self, database: &Database, session: &Session) -> Option<Hits> {
+    /// Looks for it in the names of a session and in its messages.
+    pub(crate) fn in_session(&self, database: &Database, session: &Session) -> Searched {
         let named = [session.title(), session.project(), &session.id];
         let is_named = named.iter().any(|text| self.place(text).is_some());
         let mut hits = Hits {
             messages: 0,
             excerpt: None,
         };
-        let searched: Result<(), ()> = database.messages(&session.id, &mut |message| {
+        let (mut read, mut unread) = (0, 0);
+        let Ok(()) = database.messages::<Infallible>(&session.id, &mut |message| {
+            read += 1;
             let excerpt = match (&message.content, message.value()) {
                 (_, Some(value)) => self.in_value(&value),
                 (Content::Json(text) | Content::Text(text), None) => self.excerpt(text),
-                (Content::Unreadable(_), None) => None,
+                (Content::Unreadable(_) | Content::RestUnreadable(_), None) => {
+                    unread += message.stands_for(read, session.messages);
+                    None
+                }
             };
             hits.messages += u64::from(excerpt.is_some());
             hits.excerpt = hits.excerpt.take().or(excerpt);
             Ok(true)
         });
-        searched.ok();
-        (is_named || hits.messages > 0).then_some(hits)
+        Searched {
+            hits: (is_named || hits.messages > 0).then_some(hits),
+            unread,
+        }
     }
 
     fn in_value(&self, value: &Value) -> Option<String> {

@@ -23,9 +23,12 @@ pub(super) const COLUMNS: [&str; 9] = [
     "invoked_at",
     "scheduled_at",
     "delivery_state",
-    "content",
+    CONTENT,
     "session_id",
 ];
+
+/// The column of what is said: without it there is nothing to read.
+pub(super) const CONTENT: &str = "content";
 
 /// One message.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub(crate) enum Content {
     Text(String),
     /// It cannot be read, and why.
     Unreadable(String),
+    /// Neither this one nor any after it, and why.
+    RestUnreadable(String),
 }
 
 impl Message {
@@ -80,7 +85,7 @@ impl Message {
             invoked_at: None,
             scheduled_at: None,
             delivery: None,
-            content: Content::Unreadable(reason),
+            content: Content::RestUnreadable(reason),
         }
     }
 
@@ -94,11 +99,19 @@ impl Message {
         self.invoked_at.is_none() && self.local_id.is_some()
     }
 
+    /// How many messages this one stands for, of a session with so many and this the `nth`, from 1 on.
+    pub(crate) fn stands_for(&self, nth: u64, messages: u64) -> u64 {
+        match self.content {
+            Content::RestUnreadable(_) => (messages + 1).saturating_sub(nth).max(1),
+            _ => 1,
+        }
+    }
+
     /// The content as JSON, where it is some.
     pub(crate) fn value(&self) -> Option<Value> {
         match &self.content {
             Content::Json(json) => serde_json::from_str(json).ok(),
-            Content::Text(_) | Content::Unreadable(_) => None,
+            Content::Text(_) | Content::Unreadable(_) | Content::RestUnreadable(_) => None,
         }
     }
 }

@@ -10,7 +10,9 @@ use chrono::{DateTime, Local, TimeDelta};
 use crate::error::Error;
 use crate::policy::description::{Description, Outcome, SourceSummary};
 use crate::policy::history::{ONLY, SHRUNK, Snapshot};
+use crate::policy::losses::Losses;
 use crate::profile::Profile;
+use crate::profile::policy::Policy;
 
 /// Which snapshots are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,6 +151,18 @@ pub(crate) fn is_shrunk(snapshot: &Snapshot, profile: Option<&Profile>) -> bool 
     snapshot.has(SHRUNK) && !profile.is_some_and(known)
 }
 
+/// What the snapshots of each series lost.
+fn losses<'a>(snapshots: &'a [Snapshot], policy: &Policy) -> BTreeMap<&'a str, Losses<'a>> {
+    let names: BTreeSet<&str> = snapshots.iter().map(|s| s.series.as_str()).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            let series = snapshots.iter().filter(|s| s.series == name);
+            (name, Losses::of(series, policy))
+        })
+        .collect()
+}
+
 fn newest(
     snapshots: &[Snapshot],
     profile: Option<&Profile>,
@@ -193,16 +207,22 @@ fn newest(
         .into_iter()
         .map(|source| (source, None, Vec::new()))
         .collect();
+    let policy = profile.map_or_else(Policy::default, |profile| profile.retention.clone());
+    let losses = losses(snapshots, &policy);
     for snapshot in candidates {
         if looking.iter().all(|(_, choice, _)| choice.is_some()) {
             break;
         }
         let sources = described(snapshot);
-        let shrunk = is_shrunk(snapshot, profile);
+        let is_shrunk = is_shrunk(snapshot, profile);
+        let losses = losses.get(snapshot.series.as_str());
         for (name, choice, passed_over) in &mut looking {
             let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
                 continue;
             };
+            // What another source lost is no matter, where it can be told and was no database.
+            let of_it = |losses: &Losses<'_>| losses.concern(snapshot, name);
+            let shrunk = is_shrunk && (snapshot.description.is_none() || losses.is_some_and(of_it));
             if summary.outcome.is_sound() && !shrunk {
                 *choice = Some(Choice {
                     source: name.clone(),

@@ -8,6 +8,7 @@ pub(crate) mod counts;
 pub mod description;
 pub(crate) mod freshness;
 pub mod history;
+pub(crate) mod losses;
 pub mod manifest;
 pub(crate) mod notes;
 pub(crate) mod readable;

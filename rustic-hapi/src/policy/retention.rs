@@ -15,6 +15,7 @@ use rustic_core::repofile::{SnapshotFile, SnapshotId};
 
 use crate::error::Error;
 use crate::policy::history::{DAMAGED, ONLY, SHRUNK, Snapshot, WAL_KEPT};
+use crate::policy::losses::Losses;
 use crate::profile::policy::Policy;
 
 /// For how long the last snapshot before a change of schema is pinned.
@@ -311,6 +312,14 @@ fn pins<Tz: TimeZone>(
             pin(before, "last one before a change of schema".to_owned());
         }
         last_schemas = Some((*snapshot, schemas));
+    }
+    let present = series.iter().copied().filter(|s| s.time <= limit);
+    for snapshot in Losses::of(present, policy).before_losses() {
+        if !snapshot.is_unsuspected() {
+            pin(snapshot, format!("last one before it {SHRUNK} further"));
+        } else {
+            pin(snapshot, format!("last good one before {SHRUNK}"));
+        }
     }
     pins
 }

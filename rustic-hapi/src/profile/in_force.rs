@@ -36,7 +36,7 @@ impl RawProfile {
         self.limits.total = Some(written(profile.limits.total.as_secs()));
 
         // A third, and not its binary fraction.
-        let shrink = (profile.alarms.shrink * 10_000.0).round() / 10_000.0;
+        let shrink = (profile.retention.shrink * 10_000.0).round() / 10_000.0;
         self.alarms.shrink_alarm = Some(self.alarms.shrink_alarm.unwrap_or(shrink));
         let quiet = profile.alarms.quiet.num_seconds();
         self.alarms.quiet_alarm = Some(written(quiet.unsigned_abs()));

@@ -28,6 +28,8 @@ pub struct Lookup {
 pub struct Environment {
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `HOME`, where it is no absolute path.
+    pub relative_home: Option<PathBuf>,
     /// `HAPI_HOME`.
     pub hapi_home: Option<PathBuf>,
     /// `XDG_CONFIG_HOME`.
@@ -51,6 +53,9 @@ impl Environment {
         };
         Self {
             home: var("HOME"),
+            relative_home: std::env::var_os("HOME")
+                .map(PathBuf::from)
+                .filter(|home| home.is_relative() && !home.as_os_str().is_empty()),
             hapi_home: var("HAPI_HOME"),
             config: var("XDG_CONFIG_HOME"),
             state: var("XDG_STATE_HOME"),
@@ -67,15 +72,17 @@ impl Lookup {
     /// What `~` means.
     ///
     /// # Errors
-    /// [`ProfileError::NoHome`] where neither `--home` nor `HOME` says.
+    /// Neither `--home` nor `HOME` says; `HOME` is not absolute; or a snapshot cannot hold such a path.
     pub fn home(&self) -> Result<PathBuf, ProfileError> {
-        let home = self
-            .home
-            .clone()
-            .or_else(|| self.env.home.clone())
-            .ok_or(ProfileError::NoHome)?;
+        let Some(home) = self.home.as_ref().or(self.env.home.as_ref()) else {
+            return Err(match self.env.relative_home.clone() {
+                Some(home) => ProfileError::RelativeHome { home },
+                None => ProfileError::NoHome,
+            });
+        };
         // `~` stands in every path of the snapshot, so it has to be absolute and tidy.
-        let home = std::path::absolute(&home).map_err(|_| ProfileError::NoHome)?;
+        let home = std::path::absolute(home).map_err(|_| ProfileError::NoHome)?;
+        in_utf8("the home directory", &home)?;
         Ok(home.components().collect())
     }
 
@@ -158,6 +165,18 @@ impl Lookup {
         }
         Ok(None)
     }
+}
+
+/// The text of a path that a snapshot or the profile is to hold: neither can hold one that is not UTF-8.
+///
+/// # Errors
+/// [`ProfileError::NotUtf8`].
+pub(crate) fn in_utf8<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, ProfileError> {
+    let not_utf8 = || ProfileError::NotUtf8 {
+        what,
+        path: path.into(),
+    };
+    path.to_str().ok_or_else(not_utf8)
 }
 
 /// Whether a profile is named by its path.

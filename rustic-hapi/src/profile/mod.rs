@@ -110,9 +110,6 @@ impl Default for Limits {
 /// What is told, though nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alarms {
-    /// The part of its rows, files or bytes that a source may lose from one snapshot to the next; more
-    /// makes the snapshot `shrunk`.
-    pub shrink: f64,
     /// How long a database's newest row may stay the newest.
     pub quiet: TimeDelta,
 }
@@ -120,7 +117,6 @@ pub struct Alarms {
 impl Default for Alarms {
     fn default() -> Self {
         Self {
-            shrink: 1.0 / 3.0,
             quiet: TimeDelta::days(7),
         }
     }

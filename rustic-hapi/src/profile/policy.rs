@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// How much is kept, for each series.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Policy {
     /// The newest snapshot of each of so many days that have one.
@@ -16,6 +16,10 @@ pub struct Policy {
     pub keep_monthly: u16,
     /// Ids of `shrunk` or `damaged` snapshots that pin nothing any more.
     pub acknowledged: Vec<String>,
+    /// The part of its rows, files or bytes that a source may lose from one snapshot to the next; more makes the
+    /// snapshot `shrunk`, and the one before it stays.
+    #[serde(skip)]
+    pub shrink: f64,
 }
 
 impl Default for Policy {
@@ -26,6 +30,7 @@ impl Default for Policy {
             keep_weekly: 8,
             keep_monthly: 0,
             acknowledged: Vec::new(),
+            shrink: 1.0 / 3.0,
         }
     }
 }

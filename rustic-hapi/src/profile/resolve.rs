@@ -14,7 +14,7 @@ use self::sources::{Encrypts, check_ignore, resolve_series, resolve_sources};
 use crate::error::{Error, ProfileError};
 use crate::profile::at::At;
 use crate::profile::hub_id::{HubId, HubOfProfile};
-use crate::profile::lookup::Lookup;
+use crate::profile::lookup::{Lookup, in_utf8};
 use crate::profile::named::Named;
 use crate::profile::notify::Notify;
 use crate::profile::policy::Policy;
@@ -128,7 +128,10 @@ fn resolve(
     let hapi_home = match &raw.hapi_home {
         Some(text) => at.path("`hapi-home`", text, &home, None)?,
         None => match &lookup.env.hapi_home {
-            Some(dir) => dir.components().collect(),
+            Some(dir) => {
+                in_utf8("HAPI_HOME", dir)?;
+                dir.components().collect()
+            }
             None => home.join(".hapi"),
         },
     };
@@ -271,7 +274,7 @@ fn resolve(
         copy: copy.map(str::to_owned),
         copies: Vec::new(),
         at: resolve_slots(&at, raw.schedule.at)?,
-        retention: resolve_retention(&at, &raw.retention)?,
+        retention: resolve_retention(&at, &raw.retention, &raw.alarms)?,
         alarms: resolve_alarms(&at, &raw.alarms)?,
         notify: resolve_notify(&at, raw.notify)?,
         metrics,
@@ -334,21 +337,23 @@ fn resolve_limits(at: &At<'_>, raw: &RawLimits) -> Result<Limits, ProfileError> 
     })
 }
 
+fn resolve_shrink(at: &At<'_>, raw: &RawAlarms) -> Result<f64, ProfileError> {
+    let shrink = raw.shrink_alarm.unwrap_or(Policy::default().shrink);
+    match (0.01..=0.99).contains(&shrink) {
+        true => Ok(shrink),
+        false => Err(at.value(
+            "`shrink-alarm` in `[alarms]`",
+            format!("`{shrink}` is not between 0 and 1"),
+            Some(
+                "write the share that may be lost as a number from 0.01 to 0.99; 0.33 is a third"
+                    .into(),
+            ),
+        )),
+    }
+}
+
 fn resolve_alarms(at: &At<'_>, raw: &RawAlarms) -> Result<Alarms, ProfileError> {
     let mut alarms = Alarms::default();
-    if let Some(shrink) = raw.shrink_alarm {
-        if !(0.01..=0.99).contains(&shrink) {
-            return Err(at.value(
-                "`shrink-alarm` in `[alarms]`",
-                format!("`{shrink}` is not between 0 and 1"),
-                Some(
-                    "write the share that may be lost as a number from 0.01 to 0.99; 0.33 is a third"
-                        .into(),
-                ),
-            ));
-        }
-        alarms.shrink = shrink;
-    }
     if let Some(text) = &raw.quiet_alarm {
         let hours = parse_hours(text).filter(|hours| *hours > 0);
         let Some(hours) = hours else {
@@ -396,7 +401,11 @@ fn resolve_slots(at: &At<'_>, raw: Option<Vec<String>>) -> Result<Vec<NaiveTime>
     Ok(slots)
 }
 
-fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileError> {
+fn resolve_retention(
+    at: &At<'_>,
+    raw: &RawRetention,
+    alarms: &RawAlarms,
+) -> Result<Policy, ProfileError> {
     let default = Policy::default();
     let keep_daily = raw.keep_daily.unwrap_or(default.keep_daily);
     if keep_daily < Policy::FLOOR_DAYS {
@@ -433,6 +442,7 @@ fn resolve_retention(at: &At<'_>, raw: &RawRetention) -> Result<Policy, ProfileE
         keep_weekly: raw.keep_weekly.unwrap_or(default.keep_weekly),
         keep_monthly: raw.keep_monthly.unwrap_or(default.keep_monthly),
         acknowledged: raw.acknowledged.clone(),
+        shrink: resolve_shrink(at, alarms)?,
     })
 }
 

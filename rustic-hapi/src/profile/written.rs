@@ -21,7 +21,7 @@ pub(crate) const SHIPPED: [(&str, &str); 2] = [
 ];
 
 /// What `agents = true` adds.
-pub(crate) const AGENTS: &str = include_str!("../../../profiles/agents.toml");
+pub(crate) const AGENTS: &str = include_str!("../../profiles/agents.toml");
 
 /// The shipped profile that has sources of these names: the first that alone has one of them, else the other.
 pub(crate) fn shipped_with<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hapi_sources::Kind;
+use hapi_sources::{Kind, Source};
 
 use super::account::Account;
 use super::job::{Job, line};
@@ -196,7 +196,7 @@ impl Writable {
         }
         for s in &profile.sources {
             if s.source.kind == Kind::Sqlite {
-                paths.extend(folders_of(&s.source.path, s.source.is_pattern()));
+                paths.extend(folders_of(&s.source));
             }
         }
         paths.extend(folders.iter().cloned());
@@ -237,18 +237,20 @@ impl Writable {
 }
 
 /// The folder of a database as it is named, and where links lead: SQLite makes side files there.
-fn folders_of(database: &Path, pattern: bool) -> BTreeSet<PathBuf> {
-    let named: PathBuf = match pattern {
+fn folders_of(source: &Source) -> BTreeSet<PathBuf> {
+    let database = source.path.as_path();
+    let named: PathBuf = match source.is_pattern() {
         false => database.parent().unwrap_or(database).to_path_buf(),
-        true => database
-            .components()
-            .take_while(|part| {
+        true => {
+            let below = database.strip_prefix(&source.literal).unwrap_or(database);
+            let plain = below.components().take_while(|part| {
                 let part = part.as_os_str().to_string_lossy();
                 !part.contains(['*', '?', '[', '{'])
-            })
-            .collect(),
+            });
+            source.literal.join(plain.collect::<PathBuf>())
+        }
     };
-    let real = match pattern {
+    let real = match source.is_pattern() {
         false => fs::canonicalize(database)
             .ok()
             .and_then(|file| file.parent().map(Path::to_path_buf)),
@@ -302,15 +304,12 @@ mod tests {
 
     #[test]
     fn folders_of_databases_and_patterns() {
-        let one = |path: &str, pattern| folders_of(Path::new(path), pattern);
+        let one = |path: &str| folders_of(&Source::new("", Kind::Sqlite, path));
         assert_eq!(
-            one("/nowhere/h/hapi.db", false),
+            one("/nowhere/h/hapi.db"),
             [PathBuf::from("/nowhere/h")].into()
         );
-        assert_eq!(
-            one("/nowhere/*/x.db", true),
-            [PathBuf::from("/nowhere")].into()
-        );
+        assert_eq!(one("/nowhere/*/x.db"), [PathBuf::from("/nowhere")].into());
         let dir = tempfile::tempdir().unwrap();
         let real = fs::canonicalize(dir.path()).unwrap();
         for folder in ["a", "b"] {
@@ -318,7 +317,7 @@ mod tests {
         }
         fs::write(real.join("b/x.db"), "").unwrap();
         std::os::unix::fs::symlink("../b/x.db", real.join("a/x.db")).unwrap();
-        let folders = folders_of(&real.join("a/x.db"), false);
+        let folders = folders_of(&Source::new("", Kind::Sqlite, real.join("a/x.db")));
         assert_eq!(folders, [real.join("a"), real.join("b")].into());
     }
 }

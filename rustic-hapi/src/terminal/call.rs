@@ -17,11 +17,13 @@ const AGAIN: &str = "…";
 pub(crate) const FROM: &str = "--from";
 
 /// The commands that take it.
-const OF_A_PLACE: [&str; 9] = [
+const OF_A_PLACE: [&str; 11] = [
     "snapshots",
     "status",
     "drill",
     "restore",
+    "sessions",
+    "export",
     "check",
     "doctor",
     "forget",
@@ -101,7 +103,7 @@ impl Call {
             rest = after;
             if let Some(more) = after.strip_prefix(AGAIN) {
                 if !self.again.is_empty() {
-                    out += &self.again.join(" ");
+                    out += &self.again_without(more).join(" ");
                     rest = more;
                 }
                 continue;
@@ -127,9 +129,52 @@ impl Call {
     }
 }
 
+impl Call {
+    /// The arguments of the call without the options that are given anew.
+    fn again_without(&self, anew: &str) -> Vec<&str> {
+        let mut words = anew.split([' ', ')']).peekable();
+        let mut given = Vec::new();
+        while let Some(word) = words.next() {
+            if word.starts_with("--") {
+                let has_value = words.peek().is_some_and(|next| !next.starts_with('-'));
+                given.push((word, has_value));
+            }
+        }
+        let mut kept = Vec::new();
+        let mut again = self.again.iter().map(String::as_str);
+        while let Some(word) = again.next() {
+            let name = word.split('=').next().unwrap_or(word);
+            match given.iter().find(|(option, _)| *option == name) {
+                Some((_, true)) if name == word => _ = again.next(),
+                Some(_) => {}
+                None => kept.push(word),
+            }
+        }
+        kept
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_call_gives_no_option_twice() {
+        let all = "init --host vm --allow-same-disk --adopt=1 --repository r";
+        let call = Call::new([], all.split(' ').map(str::to_owned));
+        for (said, meant) in [
+            (
+                "`rustic-hapi … --host NAME`",
+                "`rustic-hapi init --allow-same-disk --adopt=1 --repository r --host NAME`",
+            ),
+            (
+                "`rustic-hapi … --adopt 2 --allow-same-disk`",
+                "`rustic-hapi init --host vm --repository r --adopt 2 --allow-same-disk`",
+            ),
+        ] {
+            assert_eq!(call.complete(said), meant);
+        }
+    }
 
     #[test]
     fn advice_repeats_the_options_of_the_call_once() {

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hapi_sources::{CaptureError, Capturer, Content, IntegrityCheck, Kind, Source};
 
+use super::findings::{Findings, lacks, no_database};
 use super::origin::{Origin, Reader, Unread};
+
 use crate::commands::context::Context;
-use crate::conversation::database::Database;
+use crate::conversation::database::{Database, Opened};
 use crate::error::Error;
 use crate::machine::private_files::private_staging;
 use crate::profile::reading::Reading;
@@ -18,7 +20,7 @@ pub(super) fn each(
     from: Reading<'_>,
     context: &Context<'_>,
     read: &mut Reader<'_>,
-) -> Result<Vec<String>, Error> {
+) -> Result<Findings, Error> {
     let Some(profile) = from.profile else {
         return Err(Error::usage(
             "`--live` reads the database of the profile, and there is no profile here",
@@ -26,7 +28,7 @@ pub(super) fn each(
         ));
     };
     let staging = private_staging(&profile.staging)?;
-    let mut warnings = Vec::new();
+    let mut found = Findings::default();
     let mut hubs = 0u64;
     let sources = profile.sources.iter().map(|source| &source.source);
     // Other databases need not be copied to find out that they are no hub's.
@@ -47,13 +49,10 @@ pub(super) fn each(
         let capture = capturer.capture(&source);
         done.store(true, Ordering::SeqCst);
         let capture = capture?;
-        warnings.extend(capture.failures.iter().map(|failure| {
-            format!(
-                "`{}` was not read: {}",
-                failure.path.display(),
-                failure.error
-            )
-        }));
+        for failure in &capture.failures {
+            let path = failure.path.display();
+            found.unread(format!("`{path}` was not read: {}", failure.error));
+        }
         for entry in &capture.entries {
             let Content::Database { bytes, .. } = &entry.content else {
                 continue;
@@ -65,8 +64,14 @@ pub(super) fn each(
                 command: format!("reading `{}`", entry.path.display()),
                 reason: error.to_string(),
             };
-            let Some(database) = Database::open(copy, context.stop).map_err(at)? else {
-                continue;
+            let database = match Database::open(copy, context.stop).map_err(at)? {
+                Opened::Hubs(database) => database,
+                Opened::Lacks(tables) => {
+                    if let Some(what) = lacks(&entry.path, &tables) {
+                        found.unread(what);
+                    }
+                    continue;
+                }
             };
             hubs += 1;
             let origin = Origin {
@@ -79,17 +84,18 @@ pub(super) fn each(
             }
             match read {
                 Ok(true) => {}
-                Ok(false) => return Ok(warnings),
+                Ok(false) => return Ok(found),
                 Err(Unread::Error(error)) => return Err(error),
                 Err(Unread::Sqlite(error)) => return Err(at(error)),
             }
         }
     }
     match hubs {
+        0 if !found.warnings.is_empty() => Err(no_database(&found)),
         0 => Err(Error::usage(
             "the profile has no source that is a hub's database",
             "`rustic-hapi profile show` lists the sources",
         )),
-        _ => Ok(warnings),
+        _ => Ok(found),
     }
 }

@@ -18,7 +18,7 @@ use crate::machine::private_files::private_folder;
 use crate::policy::services::{secret_lines, unnamed};
 use crate::profile::Profile;
 use crate::profile::hub_id::HubId;
-use crate::profile::lookup::Lookup;
+use crate::profile::lookup::{Lookup, in_utf8};
 use crate::profile::reach::Password;
 
 pub(super) fn existing_profile(path: &Path, lookup: &Lookup) -> Result<DocumentMut, Error> {
@@ -78,7 +78,7 @@ pub(super) fn new_profile(
     if hub.home != usual {
         text.push_str(&format!(
             "hapi-home = {}\n",
-            value(hub.home.to_string_lossy().as_ref())
+            value(in_utf8("HAPI's home", &hub.home)?)
         ));
     }
     if let Some(host) = &request.host {
@@ -87,16 +87,16 @@ pub(super) fn new_profile(
     let location = if location.contains(':') || location.starts_with('~') {
         location.clone()
     } else {
-        std::path::absolute(location).map_or_else(
-            |_| location.clone(),
-            |path| path.to_string_lossy().into_owned(),
-        )
+        match std::path::absolute(location) {
+            Ok(path) => in_utf8("the repository", &path)?.to_owned(),
+            Err(_) => location.clone(),
+        }
     };
     text.push_str(&format!("\n[repository]\nlocation = {}\n", value(location)));
     match lookup.password()? {
         Some(Password::File(file)) => text.push_str(&format!(
             "password-file = {}\n",
-            value(file.to_string_lossy().as_ref())
+            value(in_utf8("the password file", &file)?)
         )),
         Some(Password::Command(command)) => {
             text.push_str(&format!("password-command = {}\n", value(command)));
@@ -106,7 +106,7 @@ pub(super) fn new_profile(
     if let Some(file) = &request.environment_file {
         text.push_str(&format!(
             "environment-file = {}\n",
-            value(file.to_string_lossy().as_ref())
+            value(in_utf8("the environment file", file)?)
         ));
     }
     if request.allow_same_disk {
@@ -124,7 +124,7 @@ pub(super) fn new_profile(
     if let Some(database) = &hub.database {
         text.push_str(&format!(
             "\n[[source]]\nname = \"hapi.db\"\npath = {}\nkind = \"sqlite\"\nsensitivity = \"high\"\ncount = [\"sessions\", \"messages\", \"machines\", \"users\", \"session_scratchlist\", \"events\"]\nnewest = [\"messages.created_at\"]\n",
-            value(database.to_string_lossy().as_ref())
+            value(in_utf8("the database", database)?)
         ));
     }
     parsed(&text)
@@ -204,15 +204,16 @@ pub(super) fn add_recipients(
 }
 
 /// Names the environment file; whether it was not named before.
-pub(super) fn add_environment_file(document: &mut DocumentMut, file: &Path) -> bool {
+pub(super) fn add_environment_file(document: &mut DocumentMut, file: &Path) -> Result<bool, Error> {
+    let file = in_utf8("the environment file", file)?;
     let repository = document
         .entry("repository")
         .or_insert(Item::Table(Table::new()));
     let new = repository.get("environment-file").is_none();
     if new {
-        repository["environment-file"] = value(file.to_string_lossy().as_ref());
+        repository["environment-file"] = value(file);
     }
-    new
+    Ok(new)
 }
 
 pub(super) fn put_profile(path: &Path, document: &DocumentMut, exists: bool) -> Result<(), Error> {

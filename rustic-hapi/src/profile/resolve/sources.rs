@@ -1,7 +1,7 @@
 //! Series and sources: from written to meant.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hapi_sources::{Exclusions, Kind, Scope, Source};
 
@@ -213,6 +213,7 @@ pub(super) fn resolve_sources(
         let source = Source {
             name: row.name,
             kind: row.kind,
+            literal: literal(&row.path, home, hapi_home),
             path,
             filter: row.filter,
             exclude,
@@ -239,4 +240,10 @@ pub(super) fn resolve_sources(
         });
     }
     Ok((sources, skipped))
+}
+/// What the written path stands for with a word of its own.
+fn literal(written: &str, home: &Path, hapi_home: &Path) -> PathBuf {
+    let words = [("~", home), ("$HAPI_HOME", hapi_home)];
+    let word = words.iter().find(|(word, _)| written.starts_with(word));
+    word.map(|(_, path)| path.to_path_buf()).unwrap_or_default()
 }
