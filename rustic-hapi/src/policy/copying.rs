@@ -190,6 +190,14 @@ mod tests {
         let both = [half.clone(), ours];
         assert!(lacking(&main, &both, &policy, &now).unwrap().is_empty());
         assert_eq!(superseded(&both, &BTreeSet::new()), [id(7)]);
+        // Copied again, one of the two goes, and that is the one that was there before.
+        let again = Snapshot {
+            id: id(9),
+            ..both[1].clone()
+        };
+        let twins = [both[1].clone(), again];
+        assert_eq!(superseded(&twins, &BTreeSet::new()), [id(9)]);
+        assert_eq!(superseded(&twins, &[id(8)].into()), [id(8)]);
         // Tags that somebody gave the copy stay.
         let tagged = Snapshot {
             tags: vec!["hapi".into(), "mine".into()],
