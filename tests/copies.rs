@@ -613,21 +613,101 @@ fn copying_ends_before_the_next_slot_and_a_later_run_goes_on() {
     println!("{} bytes were sent then", relay.sent() - sent);
 }
 
+fn largest_pack(repository: &Path) -> PathBuf {
+    let packs = files_below(&repository.join("data"));
+    packs.into_iter().max_by_key(|(_, size)| *size).unwrap().0
+}
+
+/// All of the database is another, so that it shares no data with the snapshots before.
+fn another_database(home: &Home) {
+    crate::common::sqlite3(
+        &home.database(),
+        "UPDATE messages SET content = hex(randomblob(200)); VACUUM",
+    );
+}
+
+#[test]
+fn what_a_copy_lost_is_copied_again() {
+    let home = with_copy("");
+    for _ in 0..3 {
+        home.hapi_command(&["snapshot"]).exits(0);
+        home.change();
+    }
+    let before = what(&copied(&home));
+    let pack = largest_pack(&attic(&home));
+    let aside = home.dir.path().join("aside");
+    fs::rename(&pack, &aside).unwrap();
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    let advice =
+        "`eval \"$(rustic-hapi --from attic env --with-credentials)\"; restic rebuild-index`";
+    assert!(run.stderr.contains(advice), "{run:?}");
+    // Hours later, too, it is about the copy.
+    let status = home.hapi_command(&["status"]);
+    assert!(status.stderr.contains(advice), "{status:?}");
+    assert!(!status.stderr.contains("rustic-hapi env"), "{status:?}");
+    let status = home.hapi_command(&["status", "--json"]).json();
+    let error = status["copies"][0]["last-copying"]["error"]
+        .as_str()
+        .unwrap();
+    assert!(error.contains(advice), "{status}");
+    restic(&home, &["rebuild-index"]);
+    let run = home.hapi_command(&["snapshot"]).exits(0);
+    assert!(run.stdout.contains("snapshots copied"), "{run:?}");
+    restic(&home, &["check", "--read-data"]);
+    home.hapi_command(&["--from", "attic", "check", "--read-data"])
+        .exits(0);
+    // None is there twice.
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+    let after = what(&copied(&home));
+    assert!(before.iter().all(|one| after.contains(one)), "{after:?}");
+    // What only the index lost is not sent again.
+    for (index, _) in files_below(&attic(&home).join("index")) {
+        fs::remove_file(index).unwrap();
+    }
+    let packs = files_below(&attic(&home).join("data")).len();
+    home.hapi_command(&["snapshot", "-v"]).exits(0);
+    restic(&home, &["check", "--read-data"]);
+    assert!(files_below(&attic(&home).join("data")).len() <= packs + 2);
+    assert_eq!(what(&home.restic_snapshots()), what(&copied(&home)));
+}
+
+#[test]
+fn what_is_lost_in_both_places_is_told_until_it_is_removed() {
+    let home = with_copy("");
+    home.hapi_command(&["snapshot"]).exits(0);
+    let old = home.ids("hapi").pop().unwrap();
+    let pack = largest_pack(&attic(&home));
+    another_database(&home);
+    home.hapi_command(&["snapshot"]).exits(0);
+    home.restic(&["forget", "--prune", &old]);
+    fs::remove_file(pack).unwrap();
+    restic(&home, &["rebuild-index"]);
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(run.stderr.contains("does not have either"), "{run:?}");
+    let status = home.hapi_command(&["status"]);
+    let (_, advice) = status.stderr.split_once("not have either: ").unwrap();
+    let id = &advice[..8];
+    let forget = format!(
+        "`eval \"$(rustic-hapi --from attic env --with-credentials)\"; restic forget {id}`"
+    );
+    for said in [&run.stderr, &status.stderr] {
+        assert!(said.contains(&forget), "{said}");
+    }
+    assert!(copied(&home).iter().any(|s| s["short_id"] == id), "{id}");
+    restic(&home, &["forget", id]);
+    home.hapi_command(&["snapshot"]).exits(0);
+    let status = home.hapi_command(&["status"]);
+    assert!(!status.stderr.contains("attic"), "{status:?}");
+    restic(&home, &["check", "--read-data"]);
+}
+
 #[test]
 fn a_snapshot_that_is_not_whole_is_not_copied_and_the_others_are() {
     let home = Home::initialised();
     no_slot_soon(&home);
     home.snapshot().exits(0);
-    let of_old = files_below(&home.repository().join("data"));
-    let (largest, _) = of_old
-        .iter()
-        .max_by_key(|(path, _)| fs::metadata(path).unwrap().len())
-        .unwrap();
-    // All of the database is another.
-    crate::common::sqlite3(
-        &home.database(),
-        "UPDATE messages SET content = hex(randomblob(200)); VACUUM",
-    );
+    let largest = largest_pack(&home.repository());
+    another_database(&home);
     fs::remove_file(largest).unwrap();
     home.restic(&["rebuild-index"]);
     let old = home.ids("hapi");
@@ -648,6 +728,146 @@ fn a_snapshot_that_is_not_whole_is_not_copied_and_the_others_are() {
     assert!(run.stdout.contains("copied"), "{run:?}");
     assert!(copied(&home).len() < home.restic_snapshots().len());
     restic(&home, &["check", "--read-data"]);
+}
+
+#[test]
+fn damage_in_the_main_repository_costs_only_the_snapshot_that_has_it() {
+    let home = Home::initialised();
+    no_slot_soon(&home);
+    home.snapshot().exits(0);
+    another_database(&home);
+    let before = files_below(&home.repository().join("data"));
+    home.snapshot().exits(0);
+    let packs = files_below(&home.repository().join("data"));
+    let new = packs.into_iter().filter(|pack| !before.contains(pack));
+    let (pack, _) = new.max_by_key(|(_, size)| *size).unwrap();
+    let damaged = home.ids("hapi").pop().unwrap();
+    another_database(&home);
+    home.snapshot().exits(0);
+    let mut bytes = fs::read(&pack).unwrap();
+    // The middle is of the messages; what comes before, the later ones have as well.
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4].copy_from_slice(b"hapi");
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    add_copy(&home, "attic", attic(&home), "");
+    home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    cheap::cheapen(&attic(&home), &home.password());
+    let mut sizes = Vec::new();
+    for _ in 0..2 {
+        let run = home.hapi_command(&["snapshot"]).exits(3);
+        assert!(
+            run.stderr.contains("not whole in the main repository"),
+            "{run:?}"
+        );
+        assert!(run.stderr.contains(&damaged[..8]), "{run:?}");
+        let hint = "hint: `rustic-hapi check --from main --read-data`";
+        assert!(run.stderr.contains(hint), "{run:?}");
+        assert_eq!(
+            copied(&home).len() + 1,
+            home.restic_snapshots().len(),
+            "{run:?}"
+        );
+        let packs = files_below(&attic(&home).join("data"));
+        sizes.push(packs.iter().map(|(_, size)| size).sum::<u64>());
+    }
+    restic(&home, &["check", "--read-data"]);
+    // What can be read of the damaged one is sent once.
+    assert!(sizes[1] < sizes[0] + sizes[0] / 10, "{sizes:?}");
+}
+
+#[test]
+fn a_copy_is_another_repository_by_whatever_name() {
+    let home = Home::initialised();
+    no_slot_soon(&home);
+    let name = home.dir.path().join("other-name");
+    std::os::unix::fs::symlink(home.repository(), &name).unwrap();
+    let before = fs::read_to_string(home.profile()).unwrap();
+    let it_is = "`location` in the `[[copy]]` `attic`";
+    let refused = |args: &[&str], exit: i32, fact: &str| {
+        let said = home.hapi_command(args).exits(exit);
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert!(text.contains(it_is) && text.contains(fact), "{said:?}");
+    };
+    let main = "it is the main repository";
+    add_copy(&home, "attic", &name, "");
+    refused(&["init", "--copy", "attic"], 2, main);
+    let id = before.lines().find(|line| line.starts_with("id = "));
+    let id = id.unwrap();
+    // As an earlier version made it.
+    home.edit_profile(|text| format!("{text}{id}\n"));
+    refused(&["snapshot"], 3, main);
+    refused(&["doctor"], 1, main);
+    refused(&["--from", "attic", "forget"], 2, main);
+    refused(&["init", "--copy", "attic"], 2, main);
+    let kept = home.restic_snapshots().len();
+    assert!(kept > 0);
+    // Two copies.
+    fs::write(home.profile(), &before).unwrap();
+    let cellar = home.dir.path().join("cellar");
+    add_copy(&home, "cellar", &cellar, "");
+    home.hapi_command(&["init", "--copy", "cellar"]).exits(0);
+    cheap::cheapen(&cellar, &home.password());
+    let name = home.dir.path().join("third-name");
+    std::os::unix::fs::symlink(&cellar, &name).unwrap();
+    add_copy(&home, "attic", &name, "");
+    let cellar = "it is the place of the copy `cellar`";
+    refused(&["init", "--copy", "attic"], 2, cellar);
+    let text = fs::read_to_string(home.profile()).unwrap();
+    let id = text.lines().rfind(|line| line.starts_with("id = "));
+    let id = id.unwrap();
+    home.edit_profile(|text| format!("{text}{id}\n"));
+    refused(&["snapshot"], 3, cellar);
+    refused(&["doctor"], 1, cellar);
+    refused(&["--from", "attic", "forget"], 2, cellar);
+    home.hapi_command(&["--from", "cellar", "status"]).exits(0);
+}
+
+#[test]
+fn the_main_repositorys_password_is_not_what_a_copy_asks_to_change() {
+    let home = with_copy("");
+    home.hapi_command(&["snapshot"]).exits(0);
+    // As docs/security.md says, but for the copy.
+    let old = home.dir.path().join("OLD");
+    let new = home.dir.path().join("new-password");
+    fs::copy(home.password(), &old).unwrap();
+    fs::write(&new, "another one\n").unwrap();
+    home.restic(&["key", "add", "--new-password-file", new.to_str().unwrap()]);
+    fs::write(home.password(), "another one\n").unwrap();
+    let run = home.hapi_command(&["snapshot"]).exits(3);
+    assert!(!run.stderr.contains("put the password of this"), "{run:?}");
+    for said in [&run, &home.hapi_command(&["doctor"]).exits(1)] {
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert!(
+            text.contains("name it as `password-file` in its `[[copy]]`"),
+            "{said:?}"
+        );
+        assert!(text.contains("`eval \"$(rustic-hapi --from attic env --with-credentials)\"; restic --password-file OLD key add --new-password-file \"$RESTIC_PASSWORD_FILE\"`"), "{said:?}");
+    }
+    let mut add = restic_command(&home, &["--password-file", old.to_str().unwrap()]);
+    add.args(["key", "add", "--new-password-file"])
+        .arg(home.password());
+    Said::from(add.output().unwrap()).exits(0);
+    home.hapi_command(&["snapshot"]).exits(0);
+}
+
+#[test]
+fn a_copy_on_the_hubs_disk_is_accepted_where_it_stands() {
+    let home = Home::initialised();
+    let disk = Tmpfs::mount(home.dir.path().join("memory"), "size=4m");
+    for place in [attic(&home), home.dir.path().join("memory/attic")] {
+        let before = fs::read_to_string(home.profile()).unwrap();
+        let copy = format!("[[copy]]\nname = \"attic\"\nlocation = {place:?}\n");
+        home.edit_profile(|text| format!("{text}\n{copy}"));
+        let said = home.hapi_command(&["init", "--copy", "attic"]).exits(1);
+        let hint = "; `allow-same-disk = true` in the `[[copy]]` `attic` accepts this one";
+        assert!(said.stderr.contains(hint), "{said:?}");
+        assert!(!said.stderr.contains("--allow-same-disk"), "{said:?}");
+        home.edit_profile(|text| format!("{text}allow-same-disk = true\n"));
+        home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+        fs::write(home.profile(), before).unwrap();
+    }
+    drop(disk);
 }
 
 #[test]

@@ -79,9 +79,14 @@ pub enum Error {
     /// The program that prints the password does not.
     #[error("the password command {fact}")]
     PasswordCommand { fact: String, hint: String },
-    /// The password opens no key. `origin` is a phrase: the password in this file, say.
+    /// The password opens no key. `origin` is a phrase: the password in this file, say; `shared` where it is the main
+    /// repository's, and this a copy.
     #[error("{origin} does not open the repository `{location}`")]
-    WrongPassword { origin: String, location: String },
+    WrongPassword {
+        origin: String,
+        location: String,
+        shared: bool,
+    },
     /// No key opens, and some are damaged.
     #[error("no key of the repository `{location}` opens with the password, and it has a damaged key file, {}: its name is not its hash", keys.join(", "))]
     DamagedKeys { location: String, keys: Vec<String> },
@@ -132,13 +137,17 @@ pub enum Error {
         location: String,
         source_path: PathBuf,
         reason: String,
-        /// That nothing is mounted there, and what helps.
+        /// That nothing is mounted there.
         unmounted: Option<String>,
-        remedy: Option<String>,
+        hint: String,
     },
     /// It is gone at the next start.
     #[error("the repository `{location}` is in memory ({kind}) and will be lost at reboot")]
-    InMemory { location: String, kind: String },
+    InMemory {
+        location: String,
+        kind: String,
+        hint: String,
+    },
     /// The engine failed.
     #[error("{doing} failed: {reason}")]
     Engine { doing: &'static str, reason: Reason },

@@ -54,6 +54,8 @@ impl Error {
             | Self::PasswordFile { hint, .. }
             | Self::PasswordCommand { hint, .. }
             | Self::NoRepository { hint, .. }
+            | Self::SameDisk { hint, .. }
+            | Self::InMemory { hint, .. }
             | Self::RepositoryLocked { hint, .. }
             | Self::NotARepository { hint, .. }
             | Self::NoSnapshot { hint, .. } => hint.clone(),
@@ -72,6 +74,11 @@ impl Error {
             Self::Drill { error } | Self::Undone { error } | Self::NotUndone { error, .. } => {
                 return error.hint();
             }
+            Self::WrongPassword { shared: true, .. } => concat!(
+                "that one is the main repository's, and stays: put the copy's into another file, and name it as `password-file` in its `[[copy]]`; where the main repository's was changed, ",
+                by_restic!("--password-file OLD key add --new-password-file \"$RESTIC_PASSWORD_FILE\""),
+                " adds it to the copy (`OLD`: a file with the one before, or the copy's recovery key)"
+            ).into(),
             Self::WrongPassword { .. } => {
                 "put the password of this repository there, or its recovery key".into()
             }
@@ -92,13 +99,6 @@ impl Error {
                     false => "is it the right server, and the right path?",
                 }
             ),
-            Self::SameDisk { remedy, .. } => format!(
-                "{}choose a place on another machine or disk; {OVERRIDE}",
-                remedy.as_ref().map_or_else(String::new, |remedy| format!("{remedy}; or "))
-            ),
-            Self::InMemory { .. } => {
-                format!("choose a folder on a disk, or another machine; {OVERRIDE}")
-            }
             Self::Refused { failures } => failures
                 .iter()
                 .find_map(of_reason)
@@ -189,9 +189,6 @@ impl Error {
         })
     }
 }
-
-/// What accepts a repository that dies with the sources.
-const OVERRIDE: &str = "`--allow-same-disk` of `init`, or `allow-same-disk = true` in `[repository]`, accepts this one";
 
 const STAGING: &str = "make room, or choose another place with `staging` in the profile";
 

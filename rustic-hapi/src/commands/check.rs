@@ -86,7 +86,8 @@ pub struct Finding {
 
 const REPAIR: &str = concat!(
     by_restic!("rebuild-index"),
-    " (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: it stores again what is missing and still exists here; then `rustic-hapi check --read-data`"
+    " (from 0.16 on `restic repair index`), then `rustic-hapi snapshot`: it stores again what is missing and still exists here; then `rustic-hapi check --read-data`; a snapshot that is damaged even then is lost: ",
+    by_restic!("forget ID")
 );
 const DISTRUST: &str = "restore nothing from this snapshot; `rustic-hapi drill` proves the others";
 const COPY: &str = "put the file back from another copy of the repository";

@@ -3,6 +3,7 @@
 //!
 //! It gives way to the next run, whether that comes by the schedule or by hand, and the run after goes on with it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,11 +28,13 @@ use crate::policy::survival::off_the_disk;
 use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, SHARED_WAIT, exclusive_wait};
+use crate::repository::whole_trees::{Flaw, WholeTrees};
 use crate::restore::origin;
 use crate::state::copying::LastCopying;
 use crate::state::ledger::{self, Ledger};
 use crate::state::present::Present;
 use crate::state::run_lock;
+use crate::terminal::call::Call;
 
 /// How long before the next slot it ends: systemd starts no run while this one is under way.
 const BEFORE_SLOT: TimeDelta = TimeDelta::minutes(2);
@@ -56,8 +59,12 @@ pub struct Report {
     pub newest: Option<DateTime<FixedOffset>>,
     /// Why not all was copied, if so.
     pub failed: Option<Error>,
+    /// Whether that is about the main repository.
+    pub in_main: bool,
     /// Snapshots that are not whole in the main repository, and why.
     pub flawed: Vec<String>,
+    /// Snapshots of the copy whose data it lost, and which the main repository does not have either.
+    pub lost: Vec<Snapshot>,
     /// Whether the next run is about to begin.
     pub gave_way: bool,
     /// What became of the copy's retention, if it was applied.
@@ -82,11 +89,26 @@ impl Report {
     /// snapshots follow with a later run is no failure.
     pub fn exit(&self) -> Exit {
         let retained = self.retention.as_ref().is_none_or(Result::is_ok);
-        let done = self.failed.is_none() && self.flawed.is_empty() && retained;
+        let whole = self.flawed.is_empty() && self.lost.is_empty();
+        let done = self.failed.is_none() && whole && retained;
         match done && !self.lacks_the_newest() {
             true => Exit::Complete,
             false => Exit::Incomplete,
         }
+    }
+
+    /// Whoever reads of it elsewhere has to know which repository is meant.
+    pub(crate) fn advice(&self) -> Call {
+        Call::default().of_copy(match self.in_main {
+            true => "main",
+            false => &self.name,
+        })
+    }
+
+    /// Notes that what failed is about the main repository.
+    fn of_main<T>(&mut self, done: Result<T, Error>) -> Result<T, Error> {
+        self.in_main |= done.is_err();
+        done
     }
 
     /// Whether it gave way before it had what this run saved.
@@ -116,7 +138,9 @@ pub fn run(
         lacking: Vec::new(),
         newest: None,
         failed: None,
+        in_main: false,
         flawed: Vec::new(),
+        lost: Vec::new(),
         gave_way: false,
         retention: None,
         warnings: Vec::new(),
@@ -127,6 +151,7 @@ pub fn run(
         unfinished: true,
         error: None,
         lacking: None,
+        lost: before.as_ref().map_or_else(Vec::new, |b| b.lost.clone()),
         newest: before.as_ref().and_then(|before| before.newest),
     };
     let done = AtomicBool::new(false);
@@ -174,7 +199,8 @@ pub fn run(
     report.gave_way = give_way.load(Ordering::SeqCst);
     // What follows from giving way is no failure.
     report.failed = copied.err().filter(|_| !report.gave_way);
-    last.error = report.failed.as_ref().map(ToString::to_string);
+    let error = report.failed.as_ref().map(ToString::to_string);
+    last.error = error.map(|error| report.advice().complete(&error));
     last.unfinished = report.failed.is_some() || report.gave_way;
     if let Err(error) = last.store(&copy.reach.state) {
         report.warnings.push(format!(
@@ -226,58 +252,89 @@ impl Copying<'_> {
         off_the_disk(copy)?;
         let there = Repository::open(&copy.reach, stop, ui.clone())?;
         report.repository = Some(there.id());
+        let here = report.of_main(Repository::open(&self.main.reach, stop, ui.clone()))?;
+        copy.is_no_other(&there.id(), self.main, Some(&here.id()))?;
         let held = there.lock(Mode::Shared, SHARED_WAIT)?;
-        let here = Repository::open(&self.main.reach, stop, ui.clone())?;
-        let _reading = here.lock_to_read()?;
+        let _reading = report.of_main(here.lock_to_read())?;
 
-        let (files, unreadable) = here.snapshots_or_readable()?;
+        let (files, unreadable) = report.of_main(here.snapshots_or_readable())?;
         report
             .warnings
             .extend(unreadable.map(|error| error.to_string()));
         let ours = origin::ours(&here, &files, self.main);
         // Half a list would make twins.
         let listed = there.snapshots()?;
-        let mut known = origin::ours(&there, &listed, copy);
+        let known = origin::ours(&there, &listed, copy);
         let mut ledger = self.compare_with_ledger(&there, &listed, &ours, &known, report)?;
-        let wanted = lacking(&ours, &known, &copy.retention, &self.now)?;
+        let mut broken = self.broken(&there, &listed, &known, report)?;
+        if !broken.is_empty() && held.is_alone() {
+            // What an index lost may still be in the packs.
+            self.go_on_where_it_broke_off(&there)?;
+            broken = self.broken(&there, &listed, &known, report)?;
+        }
+        let is_broken = |s: &Snapshot| broken.contains(&s.id);
+        let (lost, mut whole): (Vec<_>, Vec<_>) = known.into_iter().partition(is_broken);
+        let wanted = lacking(&ours, &whole, &copy.retention, &self.now)?;
         report.lacking = wanted.iter().copied().cloned().collect();
         last.lacking = Some(wanted.len());
-        last.newest = newest(copy, &known);
-        report.newest = known.iter().map(|s| s.time).max();
+        last.newest = newest(copy, &whole);
+        report.newest = whole.iter().map(|s| s.time).max();
         // From here on something may be left behind.
         last.store(&copy.reach.state)?;
         if !wanted.is_empty() {
             if self.broke_off && held.is_alone() {
                 self.go_on_where_it_broke_off(&there)?;
             }
-            let mut source = CopySource::open(&here)?;
+            let mut source = report.of_main(CopySource::open(&here))?;
             for snapshot in wanted {
                 let file = files.iter().find(|file| file.id == snapshot.id);
                 let Some(file) = file else { continue };
-                if let Some(copied) =
-                    self.copy_one(&mut source, snapshot, file, &there, &mut ledger, report)?
-                {
-                    known.push(Snapshot {
+                let flawed = report.flawed.len();
+                let copied =
+                    self.copy_one(&mut source, snapshot, file, &there, &mut ledger, report)?;
+                if report.flawed.len() > flawed {
+                    // All of them look damaged where the whole repository is away.
+                    report.of_main(here.snapshot_ids())?;
+                    if held.is_alone() {
+                        self.go_on_where_it_broke_off(&there)?;
+                    }
+                }
+                if let Some(copied) = copied {
+                    whole.push(Snapshot {
                         id: copied,
                         ..snapshot.clone()
                     });
                     report.newest = report.newest.max(Some(snapshot.time));
                     report.lacking.retain(|left| left.id != snapshot.id);
                     last.lacking = Some(report.lacking.len());
-                    last.newest = newest(copy, &known);
+                    last.newest = newest(copy, &whole);
                 }
             }
         }
+        if !lost.is_empty() {
+            // What was copied brought the data of some of them.
+            let still = self.broken(&there, &listed, &lost, report)?;
+            report.lost = lost.into_iter().filter(|s| still.contains(&s.id)).collect();
+            let may_come = copies(&report.lacking, &report.lost);
+            let may_come: BTreeSet<_> = may_come.into_iter().map(|s| s.id).collect();
+            report.lost.retain(|s| !may_come.contains(&s.id));
+        }
+        last.lost = hex_ids(&report.lost);
         drop(held);
         if copy.append_only {
             return Ok(());
         }
-        self.remove_half_copies(&there)?;
+        self.remove_superseded(&there, &broken)?;
         if retain {
             let applied = retention::apply_by_itself(&there, copy, &self.now);
             match applied {
                 Err(_) if stop.is_set() => return Err(CaptureError::Stopped.into()),
                 applied => report.retention = Some(applied),
+            }
+            if let Some(Ok(applied)) = &report.retention {
+                let gone = |s: &Snapshot| applied.removed.iter().any(|r| r.id == s.id);
+                report.lost.retain(|s| !gone(s));
+                last.lost = hex_ids(&report.lost);
             }
         }
         Ok(())
@@ -372,11 +429,46 @@ impl Copying<'_> {
         }
     }
 
-    /// What `restic copy` made, once a whole copy is beside it. Where others use the place, a later run does it.
-    fn remove_half_copies(&self, there: &Repository) -> Result<(), Error> {
+    /// The snapshots of the copy that miss data: by then counted as not there, so that they are copied again.
+    fn broken(
+        &self,
+        there: &Repository,
+        files: &[SnapshotFile],
+        known: &[Snapshot],
+        report: &mut Report,
+    ) -> Result<BTreeSet<SnapshotId>, Error> {
+        let mut trees = WholeTrees::of(there)?;
+        let mut broken = BTreeSet::new();
+        for snapshot in known {
+            let Some(file) = files.iter().find(|file| file.id == snapshot.id) else {
+                continue;
+            };
+            match trees.flaw(file.tree, self.context.stop)? {
+                None => {}
+                Some(Flaw::Missing(_)) => _ = broken.insert(snapshot.id),
+                // Copied again it would have the same tree.
+                Some(Flaw::Unreadable(reason)) => {
+                    let warning = format!(
+                        "{snapshot} cannot be read there: {reason}; hint: `rustic-hapi check --read-data` reports what helps"
+                    );
+                    if !report.warnings.contains(&warning) {
+                        report.warnings.push(warning);
+                    }
+                }
+            }
+        }
+        Ok(broken)
+    }
+
+    /// What a whole copy is beside. Where others use the place, a later run does it.
+    fn remove_superseded(
+        &self,
+        there: &Repository,
+        before: &BTreeSet<SnapshotId>,
+    ) -> Result<(), Error> {
         let listed = || -> Result<_, Error> {
             let files = there.snapshots()?;
-            Ok(superseded(&origin::ours(there, &files, self.copy)))
+            Ok(superseded(&origin::ours(there, &files, self.copy), before))
         };
         if listed()?.is_empty() {
             return Ok(());
@@ -389,6 +481,12 @@ impl Copying<'_> {
         ledger::removing(self.copy, &there.id(), &doomed)?;
         there.delete_snapshots(&doomed)
     }
+}
+
+/// Their ids, 64 hexadecimal digits.
+pub(crate) fn hex_ids(snapshots: &[Snapshot]) -> Vec<String> {
+    let ids = snapshots.iter().map(|s| s.id.to_hex().to_string());
+    ids.collect()
 }
 
 /// The time of the newest complete snapshot of the main series.

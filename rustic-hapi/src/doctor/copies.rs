@@ -34,8 +34,12 @@ fn of(copy: &Profile, main: &Profile, stop: &Stop) -> Finding {
     let opened = off_the_disk(copy)
         .and_then(|()| lasts(copy))
         .and_then(|()| Repository::open_at_once(&copy.reach, stop, Ui::silent()));
-    match opened {
-        Ok(_) => {}
+    let apart = opened.and_then(|there| {
+        let main_id = main.reach.id.as_deref();
+        Ok(copy.is_no_other(&there.id(), main, main_id)?)
+    });
+    match apart {
+        Ok(()) => {}
         Err(error) => {
             let hint = error.hint().unwrap_or(in_full);
             // What helps is done to the copy.

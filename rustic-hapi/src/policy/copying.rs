@@ -1,4 +1,4 @@
-//! Which snapshots a copy lacks, and which of it are only half a copy.
+//! Which snapshots a copy lacks, and which of it are superfluous.
 //!
 //! A copy is known by the id that its snapshot had first (`original`, which `restic copy` sets, too), or by its
 //! content. `restic copy` leaves out the description and `--keep`; where the main repository has them, such a copy
@@ -61,13 +61,27 @@ pub(crate) fn copies<'a>(main: &[Snapshot], copy: &'a [Snapshot]) -> Vec<&'a Sna
     copy.iter().filter(is_one).collect()
 }
 
-/// Half copies beside a whole one of the same snapshot.
-pub(crate) fn superseded(copy: &[Snapshot]) -> Vec<SnapshotId> {
-    let is_half = |half: &&Snapshot| {
-        copy.iter()
-            .any(|whole| whole.id != half.id && is_copy(half, whole) && !is_whole(half, whole))
+/// Half copies beside a whole one of the same snapshot, and all but one of those that say the same: to have its lost
+/// data again, a snapshot is copied again. Of these goes one of `before`, if there is.
+pub(crate) fn superseded(copy: &[Snapshot], before: &BTreeSet<SnapshotId>) -> Vec<SnapshotId> {
+    let rank = |snapshot: &Snapshot| (before.contains(&snapshot.id), snapshot.id);
+    let goes = |one: &&Snapshot| {
+        copy.iter().filter(|other| other.id != one.id).any(|other| {
+            let is_half = is_copy(one, other) && !is_whole(one, other);
+            is_half || is_twin(one, other) && rank(other) < rank(one)
+        })
     };
-    copy.iter().filter(is_half).map(|half| half.id).collect()
+    copy.iter().filter(goes).map(|one| one.id).collect()
+}
+
+/// Whether two are the same but for their ids.
+fn is_twin(one: &Snapshot, other: &Snapshot) -> bool {
+    let as_one = Snapshot {
+        id: one.id,
+        added: one.added,
+        ..other.clone()
+    };
+    one.original.is_some() && as_one == *one
 }
 
 /// Whether one is a copy of the other, whole or not.
@@ -175,7 +189,15 @@ mod tests {
         };
         let both = [half.clone(), ours];
         assert!(lacking(&main, &both, &policy, &now).unwrap().is_empty());
-        assert_eq!(superseded(&both), [id(7)]);
+        assert_eq!(superseded(&both, &BTreeSet::new()), [id(7)]);
+        // Copied again, one of the two goes, and that is the one that was there before.
+        let again = Snapshot {
+            id: id(9),
+            ..both[1].clone()
+        };
+        let twins = [both[1].clone(), again];
+        assert_eq!(superseded(&twins, &BTreeSet::new()), [id(9)]);
+        assert_eq!(superseded(&twins, &[id(8)].into()), [id(8)]);
         // Tags that somebody gave the copy stay.
         let tagged = Snapshot {
             tags: vec!["hapi".into(), "mine".into()],

@@ -34,7 +34,7 @@ pub const ONLY: &str = "only";
 pub const CONDITIONS: [&str; 5] = [PARTIAL, DAMAGED, SHRUNK, WAL_KEPT, ONLY];
 
 /// One snapshot of ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Its id, which changes when `restic tag` writes it anew.
     pub id: SnapshotId,

@@ -38,6 +38,10 @@ pub(crate) fn lasts(profile: &Profile) -> Result<(), Error> {
         Relation::Memory(kind) if !profile.allow_same_disk => Err(Error::InMemory {
             location: profile.reach.location.to_string(),
             kind,
+            hint: format!(
+                "choose a folder on a disk, or another machine; {}",
+                accepting(profile)
+            ),
         }),
         _ => Ok(()),
     }
@@ -60,10 +64,23 @@ pub(crate) fn off_the_disk(profile: &Profile) -> Result<(), Error> {
                 source_path,
                 reason,
                 unmounted: unmounted.as_ref().map(ToString::to_string),
-                remedy: unmounted.map(|place| place.remedy()),
+                hint: format!(
+                    "{}choose a place on another machine or disk; {}",
+                    unmounted.map_or_else(String::new, |p| format!("{}; or ", p.remedy())),
+                    accepting(profile)
+                ),
             })
         }
         _ => Ok(()),
+    }
+}
+
+/// What accepts a repository that dies with the sources.
+fn accepting(profile: &Profile) -> String {
+    let by_profile = format!("`allow-same-disk = true` in {}", profile.table());
+    match profile.copy {
+        None => format!("`--allow-same-disk` of `init`, or {by_profile}, accepts this one"),
+        Some(_) => format!("{by_profile} accepts this one"),
     }
 }
 

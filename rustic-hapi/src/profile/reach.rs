@@ -28,6 +28,8 @@ pub struct Reach {
     pub from_variables: Vec<&'static str>,
     /// Its password.
     pub password: Password,
+    /// Whether that is the main repository's, since nothing says another for this copy.
+    pub shares_password: bool,
     /// What `~` means; the one path that snapshots carry.
     pub home: PathBuf,
     /// Where this machine keeps the run lock, caches and records (0700).

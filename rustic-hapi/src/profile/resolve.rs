@@ -67,6 +67,7 @@ impl Profile {
             environment_file: None,
             from_variables: said.from_variables,
             password,
+            shares_password: false,
             state: lookup.state_dir(&home).join("rustic-hapi").join("hapi"),
             home,
         })))
@@ -285,6 +286,7 @@ fn resolve(
             environment_file,
             from_variables: said.from_variables,
             password,
+            shares_password: false,
             home,
             state,
         },

@@ -3,10 +3,25 @@
 
 use serde_json::{Value, json};
 
-use crate::commands::copy::Report;
+use crate::commands::copy::{Report, hex_ids};
 use crate::exit::Exit;
+use crate::terminal::call::Call;
 use crate::terminal::output::{JSON_VERSION, Output};
-use crate::words::{bytes, plural};
+use crate::words::{by_restic, bytes, plural};
+
+/// That snapshots of a copy are lost, if any are, and what to do about it.
+pub(super) fn lost(name: &str, ids: &[String]) -> Option<String> {
+    let short: Vec<_> = ids.iter().filter_map(|id| id.get(..8)).collect();
+    let of_copy = Call::default().of_copy(name);
+    (!short.is_empty()).then(|| {
+        of_copy.complete(&format!(
+            "the copy `{name}` lost data of {} that the main repository does not have either: {}; {} removes what cannot be restored whole any more",
+            plural(short.len() as u64, "a snapshot", "snapshots"),
+            short.join(", "),
+            format_args!(by_restic!("forget {}"), short.join(" "))
+        ))
+    })
+}
 
 impl Report {
     /// What the command says in the end.
@@ -51,10 +66,13 @@ impl Report {
         let name = &self.name;
         let mut lines = Vec::new();
         if let Some(error) = &self.failed {
+            let advice = self.advice();
+            let error_text = advice.complete(&error.to_string());
             lines.push(format!(
-                "error: the copy `{name}` is not up to date: {error}"
+                "error: the copy `{name}` is not up to date: {error_text}"
             ));
-            lines.extend(error.hint().map(|hint| format!("hint: {hint}")));
+            let hint = error.hint().map(|hint| advice.complete(&hint));
+            lines.extend(hint.map(|hint| format!("hint: {hint}")));
         }
         if self.lacks_the_newest() {
             lines.push(format!(
@@ -72,6 +90,7 @@ impl Report {
                     .to_owned(),
             );
         }
+        lines.extend(lost(name, &hex_ids(&self.lost)).map(|line| format!("error: {line}")));
         if let Some(Err(error)) = &self.retention {
             lines.push(format!(
                 "error: retention was not applied to the copy `{name}`: {error}"
@@ -111,6 +130,7 @@ impl Report {
                 "sent": c.sent,
             })).collect::<Vec<_>>(),
             "lacking": self.lacking.len(),
+            "lost": hex_ids(&self.lost),
             "gave-way": self.gave_way,
             "error": self.failed.as_ref().map(ToString::to_string),
             "removed": self.retention.as_ref().and_then(|r| r.as_ref().ok()).map(|a| a.removed.len()),

@@ -3,10 +3,12 @@
 use chrono::{DateTime, Local};
 use serde_json::{Value, json};
 
+use super::copy::lost;
 use super::status_picture::age;
 use crate::commands::places::Place;
 use crate::commands::status::Status;
 use crate::policy::freshness::{Freshness, SeriesStatus};
+use crate::terminal::call::Call;
 use crate::terminal::output::{JSON_VERSION, Output};
 use crate::terminal::ui::Ui;
 use crate::words::plural;
@@ -159,9 +161,12 @@ fn about_copy(copy: &Place, now: DateTime<Local>) -> Vec<String> {
         .filter(|_| copy.repository.is_some())
     {
         lines.push(format!(
-            "warning: the copy `{name}` could not be looked into, so its age is that of the last copying: {error}"
+            "warning: the copy `{name}` could not be looked into, so its age is that of the last copying: {}",
+            Call::default().of_copy(name).complete(&error.to_string())
         ));
     }
+    let lost = copy.last.as_ref().and_then(|last| lost(name, &last.lost));
+    lines.extend(lost.map(|line| format!("warning: {line}")));
     if let Some(error) = copy.last.as_ref().and_then(|last| last.error.as_ref())
         && copy.unreached.is_none()
     {
@@ -183,7 +188,9 @@ fn copy_json(copy: &Place, now: DateTime<Local>) -> Value {
         "newest": copy.newest.map(|newest| newest.to_rfc3339()),
         "snapshots": copy.snapshots,
         "lacking": copy.lacking,
-        "unreached-because": copy.unreached.as_ref().map(ToString::to_string),
+        "unreached-because": copy.unreached.as_ref().map(|error| {
+            Call::default().of_copy(&copy.name).complete(&error.to_string())
+        }),
         "last-copying": copy.last,
     })
 }

@@ -15,6 +15,7 @@ pub(crate) mod open;
 pub(crate) mod password;
 pub(crate) mod prune;
 pub(crate) mod readahead;
+pub(crate) mod whole_trees;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -330,8 +330,13 @@ fn unlock(
 /// The password that opens nothing is the one in the profile's file.
 fn of_the_file(reach: &Reach) -> impl FnOnce(Error) -> Error {
     let origin = password::origin(&reach.password);
+    let shared = reach.shares_password;
     move |error| match error {
-        Error::WrongKey { location } => Error::WrongPassword { origin, location },
+        Error::WrongKey { location } => Error::WrongPassword {
+            origin,
+            location,
+            shared,
+        },
         other => other,
     }
 }

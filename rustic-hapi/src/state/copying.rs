@@ -24,6 +24,9 @@ pub struct LastCopying {
     /// Snapshots that the copy then lacked, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacking: Option<usize>,
+    /// The ids of snapshots there whose data are lost, in both repositories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
     /// The newest complete snapshot of the main series that was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<DateTime<FixedOffset>>,

@@ -76,7 +76,9 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         ..lookup.clone()
     })?;
     let mut document = existing_profile(&main.file, lookup)?;
-    let of_main = Repository::open(&main.reach, stop, Ui::silent())?.chunk_size();
+    let opened = Repository::open(&main.reach, stop, Ui::silent())?;
+    let (main_id, of_main) = (opened.id(), opened.chunk_size());
+    drop(opened);
     let there = Repository::exists(&copy.reach, stop)?;
     if let (false, Some(id)) = (there, &copy.reach.id) {
         return Err(Error::NoRepository {
@@ -110,6 +112,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         }
     };
     let id = repository.id();
+    copy.is_no_other(&id, &main, Some(&main_id))?;
     let mut line_to_add = None;
     let mut profile_changed = false;
     if copy.reach.id.is_none() {

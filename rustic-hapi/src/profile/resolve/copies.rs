@@ -84,6 +84,7 @@ impl Profile {
     /// Opens with the main one's password.
     pub(super) fn share_password(&mut self, main: &Self) {
         self.reach.password = main.reach.password.clone();
+        self.reach.shares_password = true;
         let names = main.reach.from_variables.iter();
         let names = names.filter(|name| **name != variables::REPOSITORY);
         self.reach.from_variables = names.copied().collect();
@@ -102,19 +103,50 @@ impl Profile {
         let Some(other) = others.find(|other| place(other) == place(self)) else {
             return Ok(());
         };
+        Err(self.is_the_place_of(other.copy.as_deref()))
+    }
+
+    /// Makes sure that the repository with this id, which was found at this copy's place, is none of the profile's
+    /// others: a place has many names. Of two copies with one id, the second is refused.
+    ///
+    /// # Errors
+    /// [`ProfileError::Value`]; nothing may be written to it then.
+    pub(crate) fn is_no_other(
+        &self,
+        id: &str,
+        main: &Self,
+        main_id: Option<&str>,
+    ) -> Result<(), ProfileError> {
+        if main_id == Some(id) {
+            return Err(self.is_the_place_of(None));
+        }
+        // One that is made now comes after all that were.
+        let is_new = self.reach.id.is_none();
+        let before = main
+            .copies
+            .iter()
+            .take_while(|other| is_new || other.copy != self.copy);
+        let mut same = before.filter(|other| other.reach.id.as_deref() == Some(id));
+        same.next().map_or(Ok(()), |other| {
+            Err(self.is_the_place_of(other.copy.as_deref()))
+        })
+    }
+
+    /// The error that this copy is the main repository, or another copy.
+    fn is_the_place_of(&self, other: Option<&str>) -> ProfileError {
         let at = At {
             path: &self.file,
             copy: self.copy.as_deref(),
         };
-        let fact = match &other.copy {
+        let fact = match other {
             None => "it is the main repository".to_owned(),
             Some(name) => format!("it is the place of the copy `{name}`"),
         };
-        Err(at.value(
+        at.value(
             &at.repository("location"),
             fact,
             Some("a copy needs a place of its own".into()),
-        ))
+        )
     }
 
     /// The profile of one of the copies.
@@ -124,7 +156,13 @@ impl Profile {
             .iter()
             .position(|copy| copy.copy.as_deref() == Some(name));
         match found {
-            Some(nth) => Ok(self.copies.swap_remove(nth)),
+            Some(nth) => {
+                let copy = &self.copies[nth];
+                if let Some(id) = &copy.reach.id {
+                    copy.is_no_other(id, &self, self.reach.id.as_deref())?;
+                }
+                Ok(self.copies.swap_remove(nth))
+            }
             None => {
                 let names: Vec<_> = self.copies.iter().map(Self::place).collect();
                 Err(ProfileError::Value {
