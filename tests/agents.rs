@@ -39,7 +39,7 @@ fn transcripts_are_taken_once_a_day_up_to_a_whole_line_and_come_back() {
     // Off by default, and said so.
     cheap::repository(&home.repository(), &home.password());
     let said = home.init().exits(0).stdout;
-    let expected = "NOT taken: claude (1 files, 21 B), cursor (1 files, 8.00 KiB)";
+    let expected = "NOT taken: claude (a file, 21 B), cursor (a file, 8.00 KiB)";
     assert!(said.contains(expected), "{said}");
     home.at(MONDAY, &["snapshot"]).exits(0);
     assert_eq!(home.ids("hapi-agents"), [""; 0]);

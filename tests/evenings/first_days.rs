@@ -35,6 +35,26 @@ fn that_has(said: &crate::common::Said, words: &str) -> String {
     found[0].clone()
 }
 
+/// What a restored session is resumed by is not taken unless somebody asks for it, and `init` says so.
+#[test]
+fn transcripts_of_agents_are_taken_once_that_is_followed() {
+    let evening = Evening::of_root();
+    let home = &evening.home;
+    let folder = home.path().join(".claude/projects/a");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("session.jsonl"), "{}\n").unwrap();
+    let said = evening.says(&["init"]).exits(0);
+    assert!(
+        said.stdout.contains("NOT taken: claude (a file"),
+        "{said:?}"
+    );
+    evening
+        .follows(&that_has(&said, "--with-agents"), &[])
+        .exits(0);
+    evening.says(&["snapshot"]).exits(0);
+    assert_eq!(home.ids("hapi-agents").len(), 1);
+}
+
 #[test]
 fn what_the_doctor_asks_for_after_a_set_up_in_a_hurry() {
     let evening = Evening::of_root();

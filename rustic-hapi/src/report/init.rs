@@ -9,7 +9,7 @@ use crate::recovery::key::{Made, RecoveryKey};
 use crate::repository::keys::Key;
 use crate::restore::origin::{HubHere, listed};
 use crate::terminal::output::{JSON_VERSION, Output};
-use crate::words::bytes;
+use crate::words::{bytes, plural};
 
 impl Report {
     /// What the command says in the end.
@@ -89,8 +89,8 @@ impl Report {
             None => "password    what the password command prints\n".to_owned(),
         };
         let each = self.agents.iter().map(|agent| {
-            let (name, files, size) = (&agent.name, agent.files, bytes(agent.bytes));
-            format!("{name} ({files} files, {size})")
+            let files = plural(agent.files, "a file", "files");
+            format!("{} ({files}, {})", agent.name, bytes(agent.bytes))
         });
         let each = each.collect::<Vec<_>>().join(", ");
         text += &match (self.agents_taken, each.as_str()) {
