@@ -207,29 +207,21 @@ fn one(
 ) -> Result<(Entry, Option<Note>), Refused> {
     let (live, mut cleared) = preflight::clear(path, &taking.stop)?;
     let note = cleared.note.take();
-    let Copied {
-        staged,
-        len,
-        hashed,
-        cut,
-    } = copy(taking, &live, cleared)?;
+    let Copied { staged, len, cut } = copy(taking, &live, cleared)?;
     let staged = Arc::new(staged);
     let sound = taking.sound.get(path).copied();
     let sound = sound.filter(|sound| sound.check.covers(source.integrity));
     // The bytes in which it found nothing before.
     let known = |hashed: &Hashed| sound.is_some_and(|sound| sound.sha256 == hashed.sha256);
-    let for_nothing = match &hashed {
-        Some(hashed) => known(hashed),
-        // It is likely to be: then the check waits for the hash, and goes on beside it otherwise.
-        None => sound.is_some_and(|sound| sound.mtime == live.metadata.mtime),
-    };
+    // They are likely to be those again: then the check waits for the hash, and goes on beside it otherwise.
+    let for_nothing = sound.is_some_and(|sound| sound.mtime == live.metadata.mtime);
     let mut verdict = (!for_nothing).then(|| begin_check(taking, source, &staged));
     let wanted = Wanted {
         count: &source.count,
         newest: &source.newest,
     };
-    let (hashed, mut facts) = check::presumed(staged.path(), hashed, &wanted, &taking.stop)
-        .map_err(|e| {
+    let (hashed, mut facts) =
+        check::presumed(staged.path(), &wanted, &taking.stop).map_err(|e| {
             // Nothing is left to be checked.
             verdict.iter().for_each(IntegrityVerdict::give_up);
             match e {

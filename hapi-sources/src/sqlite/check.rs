@@ -34,7 +34,7 @@ pub(super) fn look(
     stop: &Stop,
 ) -> Result<(Sha256Hash, u64, DatabaseFacts), Failed> {
     let (verdict, facts) = thread::scope(|scope| {
-        let facts = scope.spawn(|| presumed(copy, None, wanted, stop));
+        let facts = scope.spawn(|| presumed(copy, wanted, stop));
         (integrity(copy, check, stop), facts.join())
     });
     let broken = |_| io::Error::other("the thread that hashes it panicked");
@@ -43,17 +43,15 @@ pub(super) fn look(
     Ok((hashed.sha256, hashed.len, facts))
 }
 
-/// The same without SQLite's check: as if that found nothing. The hash is taken where it is not known.
+/// The same without SQLite's check: as if that found nothing.
 pub(super) fn presumed(
     copy: &Path,
-    hashed: Option<Hashed>,
     wanted: &Wanted<'_>,
     stop: &Stop,
 ) -> Result<(Hashed, DatabaseFacts), Failed> {
     let (hashed, facts) = thread::scope(|scope| {
         let facts = scope.spawn(|| facts(copy, wanted, stop));
-        let hashed = hashed.map_or_else(|| Hashed::of(copy, stop), Ok);
-        (hashed, facts.join())
+        (Hashed::of(copy, stop), facts.join())
     });
     let hashed = hashed?;
     if stop.is_set() {

@@ -6,7 +6,6 @@
 //! is released as soon as the local copy is done.
 
 use std::io;
-use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
@@ -14,7 +13,6 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::ffi::{self, ErrorCode};
 use rusqlite::{Connection, OpenFlags};
 
-use super::hash::{self, HashBesideCopy, Hashed};
 use super::header::opens_anywhere;
 use super::live::{Live, PAUSE};
 use super::preflight::{Cleared, Refused};
@@ -30,8 +28,6 @@ const STEP: u32 = 8 << 20;
 pub(super) struct Copied {
     pub(super) staged: StagedFile,
     pub(super) len: u64,
-    /// Where the hash could be taken on the way.
-    pub(super) hashed: Option<Hashed>,
     /// A finding: the file was shorter than it says.
     pub(super) cut: Option<String>,
 }
@@ -70,43 +66,31 @@ pub(super) fn copy(
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|e| staging_error(taking.staging, &e, 0))?;
-    let cache = hash::CACHE >> 10;
     target
-        .execute_batch(&format!(
+        .execute_batch(
             "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -{cache}"
-        ))
+             PRAGMA cache_size = -1024",
+        )
         .map_err(|e| staging_error(taking.staging, &e, 0))?;
-    let behind = pages(taking, db, &live, &mut target, staged.path(), start)?;
+    pages(taking, db, &live, &mut target, start)?;
     // The pin ends here: nothing below needs the live database.
     drop(live);
     target
         .close()
         .map_err(|(_, e)| staging_error(taking.staging, &e, 0))?;
-    let finish = || -> io::Result<_> {
-        let len = opens_anywhere(staged.path())?;
-        let hashed = behind.map_or(Ok(None), |behind| behind.finish(len))?;
-        Ok((len, hashed))
-    };
-    let (len, hashed) = finish().map_err(|e| taking.staging.write_error(e, 0))?;
+    let len = opens_anywhere(staged.path()).map_err(|e| taking.staging.write_error(e, 0))?;
     taking.stop.check()?;
-    Ok(Copied {
-        staged,
-        len,
-        hashed,
-        cut,
-    })
+    Ok(Copied { staged, len, cut })
 }
 
-/// Copies all pages, and begins to hash them where it can.
+/// Copies all pages.
 fn pages(
     taking: &Taking<'_>,
     db: &Live<'_>,
     live: &Connection,
     target: &mut Connection,
-    copy: &Path,
     start: Instant,
-) -> Result<Option<HashBesideCopy>, CaptureError> {
+) -> Result<(), CaptureError> {
     let page_size: u32 = live
         .query_row("PRAGMA page_size", [], |r| r.get(0))
         .map_err(|e| db.error(&e))?;
@@ -117,8 +101,6 @@ fn pages(
     let pages = backup.progress().pagecount.max(0) as u32;
     let needed = u64::from(page_size) * u64::from(pages);
     taking.staging.require(needed)?;
-    let behind = hash::foresee(live, pages)
-        .and_then(|first| HashBesideCopy::begin(copy, first, &taking.stop));
     let mut left = backup.progress().remaining;
     loop {
         taking.stop.check()?;
@@ -130,7 +112,7 @@ fn pages(
             });
         }
         match outcome {
-            Ok(StepResult::Done) => return Ok(behind),
+            Ok(StepResult::Done) => return Ok(()),
             Ok(StepResult::More) => {}
             Ok(_) => thread::sleep(PAUSE),
             Err(e) if writes(&e) => return Err(staging_error(taking.staging, &e, needed).into()),
@@ -138,10 +120,6 @@ fn pages(
         }
         outcome = backup.step(step);
         let now = backup.progress().remaining;
-        if let Some(behind) = &behind {
-            let copied = pages.saturating_sub(now.max(0) as u32);
-            behind.copied(u64::from(page_size) * u64::from(copied));
-        }
         taking.advance(u64::from(page_size) * (left - now).max(0) as u64);
         left = now;
     }
@@ -163,90 +141,5 @@ fn staging_error(staging: &Staging, e: &rusqlite::Error, needed: u64) -> Staging
     match e.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => staging.no_space(needed),
         _ => staging.write_error(io::Error::other(e.to_string()), needed),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::guard::Guard;
-    use crate::sqlite::preflight;
-    use crate::stop::Stop;
-
-    /// A live database that is made by these statements, and its copy.
-    fn copied(folder: &Path, sql: &str) -> (Connection, Staging, Copied) {
-        let path = folder.join("hapi.db");
-        let live = Connection::open(&path).unwrap();
-        live.execute_batch(sql).unwrap();
-        let staging = Staging::create(&folder.join("staging")).unwrap();
-        let taking = Taking::new(&staging, &[], Guard::new(&[]).unwrap());
-        let (database, cleared) = preflight::clear(&path, &Stop::default()).unwrap();
-        let copied = copy(&taking, &database, cleared).unwrap();
-        (live, staging, copied)
-    }
-
-    fn megabytes(n: u32) -> String {
-        format!(
-            "CREATE TABLE m (id INTEGER PRIMARY KEY, text);
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {n})
-             INSERT INTO m (text) SELECT hex(randomblob(500000)) FROM n;"
-        )
-    }
-
-    #[test]
-    fn a_copy_is_hashed_on_the_way_whatever_its_header_says() {
-        let many = megabytes(12);
-        let deleted = format!("{many} DELETE FROM m WHERE id % 3 = 0;");
-        let migrated = format!("{many} ALTER TABLE m ADD COLUMN x; PRAGMA user_version = 7;");
-        let tables: String = (0..400)
-            .map(|i| format!("CREATE TABLE t{i} (a, b UNIQUE);"))
-            .collect();
-        let cases = [
-            ("PRAGMA journal_mode = WAL;", megabytes(1)),
-            ("PRAGMA journal_mode = WAL;", many.clone()),
-            ("PRAGMA journal_mode = WAL;", deleted.clone()),
-            ("PRAGMA journal_mode = DELETE;", migrated),
-            (
-                "PRAGMA page_size = 512; PRAGMA journal_mode = WAL;",
-                many.clone(),
-            ),
-            (
-                "PRAGMA page_size = 65536; PRAGMA journal_mode = WAL;",
-                many.clone(),
-            ),
-            (
-                "PRAGMA encoding = 'UTF-16be'; PRAGMA journal_mode = WAL;",
-                many.clone(),
-            ),
-            (
-                "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;",
-                deleted,
-            ),
-            (
-                "PRAGMA application_id = 9; PRAGMA journal_mode = WAL;",
-                tables,
-            ),
-        ];
-        for (pragmas, content) in cases {
-            let tmp = tempfile::tempdir().unwrap();
-            let (_live, _staging, copied) = copied(tmp.path(), &format!("{pragmas}{content}"));
-            let Some(hashed) = copied.hashed else {
-                assert_eq!(hash::cores(), 1, "is `.cargo/config.toml` in effect?");
-                continue;
-            };
-            let whole = Hashed::of(copied.staged.path(), &Stop::default()).unwrap();
-            assert_eq!(hashed.sha256, whole.sha256, "{pragmas}");
-            assert_eq!(hashed.checksum, whole.checksum);
-            assert_eq!((hashed.len, copied.len), (whole.len, whole.len));
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_foreseen_is_copied_all_the_same() {
-        let tmp = tempfile::tempdir().unwrap();
-        let sql = "CREATE TABLE m (x); PRAGMA writable_schema = ON; INSERT INTO sqlite_schema VALUES
-             ('view', 'sqlite_dbpage', 'sqlite_dbpage', 0, 'CREATE VIEW sqlite_dbpage AS SELECT 1')";
-        let (_live, _staging, copied) = copied(tmp.path(), sql);
-        assert!(copied.hashed.is_none() && copied.len == 8192);
     }
 }

@@ -28,20 +28,10 @@ pub(super) fn is_wal(database: &File) -> bool {
 pub(super) fn opens_anywhere(copy: &Path) -> io::Result<u64> {
     let file = File::options().read(true).write(true).open(copy)?;
     let (mut header, len) = read(&file)?;
-    if rollback_journal(&mut header) {
+    // From WAL to rollback journal (bytes 18 and 19).
+    if header[18..20] == [2, 2] {
+        header[18..20].fill(1);
         file.write_all_at(&header, 0)?;
     }
     Ok(len)
-}
-
-/// From WAL to rollback journal (bytes 18 and 19). Returns whether
-/// that changed anything.
-pub(super) fn rollback_journal(header: &mut [u8]) -> bool {
-    match header.get_mut(18..20) {
-        Some(versions) if *versions == [2, 2] => {
-            versions.fill(1);
-            true
-        }
-        _ => false,
-    }
 }
