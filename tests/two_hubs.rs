@@ -302,7 +302,10 @@ fn init_on_a_new_machine_says_which_hubs_there_are_and_goes_on_with_one() {
     for (nth, part) in parts.iter().enumerate() {
         fs::rename(home.path().join(part), gone.join(nth.to_string())).unwrap();
     }
-    init(&["--adopt", hub["id"].as_str().unwrap()]).exits(0);
+    // The hub of a test beside this one may run.
+    let empty = home.path().join(".hapi");
+    let id = hub["id"].as_str().unwrap();
+    init(&["--adopt", id, "--hapi-home", empty.to_str().unwrap()]).exits(0);
     let profile = fs::read_to_string(home.profile()).unwrap();
     assert!(profile.contains("extends = \"hapi\"\n"), "{profile}");
     for (nth, part) in parts.iter().enumerate() {
