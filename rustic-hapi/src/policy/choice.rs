@@ -220,7 +220,7 @@ fn newest(
             let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
                 continue;
             };
-            // What another source lost is no matter, where it can be told and was no database.
+            // The loss of another source does not count, unless that is a database.
             let of_it = |losses: &Losses<'_>| losses.concern(snapshot, name);
             let shrunk = is_shrunk && (snapshot.description.is_none() || losses.is_some_and(of_it));
             if summary.outcome.is_sound() && !shrunk {

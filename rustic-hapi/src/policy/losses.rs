@@ -128,10 +128,12 @@ impl<'a> Losses<'a> {
         courses.flat_map(|course| course.before_losses.iter().map(|known| known.snapshot))
     }
 
-    /// Whether a source has an open loss in a snapshot, or a database has: settings that a hub made anew are not those of
-    /// the database before.
+    /// Whether a source of a snapshot that is tagged `shrunk` may have lost something: it has an open loss, or a database
+    /// has (settings that a hub made anew are not those of the database before), or nothing here explains the tag.
     pub(crate) fn concern(&self, snapshot: &Snapshot, source: &str) -> bool {
-        self.lacking.contains(&(snapshot.id, source)) || self.of_databases.contains(&snapshot.id)
+        self.lacking.contains(&(snapshot.id, source))
+            || self.of_databases.contains(&snapshot.id)
+            || !self.lacking.iter().any(|(id, _)| *id == snapshot.id)
     }
 }
 
@@ -297,6 +299,8 @@ mod tests {
         assert_eq!(pinned(&left, &policy), [0, 1, 2]);
         let losses = Losses::of(&history, &policy);
         assert!(!losses.concern(&history[2], "hapi.db"));
+        // Where the one before is gone, or another share was allowed, the tag is all that is known.
+        assert!(Losses::of(&history[2..3], &policy).concern(&history[2], "hapi.db"));
         assert!(
             losses.concern(&history[2], "settings.json")
                 && losses.concern(&history[3], "settings.json")

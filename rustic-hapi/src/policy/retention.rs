@@ -315,11 +315,13 @@ fn pins<Tz: TimeZone>(
     }
     let present = series.iter().copied().filter(|s| s.time <= limit);
     for snapshot in Losses::of(present, policy).before_losses() {
-        if !snapshot.is_unsuspected() {
-            pin(snapshot, format!("last one before it {SHRUNK} further"));
-        } else {
-            pin(snapshot, format!("last good one before {SHRUNK}"));
-        }
+        pin(
+            snapshot,
+            match snapshot.is_unsuspected() {
+                true => format!("last good one before {SHRUNK}"),
+                false => "last one before another loss".to_owned(),
+            },
+        );
     }
     pins
 }

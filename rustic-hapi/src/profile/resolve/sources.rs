@@ -241,6 +241,7 @@ pub(super) fn resolve_sources(
     }
     Ok((sources, skipped))
 }
+
 /// What the written path stands for with a word of its own.
 fn literal(written: &str, home: &Path, hapi_home: &Path) -> PathBuf {
     let words = [("~", home), ("$HAPI_HOME", hapi_home)];
