@@ -34,6 +34,13 @@ step drill
 quietly as 'rustic-hapi drill'
 quietly as 'rustic-hapi status'
 
+step documentation
+# Licences and changes are where Debian has them: copyright, changelog.gz.
+(cd /usr/share/doc/rustic-hapi && grep -roE --include='*.md' '\]\([^)#: ]+[)#]' . | sed 's/:](/ /; s/.$//') | while read -r page link; do
+    case $link in *CHANGELOG.md | *LICENSE-*) continue ;; esac
+    [ -e "/usr/share/doc/rustic-hapi/$(dirname "$page")/$link" ] || fail "$page names $link, which is not in the package"
+done
+
 step man
 for page in rustic-hapi rustic-hapi-snapshot rustic-hapi.toml; do
     quietly as "man $page | grep -q 'SEE ALSO'"

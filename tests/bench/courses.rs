@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -86,7 +87,12 @@ pub fn side_by_side(options: &Options, shape: Shape, size: u64) -> Result<Outcom
         IntegrityCheck::Quick => ", `integrity = \"quick\"`",
     };
     let server = race.server.as_ref().map_or("", |server| &server.name);
-    let name = format!("{}, {}{quick}{server}", shape_name(shape), size_name(size));
+    let place = match is_in_memory(race.dir.path())? {
+        true => ", in memory",
+        false => "",
+    };
+    let (shape, size) = (shape_name(shape), size_name(size));
+    let name = format!("{shape}, {size}{place}{quick}{server}");
     Ok((Section { name, about, table }, figures.into()))
 }
 
@@ -125,6 +131,11 @@ impl Race {
         fs::remove_file(copy)?;
         Ok(limits)
     }
+}
+
+/// Whether what is there never waits for a disk (Linux, `magic.h`: `TMPFS_MAGIC`).
+fn is_in_memory(folder: &Path) -> Result<bool> {
+    Ok(rustix::fs::statfs(folder)?.f_type == 0x0102_1994)
 }
 
 /// rustic-hapi alone on databases that grow: does time grow faster than the database, and memory with it?

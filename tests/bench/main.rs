@@ -23,8 +23,8 @@
 //! through a second. With `--link` all reach one sshd over 50 ms of round trip and 100 Mbit/s, which a relay in
 //! this process makes of loopback: `just bench --link --shape plain --size 100MB --rounds 3`.
 //!
-//! It needs `sqlite3`, `restic`, `rclone` and GNU `time`. Data lie below `$BENCH_DIR`, or `target/bench`, and
-//! are removed; `--keep` leaves the generated databases there for the next run. Remove them after
+//! It needs `sqlite3`, `restic`, `rclone` and GNU `time`. Data lie below `$BENCH_DIR`, or `target/bench`
+//! (`BENCH_DIR=/dev/shm/bench` has them in memory, where only work counts), and are removed; `--keep` leaves the generated databases there for the next run. Remove them after
 //! a change to the generator.
 
 #![allow(

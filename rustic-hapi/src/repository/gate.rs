@@ -313,14 +313,6 @@ impl ReadBackend for GatedBackend {
     fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
         self.inner.warmup_path(tpe, id)
     }
-
-    fn needs_warm_up(&self) -> bool {
-        self.inner.needs_warm_up()
-    }
-
-    fn warm_up(&self, tpe: FileType, id: &Id) -> RusticResult<()> {
-        self.inner.warm_up(tpe, id)
-    }
 }
 
 impl WriteBackend for GatedBackend {

@@ -5,7 +5,7 @@
 //! keeps order, so the hash costs no second reading.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::mpsc;
 use std::thread;
 
@@ -62,12 +62,17 @@ impl Fetch<'_> {
                     _ = flushed.sync_data();
                 }
             });
-            let mut early = Early {
-                file,
-                written: 0,
-                more,
-            };
-            self.stream(entry, &mut early)
+            // The engine brings some KiB at a time.
+            let mut early = BufWriter::with_capacity(
+                1 << 20,
+                Early {
+                    file,
+                    written: 0,
+                    more,
+                },
+            );
+            self.stream(entry, &mut early)?;
+            early.flush().map_err(Failure::Local)
         })
     }
 
