@@ -13,7 +13,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,9 @@ impl Demo {
         let database = home.join(".hapi/hapi.db");
         title("A hub with a live writer");
         let recipient = self.furnish(&home).map_err(|error| self.at(&home, error))?;
-        let writer = Writer::start(&database).map_err(|error| self.sqlite(&database, &error))?;
+        let begin = Local::now() - TimeDelta::days(DAYS);
+        let clock = Arc::new(AtomicI64::new(begin.timestamp_millis()));
+        let writer = Writer::start(&database, &clock).map_err(|e| self.sqlite(&database, &e))?;
         writer.wait_for(200);
         say(format_args!(
             "  {} is written to without a pause",
@@ -153,17 +155,20 @@ impl Demo {
         let profile = Profile::load(&lookup)?;
 
         title("Three snapshots while it writes");
-        let begin = Local::now() - TimeDelta::days(DAYS);
-        for nth in 0..3 {
-            let at = begin - TimeDelta::minutes(30 - nth * 10);
-            say(format_args!("  {}", self.snapshot(&profile, at)?));
+        // Both the writer and the runs go by one clock.
+        let at = |time: DateTime<Local>| {
+            clock.store(time.timestamp_millis(), Ordering::SeqCst);
+            self.snapshot(&profile, time)
+        };
+        for nth in 1..=3 {
+            say(format_args!("  {}", at(begin + TimeDelta::minutes(nth * 10))?));
         }
 
         title(&format!("{DAYS} simulated days"));
         let mut last = String::new();
-        for day in 0..DAYS {
-            last = self.snapshot(&profile, begin + TimeDelta::days(day))?;
-            progress(day + 1, DAYS);
+        for day in 1..=DAYS {
+            last = at(begin + TimeDelta::days(day))?;
+            progress(day, DAYS);
         }
         say(format_args!("  the last one: {last}"));
         writer.end();
@@ -329,14 +334,16 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(database: &Path) -> rusqlite::Result<Self> {
-        let mut hub =
-            Hub::create(database, Shape::Plain, 7)?.with_clock(Local::now().timestamp_millis(), 5);
+    /// One whose clock shows milliseconds since 1970.
+    fn start(database: &Path, clock: &Arc<AtomicI64>) -> rusqlite::Result<Self> {
+        let mut hub = Hub::create(database, Shape::Plain, 7)?;
+        let clock = Arc::clone(clock);
         let stop = Arc::new(AtomicBool::new(false));
         let commits = Arc::new(AtomicU64::new(0));
         let (told, counted) = (Arc::clone(&stop), Arc::clone(&commits));
         let thread = thread::spawn(move || {
             while !told.load(Ordering::SeqCst) {
+                hub.set_time(clock.load(Ordering::SeqCst));
                 // A busy moment is no reason to stop writing.
                 if hub.add_messages(1, 1).is_ok() {
                     counted.fetch_add(1, Ordering::SeqCst);

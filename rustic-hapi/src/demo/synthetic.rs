@@ -127,12 +127,11 @@ impl Hub {
         Ok(Self { db, author })
     }
 
-    /// Sets the clock of the messages to come: message number `n` is of `epoch_ms + n * step_ms`.
-    /// Without it the first is of [`EPOCH_MS`], and half a day's messages take half a day.
-    #[must_use]
-    pub fn with_clock(mut self, epoch_ms: i64, step_ms: i64) -> Self {
-        (self.author.epoch_ms, self.author.step_ms) = (epoch_ms, step_ms);
-        self
+    /// Sets the time of the next message, in milliseconds since 1970. Without it the first is of [`EPOCH_MS`], and half
+    /// a day's messages take half a day.
+    pub fn set_time(&mut self, ms: i64) {
+        let author = &mut self.author;
+        author.epoch_ms = ms - author.messages.cast_signed() * author.step_ms;
     }
 
     /// Adds messages to about a dozen sessions and updates their rows, `per_commit` messages in
