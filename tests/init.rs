@@ -47,6 +47,27 @@ fn a_new_machine_gets_password_repository_and_a_short_profile() {
 }
 
 #[test]
+fn what_a_hub_does_not_have_is_told_before_a_snapshot_lacks_it() {
+    let home = Home::new();
+    let voice = home.path().join("voice-test-output");
+    fs::remove_dir_all(&voice).unwrap();
+    let line = "without = [\"voice-test-output\"]";
+    let said = home.init().exits(0);
+    for part in [
+        &*voice.to_string_lossy(),
+        "so snapshots will be partial",
+        line,
+    ] {
+        assert!(said.stderr.contains(part), "{}", said.stderr);
+    }
+    let profile = fs::read_to_string(home.profile()).unwrap();
+    fs::write(home.profile(), format!("{line}\n{profile}")).unwrap();
+    let said = home.init().exits(0);
+    assert!(!said.stderr.contains("will be partial"), "{}", said.stderr);
+    home.snapshot().exits(0);
+}
+
+#[test]
 fn a_profile_that_exists_keeps_its_comments_and_gets_the_id() {
     let home = Home::new();
     fs::create_dir_all(home.profile().parent().unwrap()).unwrap();

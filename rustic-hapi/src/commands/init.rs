@@ -2,6 +2,7 @@
 //! extends a shipped one, makes the password and the repository, and says what must now be kept
 //! elsewhere. No other command makes a repository.
 
+mod absent;
 mod agents;
 pub mod copy;
 mod environment;
@@ -223,7 +224,10 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
     }
     // Last, so that a failure of it leaves a machine that can take snapshots.
     let recovery = Recovery::look_or_make(&repository, &profile, request.recovery_key.as_ref())?;
-    let warnings = place::about(&profile);
+    let mut warnings = place::about(&profile);
+    if existing.is_none() {
+        warnings.extend(absent::about(&profile));
+    }
     let agents_taken = document.get("agents").and_then(Item::as_bool) == Some(true);
     agents::switch_on(&mut document, &hub.agents);
     let agents = Profile::parse(&document.to_string(), &path, lookup)

@@ -161,7 +161,10 @@ impl Demo {
             self.snapshot(&profile, time)
         };
         for nth in 1..=3 {
-            say(format_args!("  {}", at(begin + TimeDelta::minutes(nth * 10))?));
+            say(format_args!(
+                "  {}",
+                at(begin + TimeDelta::minutes(nth * 10))?
+            ));
         }
 
         title(&format!("{DAYS} simulated days"));
