@@ -17,15 +17,19 @@ case "$1" in
 esac
 "#;
 
-fn doctor(home: &Home, args: &[&str]) -> Said {
+/// The `PATH` with that program.
+pub fn with_crontab(home: &Home) -> String {
     let bin = home.dir.path().join("bin");
     fs::create_dir_all(&bin).unwrap();
     fs::write(bin.join("crontab"), CRONTAB).unwrap();
     fs::set_permissions(bin.join("crontab"), fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
+    format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display())
+}
+
+fn doctor(home: &Home, args: &[&str]) -> Said {
     let said: Said = home
         .command()
-        .env("PATH", path)
+        .env("PATH", with_crontab(home))
         .args(args)
         .output()
         .unwrap()

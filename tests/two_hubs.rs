@@ -515,3 +515,50 @@ fn a_copied_profile_with_another_database_is_refused() {
     home.change();
     home.snapshot().exits(0);
 }
+
+#[test]
+fn a_profile_does_not_take_the_schedule_of_another_of_its_name() {
+    let (one, other) = (Home::initialised(), Home::initialised());
+    let users = tempfile::tempdir().unwrap();
+    let path = crate::doctor::with_crontab(&one);
+    let command = |args: &[&str]| {
+        let mut command = one.command();
+        let said = command.env("HOME", users.path()).env("PATH", &path);
+        Said::from(said.args(args).output().unwrap())
+    };
+    let of = |home: &Home, args: &[&str]| {
+        let home = home.path();
+        command(&[&["--home", home.to_str().unwrap()], args].concat())
+    };
+    let is_scheduled = |home: &Home| {
+        let said = of(home, &["doctor"]).stdout;
+        !said.contains("nothing runs `snapshot`")
+    };
+    for kind in [&["--cron"][..], &[]] {
+        let schedule = |action| [&["schedule", action], kind].concat();
+        // What there is to call it is another matter.
+        let said = of(&one, &schedule("--install"));
+        assert!(said.stderr.contains("written, but"), "{said:?}");
+        assert!(is_scheduled(&one) && !is_scheduled(&other), "{kind:?}");
+        for action in ["--install", "--remove"] {
+            let said = of(&other, &schedule(action)).exits(2);
+            let profile = one.profile();
+            let fact = format!(
+                " runs another profile of this name, `{}`",
+                profile.display()
+            );
+            assert!(said.stderr.contains(&fact), "{}", said.stderr);
+            assert!(is_scheduled(&one) && !is_scheduled(&other), "{kind:?}");
+        }
+        let said = of(&other, &schedule("--install")).stderr;
+        let advised = said.rsplit('`').nth(1).unwrap();
+        crate::advice::followed(advised);
+        let words = shell_words::split(advised).unwrap();
+        let words: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        command(&words).exits(0);
+        assert!(!is_scheduled(&one), "{kind:?}");
+        of(&other, &schedule("--install"));
+        assert!(is_scheduled(&other), "{kind:?}");
+        of(&other, &schedule("--remove")).exits(0);
+    }
+}

@@ -10,6 +10,7 @@ use super::report::Report;
 use super::request::{Action, Kind, command};
 use super::systemd;
 use super::unit_files;
+use super::whose::{another, meant, missing};
 use crate::error::Error;
 use crate::profile::Profile;
 use crate::profile::lookup::Lookup;
@@ -117,15 +118,23 @@ pub fn installed(profile: &Profile, lookup: &Lookup, machine: &Machine) -> Insta
 }
 
 fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State {
+    let ours = meant(lookup);
+    let is_anothers = |text: &str| another(text, ours.as_deref()).is_some();
     if kind == Kind::Cron {
         return match Crontab::read(name) {
             Ok(Crontab {
                 block: Some(block), ..
-            }) => State::Present {
-                enabled: true,
-                current: None,
-                missing: missing(&String::from_utf8_lossy(&block)),
-            },
+            }) => {
+                let text = String::from_utf8_lossy(&block);
+                match is_anothers(&text) {
+                    true => State::Absent,
+                    false => State::Present {
+                        enabled: true,
+                        current: None,
+                        missing: missing(&text),
+                    },
+                }
+            }
             // A damaged one still runs.
             Err(Error::Usage { .. }) => State::Present {
                 enabled: true,
@@ -144,6 +153,9 @@ fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State 
         text.filter(|text| systemd::is_ours(text))
     };
     let (timer_text, service_text) = (ours(&timer), ours(&service));
+    if service_text.as_deref().is_some_and(is_anothers) {
+        return State::Absent;
+    }
     match timer_text.is_some() || service_text.is_some() {
         true => State::Present {
             enabled: fs::symlink_metadata(unit_files::wanted_link(&folder, &timer)).is_ok(),
@@ -152,25 +164,6 @@ fn present(name: &str, kind: Kind, lookup: &Lookup, machine: &Machine) -> State 
         },
         false => State::Absent,
     }
-}
-
-/// The first program or profile in the lines of a crontab or a unit that is not there.
-fn missing(text: &str) -> Option<PathBuf> {
-    for line in text.lines() {
-        let line = line.strip_prefix("ExecStart=").unwrap_or(line);
-        let words = shell_words::split(line).unwrap_or_default();
-        let Some(option) = words.iter().position(|word| word == "--profile") else {
-            continue;
-        };
-        // The program stands before its options.
-        let first = words[..option].iter().rfind(|word| word.starts_with('/'));
-        let named = first.into_iter().chain(words.get(option + 1));
-        let gone = |path: &PathBuf| path.is_absolute() && !path.try_exists().unwrap_or(true);
-        if let Some(path) = named.map(PathBuf::from).find(gone) {
-            return Some(path);
-        }
-    }
-    None
 }
 
 /// Two schedules of one profile run everything twice.
@@ -188,34 +181,5 @@ pub(super) fn warn_of_others(report: &mut Report, name: &str, lookup: &Lookup, m
                 kind.noun()
             ),
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_call_of_what_is_gone_is_seen() {
-        let here = std::env::current_exe().unwrap();
-        let here = here.to_str().unwrap();
-        for (line, gone) in [
-            (
-                format!("0 6 * * * /usr/bin/env HOME=/h {here} --profile {here} -q snapshot"),
-                None,
-            ),
-            (
-                format!(
-                    "0 6 * * * /usr/bin/env HOME=/h {here} --profile '/n o/hapi.toml' snapshot"
-                ),
-                Some("/n o/hapi.toml"),
-            ),
-            (
-                format!("[Service]\nExecStart=\"/n/rustic-hapi\" --profile {here} snapshot"),
-                Some("/n/rustic-hapi"),
-            ),
-        ] {
-            assert_eq!(missing(&line), gone.map(PathBuf::from), "{line}");
-        }
     }
 }

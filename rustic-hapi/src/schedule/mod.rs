@@ -24,6 +24,7 @@ mod request;
 mod systemd;
 mod tool;
 mod unit_files;
+mod whose;
 
 use std::path::Path;
 
@@ -39,6 +40,7 @@ pub use self::request::{Action, Kind, Request};
 use self::systemd::Scope;
 pub(crate) use self::tool::ask;
 pub(crate) use self::unit_files::lingers;
+use self::whose::refuse_another;
 use crate::error::Error;
 use crate::profile::lookup::Lookup;
 
@@ -73,13 +75,14 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
                 (folder.join(timer), units.timer.clone()),
             ];
             if action == Action::Install {
-                unit_files::install(&mut report, units, scope, machine)?;
+                unit_files::install(&mut report, units, scope, &plan.lookup, machine)?;
             }
         }
         Text::Lines(lines) => {
             report.lines = Some(lines.clone());
             if action == Action::Install {
                 let crontab = Crontab::read(&plan.profile.name)?;
+                not_anothers(&crontab, &plan.lookup)?;
                 report.warnings.extend(crontab.warnings());
                 if crontab.block.as_deref() != Some(lines.as_bytes()) {
                     crontab.with(Some(lines)).write()?;
@@ -92,7 +95,7 @@ pub fn run(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Repor
         report.inactive = inactive(&report, machine);
         // One that runs is not to be taken away for one that does not.
         if report.inactive.is_none() {
-            warn_of_others(&mut report, &plan.profile.name, lookup, machine);
+            warn_of_others(&mut report, &plan.profile.name, &plan.lookup, machine);
         }
     }
     Ok(report)
@@ -126,6 +129,11 @@ pub(crate) fn what_works(kind: Kind, machine: &Machine, slots: &[String]) -> Str
     )
 }
 
+fn not_anothers(crontab: &Crontab, lookup: &Lookup) -> Result<(), Error> {
+    let text = String::from_utf8_lossy(crontab.block.as_deref().unwrap_or_default());
+    refuse_another(&text, lookup, Kind::Cron.noun(), Kind::Cron)
+}
+
 fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report, Error> {
     // The profile need not be there any more.
     let wanted = lookup.profile.as_deref().unwrap_or("hapi");
@@ -137,6 +145,7 @@ fn remove(lookup: &Lookup, request: Request, machine: &Machine) -> Result<Report
     let mut report = Report::new(request, name.clone());
     if report.request.kind == Kind::Cron {
         let crontab = Crontab::read(&name)?;
+        not_anothers(&crontab, lookup)?;
         if let Some(block) = &crontab.block {
             report.lines = Some(String::from_utf8_lossy(block).into_owned());
             report.changed = true;

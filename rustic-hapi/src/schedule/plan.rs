@@ -19,6 +19,8 @@ use crate::profile::lookup::{Environment, Lookup};
 /// What would be written.
 pub(crate) struct Plan {
     pub(crate) profile: Profile,
+    /// How that was found, by the user it is for.
+    pub(crate) lookup: Lookup,
     pub(crate) job: Job,
     pub(crate) text: Text,
 }
@@ -78,7 +80,12 @@ impl Plan {
                 folder: unit_folder(kind, &lookup, machine)?,
             },
         };
-        Ok(Self { profile, job, text })
+        Ok(Self {
+            profile,
+            lookup,
+            job,
+            text,
+        })
     }
 
     /// Whether it is there already; `None` where that cannot be told.

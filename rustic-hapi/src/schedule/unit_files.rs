@@ -13,6 +13,7 @@ use super::report::Report;
 use super::request::Kind;
 use super::systemd::{self, Scope, Units};
 use super::tool;
+use super::whose::refuse_another;
 use crate::error::Error;
 use crate::machine::able::{sync_file, sync_folder};
 use crate::machine::private_files::{is_absent, private_folder};
@@ -26,10 +27,11 @@ pub(crate) fn install(
     report: &mut Report,
     units: &Units,
     scope: &Scope,
+    lookup: &Lookup,
     machine: &Machine,
 ) -> Result<(), Error> {
     for (path, _) in &report.files {
-        refuse_foreign(path)?;
+        refuse_foreign(path, report.request.kind, lookup)?;
     }
     make_folders(report, units, scope)?;
     for (path, text) in &report.files {
@@ -120,7 +122,7 @@ pub(crate) fn remove(report: &mut Report, lookup: &Lookup, machine: &Machine) ->
     let [service, timer] = systemd::names(&report.name);
     for name in [&timer, &service] {
         let path = folder.join(name);
-        refuse_foreign(&path)?;
+        refuse_foreign(&path, report.request.kind, lookup)?;
         if let Some(text) = read(&path)? {
             report.files.push((path, text));
         }
@@ -149,11 +151,14 @@ pub(crate) fn wanted_link(folder: &Path, timer: &str) -> PathBuf {
     folder.join("timers.target.wants").join(timer)
 }
 
-/// A file of somebody else's, a link (as `systemctl mask` makes one) among them, is left alone.
-fn refuse_foreign(path: &Path) -> Result<(), Error> {
+/// A file of somebody else's, a link (as `systemctl mask` makes one) among them, is left alone, and so is the one
+/// of another profile.
+fn refuse_foreign(path: &Path, kind: Kind, lookup: &Lookup) -> Result<(), Error> {
     let is_link = fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
-    if !is_link && read(path)?.is_none_or(|text| systemd::is_ours(&text)) {
-        return Ok(());
+    let text = read(path)?;
+    if !is_link && text.as_deref().is_none_or(systemd::is_ours) {
+        let what = format!("`{}`", path.display());
+        return refuse_another(&text.unwrap_or_default(), lookup, &what, kind);
     }
     Err(Error::usage(
         format!(
