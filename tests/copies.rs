@@ -595,6 +595,25 @@ fn a_signal_ends_the_copying_and_a_server_that_is_away_is_told() {
 }
 
 #[test]
+fn a_run_in_the_last_minutes_before_a_slot_says_that_the_copy_lacks_its_snapshot() {
+    let home = with_copy("");
+    usual_slots(&home);
+    let said = home.at("2026-03-01T05:58:30Z", &["snapshot"]).exits(3);
+    assert!(
+        said.stderr
+            .contains("does not have the newest snapshot yet"),
+        "{said:?}"
+    );
+    assert!(!said.stdout.contains("up to date"), "{said:?}");
+    let said = home.at("2026-03-01T06:00:10Z", &["snapshot"]).exits(0);
+    assert_eq!(
+        what(&home.restic_snapshots()),
+        what(&copied(&home)),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn copying_ends_before_the_next_slot_and_a_later_run_goes_on() {
     let home = Home::initialised();
     let (_server, relay) = behind_a_relay(&home);
@@ -734,22 +753,9 @@ fn a_snapshot_that_is_not_whole_is_not_copied_and_the_others_are() {
 fn damage_in_the_main_repository_costs_only_the_snapshot_that_has_it() {
     let home = Home::initialised();
     no_slot_soon(&home);
-    home.snapshot().exits(0);
-    another_database(&home);
-    let before = files_below(&home.repository().join("data"));
-    home.snapshot().exits(0);
-    let packs = files_below(&home.repository().join("data"));
-    let new = packs.into_iter().filter(|pack| !before.contains(pack));
-    let (pack, _) = new.max_by_key(|(_, size)| *size).unwrap();
-    let damaged = home.ids("hapi").pop().unwrap();
-    another_database(&home);
-    home.snapshot().exits(0);
-    let mut bytes = fs::read(&pack).unwrap();
-    // The middle is of the messages; what comes before, the later ones have as well.
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 4].copy_from_slice(b"hapi");
-    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(&pack, bytes).unwrap();
+    let now = Utc::now();
+    let times = [3, 2, 1].map(|minutes| (now - TimeDelta::minutes(minutes)).to_rfc3339());
+    let damaged = with_damage_in_the_middle(&home, times.each_ref().map(String::as_str));
     add_copy(&home, "attic", attic(&home), "");
     home.hapi_command(&["init", "--copy", "attic"]).exits(0);
     cheap::cheapen(&attic(&home), &home.password());
@@ -774,6 +780,55 @@ fn damage_in_the_main_repository_costs_only_the_snapshot_that_has_it() {
     restic(&home, &["check", "--read-data"]);
     // What can be read of the damaged one is sent once.
     assert!(sizes[1] < sizes[0] + sizes[0] / 10, "{sizes:?}");
+}
+
+/// Runs at these times, and damages what the middle one alone has; its id.
+fn with_damage_in_the_middle(home: &Home, times: [&str; 3]) -> String {
+    home.at(times[0], &["snapshot"]).exits(0);
+    another_database(home);
+    let before = files_below(&home.repository().join("data"));
+    home.at(times[1], &["snapshot"]).exits(0);
+    let packs = files_below(&home.repository().join("data"));
+    let new = packs.into_iter().filter(|pack| !before.contains(pack));
+    let (pack, _) = new.max_by_key(|(_, size)| *size).unwrap();
+    let damaged = home.ids("hapi").pop().unwrap();
+    another_database(home);
+    home.at(times[2], &["snapshot"]).exits(0);
+    let mut bytes = fs::read(&pack).unwrap();
+    // The middle is of the messages; what comes before, the later ones have as well.
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4].copy_from_slice(b"hapi");
+    fs::set_permissions(&pack, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&pack, bytes).unwrap();
+    damaged
+}
+
+#[test]
+fn another_of_its_day_takes_the_place_of_one_that_is_not_whole() {
+    let home = Home::initialised();
+    no_slot_soon(&home);
+    let times = [
+        "2026-03-01T06:00:10Z",
+        "2026-03-01T18:00:10Z",
+        "2026-03-09T06:00:10Z",
+    ];
+    let damaged = with_damage_in_the_middle(&home, times);
+    add_copy(&home, "attic", attic(&home), "keep-within = \"1h\"\n");
+    home.hapi_command(&["init", "--copy", "attic"]).exits(0);
+    cheap::cheapen(&attic(&home), &home.password());
+    for _ in 0..2 {
+        let run = home.at("2026-03-09T18:00:10Z", &["snapshot"]).exits(3);
+        assert!(run.stderr.contains(&damaged[..8]), "{run:?}");
+        let days: Vec<_> = what(&copied(&home))
+            .into_iter()
+            .map(|(time, _)| time)
+            .collect();
+        assert!(
+            days.iter().any(|time| time.starts_with("2026-03-01T06")),
+            "{days:?}"
+        );
+    }
+    restic(&home, &["check", "--read-data"]);
 }
 
 #[test]
@@ -887,8 +942,11 @@ fn acknowledged_in_the_main_repository_counts_in_the_copy() {
         "{}",
         plan(&home)
     );
-    // Named by its id in the main repository.
+    // Named by its id in the main repository, as it is told.
     let shrunk = home.ids("hapi").pop().unwrap();
+    let status = home.at("2026-03-02T07:00:00Z", &["--from", "attic", "status"]);
+    let told = format!("add \"{}\" to `acknowledged`", &shrunk[..8]);
+    assert!(status.stderr.contains(&told), "{status:?}");
     let line = format!("[retention]\nacknowledged = [{:?}]\n[[copy]]", &shrunk[..8]);
     home.edit_profile(|text| text.replace("[[copy]]", &line));
     assert!(
@@ -967,4 +1025,34 @@ fn a_profile_says_what_is_wrong_with_a_copy() {
         said.stderr.contains("it is the main repository"),
         "{said:?}"
     );
+}
+
+#[test]
+fn what_a_wrong_clock_dated_ahead_does_not_keep_a_copy_fresh() {
+    let home = with_copy("");
+    usual_slots(&home);
+    let metrics = home.dir.path().join("m.prom");
+    home.edit_profile(|text| format!("{text}\n[metrics]\ntextfile = {metrics:?}\n"));
+    home.at("2026-03-01T06:00:10Z", &["snapshot"]).exits(0);
+    home.at("2027-03-01T06:00:10Z", &["snapshot"]);
+    home.change();
+    home.at("2026-03-01T18:00:10Z", &["snapshot"]);
+    // The metrics of a run have what its copying brought.
+    let time = chrono::DateTime::parse_from_rfc3339("2026-03-01T18:00:10Z").unwrap();
+    let text = fs::read_to_string(&metrics).unwrap();
+    let of_copy = text.lines().filter(|line| line.contains("attic"));
+    let of_copy: Vec<_> = of_copy.collect();
+    let seconds = format!(" {}", time.timestamp());
+    assert!(
+        of_copy.iter().any(|line| line.ends_with(&seconds)),
+        "{text}"
+    );
+    fs::rename(attic(&home), home.dir.path().join("away")).unwrap();
+    let status = home.at("2026-03-05T18:30:00Z", &["status"]);
+    let line = status
+        .stdout
+        .lines()
+        .find(|line| line.contains("attic"))
+        .unwrap();
+    assert!(line.contains("96 h old"), "{status:?}");
 }

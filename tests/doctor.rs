@@ -500,3 +500,24 @@ fn a_repository_with_chunks_of_restics_is_told() {
         "init --repository",
     );
 }
+
+#[test]
+fn the_hub_of_another_profile_is_not_the_one_that_is_meant() {
+    let home = Home::initialised();
+    let other = home.path().join("other/.hapi");
+    fs::create_dir_all(&other).unwrap();
+    fs::copy(home.database(), other.join("hapi.db")).unwrap();
+    let _hub = BusyHub::start(&other.join("hapi.db"));
+    says(
+        &look(&home),
+        "hub",
+        "fail",
+        "which is not in the profile",
+        "hapi-home",
+    );
+    let text = fs::read_to_string(home.profile()).unwrap();
+    let text =
+        format!("hapi-home = {other:?}\n{text}").replace("hub-id = \"", "hub-id = \"00000000");
+    fs::write(home.profile().with_file_name("two.toml"), text).unwrap();
+    says(&look(&home), "hub", "ok", "not running", "");
+}

@@ -142,7 +142,7 @@ fn an_emptied_database_is_told_and_the_one_before_it_comes_back() {
     let said = home
         .hapi_command(&["restore", "--in-place", "--dry-run"])
         .exits(0);
-    assert!(said.stderr.contains("far fewer rows"), "{said:?}");
+    assert!(said.stderr.contains("far less"), "{said:?}");
     assert!(said.stderr.contains(&sound[..8]), "{said:?}");
     home.hapi_command(&["restore", &sound[..8], "--in-place"])
         .exits(0);
@@ -423,4 +423,36 @@ fn an_idle_hub_without_a_wal_may_be_out_of_sight_and_that_is_said() {
     assert!(!dry_run().stderr.contains("rollback-journal mode"));
     sqlite3(&home.database(), "PRAGMA journal_mode = DELETE");
     assert!(dry_run().stderr.contains("rollback-journal mode"));
+}
+
+#[test]
+fn what_the_settings_lost_is_no_doubt_of_the_database() {
+    let home = Home::initialised();
+    snapshot(&home);
+    fs::write(home.hapi("settings.json"), "{}").unwrap();
+    home.change();
+    let shrunk = snapshot(&home);
+    let into = home.dir.path().join("into");
+    for said in [
+        home.restore(&into, &[]),
+        home.hapi_command(&["drill"]),
+        home.hapi_command(&["sessions"]),
+        home.hapi_command(&["restore", "--in-place", "--yes", "--source", "hapi.db"]),
+    ] {
+        let said = said.exits(0);
+        assert!(!said.stderr.contains("hapi.db` comes"), "{said:?}");
+        assert!(
+            !said.stderr.contains("the newest snapshot of `hapi.db`"),
+            "{said:?}"
+        );
+    }
+    let said = home
+        .hapi_command(&["restore", "--in-place", "--yes"])
+        .exits(0);
+    let told = format!("the snapshot {} ", &shrunk[..8]);
+    let comes = "`settings.json` comes from the last good one";
+    assert!(
+        said.stderr.contains(&told) && said.stderr.contains(comes),
+        "{said:?}"
+    );
 }

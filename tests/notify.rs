@@ -495,6 +495,21 @@ fn a_third_less_is_told_and_so_is_a_database_that_nothing_is_written_to() {
         .map(|day| says(day, "is it the database"))
         .to_vec();
     assert_eq!(told, [false, false, true, false, true]);
+    // An older one in its place is quiet from the first run on.
+    let add = |days: i64| {
+        let sql = "INSERT INTO messages SELECT hex(randomblob(8)), session_id, content, {}, seq, NULL, NULL FROM messages LIMIT 1";
+        let time = newest + days * 86_400_000;
+        sqlite3(&home.database(), &sql.replace("{}", &time.to_string()));
+    };
+    add(20);
+    assert!(!says(20, "is it the database"));
+    sqlite3(
+        &home.database(),
+        &format!("DELETE FROM messages WHERE created_at > {newest}"),
+    );
+    let told: Vec<bool> = [21, 22].map(|day| says(day, "is it the database")).to_vec();
+    assert_eq!(told, [true, false]);
+    let says = |days: i64, what: &str| says(days + 20, what);
 
     let lose = |part: &str| {
         let sql = format!(

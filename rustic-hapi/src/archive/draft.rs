@@ -133,13 +133,18 @@ fn gone_quiet(
         let Some(newest) = source.newest_time() else {
             continue;
         };
-        let periods = |at: DateTime<chrono::Utc>| {
+        let periods = |at: DateTime<chrono::Utc>, newest: DateTime<chrono::Utc>| {
             (at - newest)
                 .num_minutes()
                 .div_euclid(quiet.num_minutes().max(1))
         };
-        let at_last = before.map_or(0, |s| periods(s.time.to_utc()));
-        if periods(now.to_utc()) > at_last.max(0) {
+        // By the rows of then: an older database that takes the place of a busy one is quiet from now on.
+        let at_last = before.map_or(0, |before| {
+            let description = before.description.as_ref();
+            let then = description.and_then(|d| d.sources.get(name)?.newest_time());
+            periods(before.time.to_utc(), then.unwrap_or(newest))
+        });
+        if periods(now.to_utc(), newest) > at_last.max(0) {
             told.push(format!(
                 "the newest row of {name} is {} old: is it the database that the hub uses?",
                 crate::words::age(now.to_utc() - newest)

@@ -19,7 +19,7 @@ use crate::conversation::database::{Database, Opened};
 use crate::error::Error;
 use crate::machine::disk::free_at;
 use crate::machine::private_files::private_staging;
-use crate::policy::choice::{Which, is_shrunk};
+use crate::policy::choice::{Lost, Which};
 use crate::policy::description::Outcome;
 use crate::policy::history::Snapshot;
 use crate::policy::manifest::{EntryRecord, SourceRecord};
@@ -104,8 +104,7 @@ impl Shelf<'_> {
         chosen.choices = kept;
         if *which == Which::Newest {
             for choice in &chosen.choices {
-                let shrunk = is_shrunk(&choice.snapshot, from.profile);
-                if shrunk || !choice.outcome.is_sound() {
+                if choice.shrunk || !choice.outcome.is_sound() {
                     return Err(nothing_sound(&choice.snapshot, choice.outcome));
                 }
             }
@@ -157,6 +156,8 @@ impl Shelf<'_> {
         read: &mut Reader<'_>,
     ) -> Result<(), Error> {
         let snapshots: Vec<Snapshot> = library.snapshots.iter().rev().cloned().collect();
+        let known = library.snapshots.clone();
+        let lost = Lost::of(&known, from.profile);
         let mut left_out = Vec::new();
         let mut read_from = 0u64;
         // What is known so far is of snapshot files that cannot be read at all.
@@ -176,7 +177,7 @@ impl Shelf<'_> {
                 .cloned()
                 .collect();
             for record in records {
-                if is_shrunk(&snapshot, from.profile) || !record.outcome.is_sound() {
+                if lost.concerns(&snapshot, &record.name) || !record.outcome.is_sound() {
                     left_out.push(snapshot.short_id());
                     continue;
                 }
@@ -305,7 +306,7 @@ fn databases(record: &SourceRecord) -> Vec<&EntryRecord> {
 
 fn nothing_sound(snapshot: &Snapshot, outcome: Outcome) -> Error {
     let how = match outcome.is_sound() {
-        true => "tagged shrunk: it has far fewer rows than the one before it",
+        true => "tagged shrunk: it has far less than the one before it",
         false => outcome.in_words(),
     };
     let id = snapshot.short_id();

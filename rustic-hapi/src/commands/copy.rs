@@ -21,6 +21,7 @@ use crate::destination;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::private_files::private_folder;
+use crate::policy::choice::is_ahead;
 use crate::policy::copying::{copies, lacking, superseded};
 use crate::policy::history::{ONLY, Snapshot};
 use crate::policy::slots::Timetable;
@@ -53,6 +54,8 @@ pub struct Report {
     pub repository: Option<String>,
     /// What was copied, the newest first.
     pub copied: Vec<Copied>,
+    /// Whether it came to find out what the copy lacks.
+    pub looked: bool,
     /// Snapshots that it still lacks.
     pub lacking: Vec<Snapshot>,
     /// The time of the newest that it has.
@@ -113,7 +116,8 @@ impl Report {
 
     /// Whether it gave way before it had what this run saved.
     pub fn lacks_the_newest(&self) -> bool {
-        self.gave_way && self.lacking.iter().any(|s| Some(s.time) > self.newest)
+        let newer = |s: &Snapshot| Some(s.time) > self.newest;
+        self.gave_way && (!self.looked || self.lacking.iter().any(newer))
     }
 }
 
@@ -135,6 +139,7 @@ pub fn run(
         location: copy.reach.location.to_string(),
         repository: None,
         copied: Vec::new(),
+        looked: false,
         lacking: Vec::new(),
         newest: None,
         failed: None,
@@ -274,42 +279,57 @@ impl Copying<'_> {
         }
         let is_broken = |s: &Snapshot| broken.contains(&s.id);
         let (lost, mut whole): (Vec<_>, Vec<_>) = known.into_iter().partition(is_broken);
-        let wanted = lacking(&ours, &whole, &copy.retention, &self.now)?;
+        let mut wanted = lacking(&ours, &whole, &copy.retention, &self.now)?;
+        report.looked = true;
         report.lacking = wanted.iter().copied().cloned().collect();
         last.lacking = Some(wanted.len());
-        last.newest = newest(copy, &whole);
-        report.newest = whole.iter().map(|s| s.time).max();
+        last.newest = self.newest(&whole, true);
+        report.newest = self.newest(&whole, false);
         // From here on something may be left behind.
         last.store(&copy.reach.state)?;
-        if !wanted.is_empty() {
-            if self.broke_off && held.is_alone() {
-                self.go_on_where_it_broke_off(&there)?;
-            }
-            let mut source = report.of_main(CopySource::open(&here))?;
+        if self.broke_off && !wanted.is_empty() && held.is_alone() {
+            self.go_on_where_it_broke_off(&there)?;
+        }
+        let mut source = None;
+        let mut flawed = BTreeSet::new();
+        while !wanted.is_empty() {
+            let source = match &mut source {
+                Some(source) => source,
+                none => none.insert(report.of_main(CopySource::open(&here))?),
+            };
+            let known = flawed.len();
             for snapshot in wanted {
                 let file = files.iter().find(|file| file.id == snapshot.id);
                 let Some(file) = file else { continue };
-                let flawed = report.flawed.len();
-                let copied =
-                    self.copy_one(&mut source, snapshot, file, &there, &mut ledger, report)?;
-                if report.flawed.len() > flawed {
+                let copied = self.copy_one(source, snapshot, file, &there, &mut ledger, report)?;
+                let Some(copied) = copied else {
+                    flawed.insert(snapshot.id);
                     // All of them look damaged where the whole repository is away.
                     report.of_main(here.snapshot_ids())?;
                     if held.is_alone() {
                         self.go_on_where_it_broke_off(&there)?;
                     }
-                }
-                if let Some(copied) = copied {
-                    whole.push(Snapshot {
-                        id: copied,
-                        ..snapshot.clone()
-                    });
-                    report.newest = report.newest.max(Some(snapshot.time));
-                    report.lacking.retain(|left| left.id != snapshot.id);
-                    last.lacking = Some(report.lacking.len());
-                    last.newest = newest(copy, &whole);
-                }
+                    continue;
+                };
+                whole.push(Snapshot {
+                    id: copied,
+                    ..snapshot.clone()
+                });
+                report.newest = self.newest(&whole, false);
+                report.lacking.retain(|left| left.id != snapshot.id);
+                last.lacking = Some(report.lacking.len());
+                last.newest = self.newest(&whole, true);
             }
+            // Another of its day or week takes the place of one that is not whole.
+            wanted = match flawed.len() > known {
+                false => Vec::new(),
+                true => {
+                    let others = ours.iter().filter(|s| !flawed.contains(&s.id));
+                    let others = lacking(others, &whole, &copy.retention, &self.now)?;
+                    report.lacking.extend(others.iter().copied().cloned());
+                    others
+                }
+            };
         }
         if !lost.is_empty() {
             // What was copied brought the data of some of them.
@@ -382,6 +402,15 @@ impl Copying<'_> {
                 }
             }
         }
+    }
+
+    /// The time of the newest that a copy has, or of the newest complete one of the main series. What a wrong clock
+    /// dated ahead would be that for ever.
+    fn newest(&self, snapshots: &[Snapshot], complete: bool) -> Option<DateTime<FixedOffset>> {
+        let main = self.copy.series.first()?;
+        let of_main = |s: &Snapshot| s.series == main.name && s.is_complete() && !s.has(ONLY);
+        let counts = |s: &&Snapshot| !is_ahead(s, self.now) && (!complete || of_main(s));
+        snapshots.iter().filter(counts).map(|s| s.time).max()
     }
 
     fn compare_with_ledger(
@@ -487,11 +516,4 @@ impl Copying<'_> {
 pub(crate) fn hex_ids(snapshots: &[Snapshot]) -> Vec<String> {
     let ids = snapshots.iter().map(|s| s.id.to_hex().to_string());
     ids.collect()
-}
-
-/// The time of the newest complete snapshot of the main series.
-fn newest(copy: &Profile, snapshots: &[Snapshot]) -> Option<DateTime<FixedOffset>> {
-    let main = copy.series.first()?;
-    let of_main = |s: &&Snapshot| s.series == main.name && s.is_complete() && !s.has(ONLY);
-    snapshots.iter().filter(of_main).map(|s| s.time).max()
 }

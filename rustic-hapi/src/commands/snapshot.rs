@@ -503,11 +503,12 @@ impl Request {
         for tag in &self.tags {
             let reserved =
                 CONDITIONS.contains(&tag.as_str()) || profile.series.iter().any(|s| &s.name == tag);
-            if tag.is_empty() || tag.contains(',') || reserved {
+            let odd = |c: char| c == ',' || c.is_control();
+            if tag.is_empty() || tag.contains(odd) || reserved {
                 return Err(Error::usage(
-                    format!("`{tag}` cannot be given as a tag"),
+                    format!("`{}` cannot be given as a tag", tag.escape_debug()),
                     format!(
-                        "these tags are reserved: {}, and the names of the series; a tag cannot contain a comma",
+                        "these tags are reserved: {}, and the names of the series; a tag cannot contain a comma or a control character",
                         CONDITIONS.join(", ")
                     ),
                 ));

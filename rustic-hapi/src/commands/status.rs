@@ -272,9 +272,9 @@ fn oddities(
         .filter(|s| s.has(SHRUNK) && !known(s))
         .map(|s| {
             format!(
-                "the newest complete snapshot of `{}`, {s}, has far fewer rows than a good one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
+                "the newest complete snapshot of `{}`, {s}, has far less than a good one before it; if this is right, add \"{}\" to `acknowledged` in `[retention]`",
                 s.series,
-                s.short_id()
+                s.first_id()
             )
         });
     let different = drill

@@ -112,7 +112,8 @@ fn of_profile(
     let seen = sources::look(profile, stop);
     findings.extend(seen.findings);
     let running = hubs::running(&profile.reach.home);
-    findings.push(sources::hub(profile, &running));
+    let others = profile.databases_beside(lookup);
+    findings.push(sources::hub(profile, &running, &others));
     findings.push(sources::service(profile, &running));
     findings.push(sources::uncovered(profile, stop));
     findings.push(keys::recipients(profile));

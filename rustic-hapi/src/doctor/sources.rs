@@ -104,8 +104,12 @@ fn one(source: &Source, stop: &Stop, seen: &mut Seen) -> Finding {
     Finding::ok(subject, format!("`{}` is readable", source.path.display()))
 }
 
-/// A database that was left behind when HAPI's home moved looks healthy for ever.
-pub(super) fn hub(profile: &Profile, running: &[RunningHub]) -> Finding {
+/// A database that was left behind when HAPI's home moved looks healthy for ever. `others` are those of other profiles.
+pub(super) fn hub(
+    profile: &Profile,
+    running: &[RunningHub],
+    others: &BTreeSet<PathBuf>,
+) -> Finding {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let ours: BTreeSet<PathBuf> = profile.databases().map(real).collect();
     let held = profile.databases().find_map(|path| {
@@ -121,7 +125,11 @@ pub(super) fn hub(profile: &Profile, running: &[RunningHub]) -> Finding {
             .filter(|_| hub.says.database.is_none());
         ours.contains(&hub.database) || folder.is_some_and(|folder| folders.contains(folder))
     };
-    let other = running.iter().find(|hub| !is_ours(hub));
+    let is_anothers = |hub: &RunningHub| others.contains(&hub.database);
+    let mut other = running
+        .iter()
+        .filter(|hub| !is_ours(hub) && !is_anothers(hub));
+    let other = other.next();
     match (held, other) {
         (Some((path, holder)), other) => {
             let other = other.map_or_else(String::new, |other| {
@@ -130,7 +138,7 @@ pub(super) fn hub(profile: &Profile, running: &[RunningHub]) -> Finding {
             let path = path.display();
             Finding::ok("hub", format!("{holder} has `{path}` open{other}"))
         }
-        (None, None) => Finding::ok("hub", "no hub is running, as far as this user can see"),
+        (None, None) => Finding::ok("hub", "it is not running, as far as this user can see"),
         (None, Some(other)) if other.elsewhere => Finding::warn(
             "hub",
             format!(

@@ -33,6 +33,8 @@ pub struct Choice {
     pub snapshot: Snapshot,
     /// How the source is in it.
     pub outcome: Outcome,
+    /// Whether the snapshot is tagged `shrunk` for its sake, and that is not acknowledged.
+    pub shrunk: bool,
     /// Newer snapshots that do not hold it whole, or lost something, the newest first.
     pub passed_over: Vec<PassedOver>,
 }
@@ -43,7 +45,7 @@ pub struct PassedOver {
     pub snapshot: Snapshot,
     /// How the source is in it.
     pub outcome: Outcome,
-    /// Whether the snapshot is tagged `shrunk`, and that is not acknowledged.
+    /// Whether the snapshot is tagged `shrunk` for its sake, and that is not acknowledged.
     pub shrunk: bool,
 }
 
@@ -124,10 +126,12 @@ pub(crate) fn choose(
     if sources.is_empty() {
         return Err(unlike("it names no source".to_owned()));
     }
+    let lost = Lost::of(snapshots, profile);
     let choices = in_order(profile, sources.keys().cloned().collect())
         .into_iter()
         .map(|source| Choice {
             outcome: sources[&source].outcome,
+            shrunk: lost.concerns(one, &source),
             snapshot: one.clone(),
             passed_over: Vec::new(),
             source,
@@ -152,15 +156,30 @@ pub(crate) fn is_shrunk(snapshot: &Snapshot, profile: Option<&Profile>) -> bool 
 }
 
 /// What the snapshots of each series lost.
-fn losses<'a>(snapshots: &'a [Snapshot], policy: &Policy) -> BTreeMap<&'a str, Losses<'a>> {
-    let names: BTreeSet<&str> = snapshots.iter().map(|s| s.series.as_str()).collect();
-    names
-        .into_iter()
-        .map(|name| {
-            let series = snapshots.iter().filter(|s| s.series == name);
-            (name, Losses::of(series, policy))
-        })
-        .collect()
+pub(crate) struct Lost<'a> {
+    profile: Option<&'a Profile>,
+    by_series: BTreeMap<&'a str, Losses<'a>>,
+}
+
+impl<'a> Lost<'a> {
+    pub(crate) fn of(snapshots: &'a [Snapshot], profile: Option<&'a Profile>) -> Self {
+        let policy = profile.map_or_else(Policy::default, |profile| profile.retention.clone());
+        let names: BTreeSet<&str> = snapshots.iter().map(|s| s.series.as_str()).collect();
+        let losses = |name| Losses::of(snapshots.iter().filter(|s| s.series == name), &policy);
+        Self {
+            profile,
+            by_series: names.into_iter().map(|name| (name, losses(name))).collect(),
+        }
+    }
+
+    /// Whether a snapshot lost something that concerns this source. The loss of another does not, unless that is a
+    /// database.
+    pub(crate) fn concerns(&self, snapshot: &Snapshot, source: &str) -> bool {
+        let losses = self.by_series.get(snapshot.series.as_str());
+        let of_it = |losses: &Losses<'_>| losses.concern(snapshot, source);
+        is_shrunk(snapshot, self.profile)
+            && (snapshot.description.is_none() || losses.is_none_or(of_it))
+    }
 }
 
 fn newest(
@@ -207,27 +226,23 @@ fn newest(
         .into_iter()
         .map(|source| (source, None, Vec::new()))
         .collect();
-    let policy = profile.map_or_else(Policy::default, |profile| profile.retention.clone());
-    let losses = losses(snapshots, &policy);
+    let lost = Lost::of(snapshots, profile);
     for snapshot in candidates {
         if looking.iter().all(|(_, choice, _)| choice.is_some()) {
             break;
         }
         let sources = described(snapshot);
-        let is_shrunk = is_shrunk(snapshot, profile);
-        let losses = losses.get(snapshot.series.as_str());
         for (name, choice, passed_over) in &mut looking {
             let Some(summary) = sources.get(name).filter(|_| choice.is_none()) else {
                 continue;
             };
-            // The loss of another source does not count, unless that is a database.
-            let of_it = |losses: &Losses<'_>| losses.concern(snapshot, name);
-            let shrunk = is_shrunk && (snapshot.description.is_none() || losses.is_some_and(of_it));
+            let shrunk = lost.concerns(snapshot, name);
             if summary.outcome.is_sound() && !shrunk {
                 *choice = Some(Choice {
                     source: name.clone(),
                     snapshot: snapshot.clone(),
                     outcome: summary.outcome,
+                    shrunk,
                     passed_over: std::mem::take(passed_over),
                 });
             } else {
@@ -249,6 +264,7 @@ fn newest(
                 source: source.clone(),
                 snapshot: one.snapshot.clone(),
                 outcome: one.outcome,
+                shrunk: one.shrunk,
                 passed_over: Vec::new(),
             })
         };
@@ -312,7 +328,7 @@ pub(crate) fn named<'a>(
 }
 
 /// One that a wrong clock dated ahead would be the newest for ever.
-fn is_ahead(snapshot: &Snapshot, now: DateTime<Local>) -> bool {
+pub(crate) fn is_ahead(snapshot: &Snapshot, now: DateTime<Local>) -> bool {
     snapshot.time > now + TimeDelta::hours(24)
 }
 

@@ -20,13 +20,13 @@ use crate::profile::policy::Policy;
 /// # Errors
 /// Those of the engine's rules.
 pub(crate) fn lacking<'a, Tz: TimeZone>(
-    main: &'a [Snapshot],
+    main: impl IntoIterator<Item = &'a Snapshot>,
     copy: &[Snapshot],
     policy: &Policy,
     now: &DateTime<Tz>,
 ) -> Result<Vec<&'a Snapshot>, Error> {
     let missing: Vec<&Snapshot> = main
-        .iter()
+        .into_iter()
         .filter(|snapshot| {
             !copy
                 .iter()

@@ -23,7 +23,7 @@ use crate::profile::sources::Series;
 pub const PARTIAL: &str = "partial";
 /// Tag of a snapshot with a damaged database.
 pub const DAMAGED: &str = "damaged";
-/// Tag of a snapshot with far fewer rows than the sound one before it.
+/// Tag of a snapshot with far less than the sound one before it.
 pub const SHRUNK: &str = "shrunk";
 /// Tag of a snapshot with what was left of a database that SQLite must not open: its WAL or journal.
 pub const WAL_KEPT: &str = "wal-kept";
@@ -126,6 +126,11 @@ impl Snapshot {
             .iter()
             .flatten()
             .any(|id| id.to_hex().as_str().starts_with(digits))
+    }
+
+    /// The first 8 digits of the id that it had first, by which a copy is known, too.
+    pub fn first_id(&self) -> String {
+        self.original.unwrap_or(self.id).to_hex().as_str()[..8].to_owned()
     }
 
     /// The first 8 digits of the id.

@@ -1,6 +1,7 @@
 //! A loss is that a snapshot has less of a source than the one before it, by more than it may: rows, files, entries,
 //! bytes. It is open until that much is there again, or the snapshot is acknowledged. Losses are derived from the
-//! descriptions, source by source, so that one that nobody acknowledged hides no other.
+//! snapshots that are tagged `shrunk` and their descriptions, source by source, so that one that nobody acknowledged
+//! hides no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use hapi_sources::Kind;
 use rustic_core::repofile::SnapshotId;
 
 use crate::policy::description::{CONTENT, Description, Outcome, SourceSummary};
-use crate::policy::history::{ONLY, Snapshot};
+use crate::policy::history::{ONLY, SHRUNK, Snapshot};
 use crate::profile::policy::Policy;
 
 /// What the snapshots of a series lost, by source.
@@ -75,7 +76,11 @@ impl<'a> Losses<'a> {
             last: now,
             before_losses: Vec::new(),
         });
-        if course.lost_since(name, now.source, self.may_lose).is_some() {
+        // Without the tag it was in order, each step of it: retention may have taken some of these away since, and what
+        // was acknowledged.
+        if !now.snapshot.has(SHRUNK) {
+            course.before_losses.clear();
+        } else if course.lost_since(name, now.source, self.may_lose).is_some() {
             course.before_losses.push(course.last);
         } else if course.lacks(name, now.source, self.may_lose).is_none() {
             course.before_losses.clear();
@@ -223,22 +228,30 @@ mod tests {
     use super::*;
     use crate::policy::history::Snapshot;
 
-    /// Snapshots with these numbers of messages, and whether `settings.json` is there.
+    /// Snapshots with these numbers of messages, and whether `settings.json` is there, tagged as they would be.
     fn history(states: &[(u64, bool)]) -> Vec<Snapshot> {
         let begin = DateTime::parse_from_rfc3339("2026-01-01T06:00:00Z").unwrap();
-        let one = |(nth, state): (usize, &(u64, bool))| Snapshot {
-            host: "vm".into(),
-            id: format!("{:064x}", nth + 1).parse().unwrap(),
-            original: None,
-            time: begin + TimeDelta::hours(12 * nth as i64),
-            series: "hapi".into(),
-            tags: vec!["hapi".into()],
-            description: Some(description(*state)),
-            keep_until: None,
-            added: None,
-            tree: String::new(),
-        };
-        states.iter().enumerate().map(one).collect()
+        let mut history = Vec::new();
+        for (nth, state) in states.iter().enumerate() {
+            let judgement = Losses::of(&history, &Policy::default()).judge(&description(*state));
+            let mut tags = vec!["hapi".to_owned()];
+            if judgement != Judgement::default() {
+                tags.push(SHRUNK.into());
+            }
+            history.push(Snapshot {
+                host: "vm".into(),
+                id: history_id(nth + 1),
+                original: None,
+                time: begin + TimeDelta::hours(12 * nth as i64),
+                series: "hapi".into(),
+                tags,
+                description: Some(description(*state)),
+                keep_until: None,
+                added: None,
+                tree: String::new(),
+            });
+        }
+        history
     }
 
     fn description((messages, settings): (u64, bool)) -> Description {
@@ -251,6 +264,10 @@ mod tests {
             }
         }))
         .unwrap()
+    }
+
+    fn history_id(nth: usize) -> SnapshotId {
+        format!("{nth:064x}").parse().unwrap()
     }
 
     fn pinned(history: &[Snapshot], policy: &Policy) -> Vec<usize> {
@@ -322,6 +339,24 @@ mod tests {
             judgement.lost,
             ["table messages of hapi.db went from 5 to 0 rows"]
         );
+    }
+
+    #[test]
+    fn what_retention_takes_away_makes_no_loss() {
+        let policy = Policy::default();
+        // Old sessions go, some each day; then there are no more days between.
+        let numbers = (0..14).map(|day| (1000 - 50 * day, true));
+        let mut history = history(&numbers.collect::<Vec<_>>());
+        assert!(history.iter().all(|s| !s.has(SHRUNK)));
+        history.retain(|s| s.id == history_id(1) || s.id == history_id(14));
+        assert!(pinned(&history, &policy).is_empty());
+        // One was acknowledged, and so the next was in order; then that one goes.
+        let mut history = self::history(&[(100, true), (50, true), (50, true)]);
+        history[2].tags.pop();
+        history.remove(1);
+        assert!(pinned(&history, &policy).is_empty());
+        let judgement = Losses::of(&history, &policy).judge(&description((50, true)));
+        assert_eq!(judgement, Judgement::default());
     }
 
     #[test]

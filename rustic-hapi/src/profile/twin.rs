@@ -1,11 +1,13 @@
 //! A twin is another profile beside this one that has the same hub id and repository, and another database:
 //! a copy, of which somebody forgot to change the id. Their snapshots would be taken for one hub's.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::profile::Profile;
+use crate::profile::lookup::Lookup;
 use crate::profile::written::RawProfile;
 
 impl Profile {
@@ -17,13 +19,8 @@ impl Profile {
         if !self.hub.is_written {
             return Ok(());
         }
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let own = real(&self.file);
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let is_profile = path.extension().is_some_and(|e| e == "toml") && real(&path) != own;
-            let raw = is_profile.then(|| fs::read_to_string(&path).ok()).flatten();
+        for path in self.beside() {
+            let raw = fs::read_to_string(&path).ok();
             let Some(raw) = raw.and_then(|text| toml::from_str::<RawProfile>(&text).ok()) else {
                 continue;
             };
@@ -55,4 +52,34 @@ impl Profile {
         }
         Ok(())
     }
+
+    /// The databases of the other profiles in its folder: those of other hubs.
+    pub(crate) fn databases_beside(&self, lookup: &Lookup) -> BTreeSet<PathBuf> {
+        let load = |path: PathBuf| {
+            let profile = Some(path.to_string_lossy().into_owned());
+            let lookup = Lookup {
+                profile,
+                ..lookup.clone()
+            };
+            Profile::load(&lookup).ok()
+        };
+        let others = self.beside().filter_map(load);
+        others
+            .flat_map(|other| other.databases().map(real).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// The other files in its folder that may be profiles.
+    fn beside(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        let own = real(&self.file);
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(move |path| path.extension().is_some_and(|e| e == "toml") && real(path) != own)
+    }
+}
+
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }

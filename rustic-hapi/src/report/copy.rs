@@ -38,7 +38,7 @@ impl Report {
             return format!("{place}: not up to date");
         }
         let mut parts = vec![match self.copied.len() as u64 {
-            0 if self.lacking.is_empty() => "up to date".to_owned(),
+            0 if self.looked && self.lacking.is_empty() => "up to date".to_owned(),
             0 => "nothing copied".to_owned(),
             n => format!(
                 "{n} {} copied, {} sent, verified",
@@ -106,7 +106,7 @@ impl Report {
         }
         if self.exit() != Exit::Complete {
             lines.push(
-                "note: the snapshot in the main repository is saved; the next run copies what is missing"
+                "note: the snapshot in the main repository is saved; the next run copies what is missing and still there"
                     .to_owned(),
             );
         }

@@ -10,7 +10,7 @@ use rustic_core::repofile::SnapshotId;
 use crate::error::{Error, Reason};
 use crate::policy::choice::{self, Choice, Chosen, Which};
 use crate::policy::description::SourceSummary;
-use crate::policy::history::{SHRUNK, Snapshot};
+use crate::policy::history::Snapshot;
 use crate::policy::manifest::SourceRecord;
 use crate::profile::Profile;
 use crate::repository::{Engine, Repository};
@@ -220,12 +220,12 @@ pub(crate) fn warnings_of(chosen: &Chosen, snapshots: &[Snapshot]) -> Vec<String
             several => format!("{} sources come", several.len()),
         };
         warnings.push(format!(
-            "the snapshot {newer} has far fewer rows than the one before it (it is tagged shrunk), so {what} from the last good one, {sound}"
+            "the snapshot {newer} has far less than the one before it (it is tagged shrunk), so {what} from the last good one, {sound}"
         ));
     }
     // A migration emptied the database: then the newest is not what anybody wants back.
     let mut told = Vec::new();
-    for choice in chosen.choices.iter().filter(|c| c.snapshot.has(SHRUNK)) {
+    for choice in chosen.choices.iter().filter(|c| c.shrunk) {
         if told.contains(&choice.snapshot.id) {
             continue;
         }
@@ -236,7 +236,7 @@ pub(crate) fn warnings_of(chosen: &Chosen, snapshots: &[Snapshot]) -> Vec<String
                 && s.is_unsuspected()
         });
         warnings.push(format!(
-            "the snapshot {} has far fewer rows than the one before it{}",
+            "the snapshot {} has far less than the one before it{}",
             choice.snapshot,
             before.map_or_else(String::new, |s| format!("; the last good one is {s}"))
         ));

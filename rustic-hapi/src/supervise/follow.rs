@@ -7,7 +7,7 @@ use std::time::Instant;
 use hapi_sources::Stop;
 
 use crate::commands::context::Context;
-use crate::commands::{copy, drill, prune};
+use crate::commands::{copy, drill, prune, status};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::machine::process;
@@ -62,6 +62,7 @@ pub fn follow(
                 Ok(report.output())
             });
             exit = exit.then(incomplete_unless_done(copied));
+            after.tell_metrics(&profile, ui);
             // The next run is about to begin, and does what else is due.
             if gave_way.get() {
                 return exit;
@@ -148,6 +149,25 @@ impl After<'_> {
             dry_run: false,
         };
         supervise(task, ui, &stop, &overrun, &ended, say, || work(&context)).exit
+    }
+
+    /// What the copies have belongs to the metrics, which were written before.
+    fn tell_metrics(&self, profile: &Profile, ui: &Ui) {
+        let Some(file) = &profile.metrics else {
+            return;
+        };
+        let context = &Context {
+            clock: &process::now,
+            stop: &self.signals.stop,
+            ui,
+        };
+        let (reading, request) = (profile.reading(), status::Request::default());
+        let told = super::status(self.lookup, reading, &request, Some(file), context);
+        if let Err(error) = told {
+            ui.warn(format_args!(
+                "the metrics of the copies were not updated: {error}"
+            ));
+        }
     }
 
     /// A prune, where one is due.

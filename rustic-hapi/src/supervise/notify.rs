@@ -35,7 +35,7 @@ pub enum Outcome {
     Success,
     /// The same, and the run before was none.
     Recovery,
-    /// Everything is in the repository, and something about it is odd: far fewer rows, or nothing new.
+    /// Everything is in the repository, and something about it is odd: far less, or nothing new.
     Anomaly,
     /// A snapshot was saved, and something is missing.
     Partial,

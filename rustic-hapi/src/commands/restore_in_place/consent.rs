@@ -14,7 +14,7 @@ use crate::commands::restore_in_place::request::Request;
 use crate::error::Error;
 use crate::machine::process::host_name;
 use crate::machine::shell::quoted;
-use crate::policy::choice::{self, Choice};
+use crate::policy::choice::Choice;
 use crate::policy::counts::counts;
 use crate::policy::description::{Outcome, SourceSummary};
 use crate::policy::history::Snapshot;
@@ -50,7 +50,7 @@ pub(super) fn is_decided(
         };
     }
     for choice in choices {
-        let (fact, others) = match doubt(from, choice, library) {
+        let (fact, others) = match doubt(choice, library) {
             Some(doubt) => doubt,
             None if is_foreign(from, request, &choice.snapshot) => (
                 format!(
@@ -80,12 +80,12 @@ pub(super) fn is_decided(
 }
 
 /// Why the newest snapshot of a source may not be what is wanted, and those it may be, the likelier first.
-fn doubt(from: Reading<'_>, choice: &Choice, library: &Library) -> Option<(String, Vec<Snapshot>)> {
+fn doubt(choice: &Choice, library: &Library) -> Option<(String, Vec<Snapshot>)> {
     let fact = |snapshot: &Snapshot, how: &str| {
         let source = &choice.source;
         format!("the newest snapshot of `{source}`, {snapshot}, {how}")
     };
-    let shrunk = "has far fewer rows than the one before it (it is tagged shrunk)";
+    let shrunk = "has far less than the one before it (it is tagged shrunk)";
     let of = |damaged: bool| if damaged { "is damaged" } else { shrunk };
     if let Some(newer) = choice.passed_over.iter().find(|newer| newer.is_suspect()) {
         let how = of(newer.outcome == Outcome::Damaged);
@@ -95,7 +95,7 @@ fn doubt(from: Reading<'_>, choice: &Choice, library: &Library) -> Option<(Strin
         ));
     }
     let damaged = choice.outcome == Outcome::Damaged;
-    if !damaged && !choice::is_shrunk(&choice.snapshot, from.profile) {
+    if !damaged && !choice.shrunk {
         return None;
     }
     let before = library.snapshots.iter().rev().find(|s| {
