@@ -363,6 +363,41 @@ fn its_retention_is_its_own_and_what_it_removed_does_not_come_again() {
 }
 
 #[test]
+fn the_main_retention_waits_for_a_copy_that_keeps_more_and_was_away() {
+    let home = with_copy("keep-within = \"60d\"\n");
+    usual_slots(&home);
+    home.edit_profile(|text| {
+        let rules = "[retention]\nkeep-within = \"1d\"\nkeep-weekly = 0\n[[copy]]";
+        text.replace("[[copy]]", rules)
+    });
+    let begin = chrono::DateTime::parse_from_rfc3339("2026-03-01T18:00:10Z").unwrap();
+    let run = |day: i64| {
+        home.change();
+        let time = (begin + TimeDelta::days(day)).to_rfc3339();
+        home.at(&time, &["snapshot"])
+    };
+    run(0).exits(0);
+    let away = home.dir.path().join("away");
+    fs::rename(attic(&home), &away).unwrap();
+    for day in 1..=17 {
+        run(day).exits(3);
+    }
+    // The first one is in the copy, and so it goes.
+    assert_eq!(home.ids("hapi").len(), 17);
+    let status = home.at("2026-03-18T19:00:00Z", &["status"]);
+    assert!(
+        status.stdout.contains("not yet in the copy `attic`"),
+        "{status:?}"
+    );
+    fs::rename(&away, attic(&home)).unwrap();
+    run(18).exits(0);
+    let of_main = |s: &&Value| s["tags"][0] == "hapi";
+    assert_eq!(copied(&home).iter().filter(of_main).count(), 19);
+    run(19).exits(0);
+    assert_eq!(home.ids("hapi").len(), 14);
+}
+
+#[test]
 fn a_full_disk_leaves_nothing_half_and_the_next_run_goes_on() {
     let home = Home::initialised();
     no_slot_soon(&home);

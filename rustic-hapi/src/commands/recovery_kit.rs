@@ -228,7 +228,7 @@ impl<'a> Kit<'a> {
                 id: copy.id.as_deref(),
             };
             format!(
-                "{}\nIt holds the same snapshots, and stands in for the repository above: with restic, set these in place of the\nvariables below, with rustic-hapi add `--from {name}`.\n\n```\n{}```\n",
+                "{}\nIt holds copies of the snapshots that its own rules keep, and stands in for the repository above: with restic, set these in place of the\nvariables below, with rustic-hapi add `--from {name}`.\n\n```\n{}```\n",
                 copy.places(&format!("The copy {}", code(name))),
                 runbook.open_commands()
             )

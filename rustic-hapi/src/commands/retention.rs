@@ -1,5 +1,6 @@
 //! Retention applied: the plan is made, checked, and carried out by whoever has the repository alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::profile::Profile;
 use crate::repository::Repository;
 use crate::repository::lock::{Mode, exclusive_wait};
 use crate::restore::origin;
-use crate::state::ledger;
+use crate::state::ledger::{self, Ledger};
 
 /// How far apart two snapshots are when the clock is suspected rather than a pause.
 const LEAP: TimeDelta = TimeDelta::days(30);
@@ -137,6 +138,39 @@ fn forget_waiting(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// The plan for the snapshots of a place. What a copy's rules keep, and the copy has not got yet, is not removed: a disk
+/// that was away for weeks brings no hole into its history.
+///
+/// # Errors
+/// Those of the engine's rules.
+pub(crate) fn planned<Tz: TimeZone>(
+    profile: &Profile,
+    ours: &[Snapshot],
+    now: &DateTime<Tz>,
+) -> Result<Plan, Error> {
+    let mut plan = Plan::make(ours, &profile.retention, now)?;
+    for copy in &profile.copies {
+        // One that was never reached may never be.
+        let id = copy.reach.id.as_ref();
+        let Some(ledger) = id.and_then(|id| Ledger::load(copy, id)) else {
+            continue;
+        };
+        let there = ledger
+            .snapshots()
+            .filter(|s| !ours.iter().any(|o| o.is_at(s)));
+        let all: Vec<Snapshot> = there.chain(ours.iter().cloned()).collect();
+        let of_copy = Plan::make(&all, &copy.retention, now)?;
+        let kept = of_copy.decisions.into_iter().filter(|d| d.keep);
+        let wanted: BTreeSet<SnapshotId> = kept
+            .map(|d| d.snapshot)
+            .filter(|s| !ledger.has(s))
+            .map(|s| s.id)
+            .collect();
+        plan.hold(&wanted, &format!("not yet in the copy `{}`", copy.place()));
+    }
+    Ok(plan)
+}
+
 /// Plans, checks, lists again, and deletes. Whoever deletes holds the exclusive lock.
 ///
 /// # Errors
@@ -151,7 +185,7 @@ pub fn apply<Tz: TimeZone>(
     let before = repository.snapshot_ids()?;
     let files = repository.snapshots()?;
     let ours = origin::seen(repository, &files, profile);
-    let plan = Plan::make(&ours, &profile.retention, now)?;
+    let plan = planned(profile, &ours, now)?;
     plan.check(&now.timezone())?;
     let doomed: Vec<SnapshotId> = plan.removals().iter().map(|s| s.id).collect();
     if asked == Asked::DryRun || doomed.is_empty() {

@@ -10,11 +10,11 @@ use chrono::{DateTime, FixedOffset, Local, TimeDelta};
 use crate::commands::check;
 use crate::commands::context::Context;
 use crate::commands::places::Place;
+use crate::commands::retention::planned;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::policy::freshness::{self, Freshness, SeriesStatus};
 use crate::policy::history::{SHRUNK, Snapshot};
-use crate::policy::retention::Plan;
 use crate::policy::{uncovered, unmatched};
 use crate::profile::Profile;
 use crate::profile::policy::Policy;
@@ -314,7 +314,7 @@ fn retention(
     ours: &[Snapshot],
     now: DateTime<Local>,
 ) -> Result<Retention, Error> {
-    let plan = Plan::make(ours, &profile.retention, &now)?;
+    let plan = planned(profile, ours, &now)?;
     let kept = || plan.decisions.iter().filter(|d| d.keep);
     Ok(Retention {
         policy: profile.retention.clone(),

@@ -8,6 +8,7 @@ use crate::machine::disk::{Relation, relation};
 use crate::policy::survival::{lasts, off_the_disk};
 use crate::profile::Profile;
 use crate::repository::Repository;
+use crate::state::copying::LastCopying;
 use crate::terminal::call::Call;
 use crate::terminal::ui::Ui;
 
@@ -46,6 +47,14 @@ fn of(copy: &Profile, main: &Profile, stop: &Stop) -> Finding {
             let hint = Call::default().of_copy(name).complete(&hint);
             return Finding::fail(subject, error.to_string(), hint);
         }
+    }
+    let last = LastCopying::load(&copy.reach.state).ok().flatten();
+    if let Some(error) = last.and_then(|last| last.error) {
+        return Finding::warn(
+            subject,
+            format!("the last copying did not bring it up to date: {error}"),
+            in_full,
+        );
     }
     if let (Some(here), Some(there)) = (location.local(), main.reach.location.local())
         && let Relation::Same(reason) = relation(here, there)

@@ -88,6 +88,11 @@ impl Snapshot {
         })
     }
 
+    /// Whether it was taken of the same series at the same time, which `restic tag` and `restic copy` keep.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        self.series == other.series && self.time == other.time
+    }
+
     /// Whether it has a tag.
     pub fn has(&self, tag: &str) -> bool {
         self.tags.iter().any(|t| t == tag)

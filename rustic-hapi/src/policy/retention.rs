@@ -86,6 +86,16 @@ impl Plan {
         Ok(Self { decisions })
     }
 
+    /// Keeps some that would go.
+    pub(crate) fn hold(&mut self, ids: &BTreeSet<SnapshotId>, reason: &str) {
+        let goes = |d: &&mut Decision| !d.keep && ids.contains(&d.snapshot.id);
+        for decision in self.decisions.iter_mut().filter(goes) {
+            decision.keep = true;
+            decision.reasons.push(reason.to_owned());
+            decision.pins.push(reason.to_owned());
+        }
+    }
+
     /// The snapshots that go.
     pub fn removals(&self) -> Vec<&Snapshot> {
         self.decisions

@@ -173,6 +173,18 @@ impl Ledger {
         }
     }
 
+    /// Whether a snapshot is in it that was saved, or removed by its own retention.
+    pub(crate) fn has(&self, snapshot: &Snapshot) -> bool {
+        let mut entries = self.entries.iter().filter(|entry| entry.id.is_some());
+        entries.any(|entry| entry.is(snapshot))
+    }
+
+    /// What was saved, as retention plans it.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = Snapshot> {
+        let saved = self.entries.iter().filter(|entry| entry.id.is_some());
+        saved.map(Entry::snapshot)
+    }
+
     /// Retention is about to remove these.
     pub(crate) fn removing(&mut self, ids: &[SnapshotId]) {
         let ids: BTreeSet<String> = ids.iter().map(|id| id.to_hex().to_string()).collect();
