@@ -76,9 +76,9 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 
-# Many tests wait: for a server that is away, a minute of cron's, a disk. Twice as many at a time as there are
-# cores keep those busy.
-export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}"
+# Many tests wait: for a server that is away, a minute of cron's, a disk. Twice as many at a time as there are cores
+# left two fifths of those idle.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((4 * $(nproc)))}"
 
 target=$(cargo metadata --no-deps --format-version 1 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
