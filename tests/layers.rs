@@ -238,6 +238,26 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
+fn long_files_are_few_and_say_why() {
+    let mut long = Vec::new();
+    for (name, text) in ["rustic-hapi", "hapi-sources"]
+        .iter()
+        .flat_map(|name| sources(name))
+    {
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap();
+        let lines = code.lines().count();
+        if lines <= 400 || name.ends_with("properties.rs") {
+            continue;
+        }
+        let head = text.lines().take(12).collect::<String>();
+        let why = head.contains("One file, since") || head.contains("One noun");
+        assert!(lines <= 600 && why, "{}: {lines} lines", name.display());
+        long.push(name);
+    }
+    assert!(long.len() <= 15, "{long:#?}");
+}
+
+#[test]
 fn an_import_that_climbs_is_found_wherever_it_stands() {
     let (all, layers) = (sources("rustic-hapi"), layers());
     for planted in [

@@ -1,6 +1,8 @@
 //! Copying brings a second place up to date after a run has reported: every snapshot that it lacks, the newest
 //! first, each read back; then the place's own retention. Nothing about the main snapshot depends on it.
 //!
+//! One file, since each step waits for the one before it.
+//!
 //! It gives way to the next run, whether that comes by the schedule or by hand, and the run after goes on with it.
 
 use std::collections::BTreeSet;

@@ -1,10 +1,10 @@
 //! The demo is a throwaway hub with a live writer, backed up, aged and restored before your eyes.
 //! It needs nothing, touches nothing of yours, and is the README's first command.
-//! One file, since it is one story.
 //!
 //! Knows: everything. Must not be known.
 
 pub mod synthetic;
+mod writer;
 
 use std::fmt;
 use std::fs;
@@ -13,8 +13,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use age::secrecy::ExposeSecret;
@@ -26,7 +25,7 @@ use serde_json::json;
 use crate::commands::context::Context;
 use crate::commands::snapshot::{self, Request};
 use crate::commands::{drill, init, restore};
-use crate::demo::synthetic::{Hub, Shape};
+use crate::demo::writer::Writer;
 use crate::error::Error;
 use crate::machine::process::tell;
 use crate::profile::Profile;
@@ -326,65 +325,6 @@ impl Demo {
 
     fn sqlite(&self, path: &Path, error: &rusqlite::Error) -> Error {
         self.at(path, io::Error::other(error.to_string()))
-    }
-}
-
-/// A thread that commits one message after the other, as a hub does.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    commits: Arc<AtomicU64>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Writer {
-    /// One whose clock shows milliseconds since 1970.
-    fn start(database: &Path, clock: &Arc<AtomicI64>) -> rusqlite::Result<Self> {
-        let mut hub = Hub::create(database, Shape::Plain, 7)?;
-        let clock = Arc::clone(clock);
-        let stop = Arc::new(AtomicBool::new(false));
-        let commits = Arc::new(AtomicU64::new(0));
-        let (told, counted) = (Arc::clone(&stop), Arc::clone(&commits));
-        let thread = thread::spawn(move || {
-            while !told.load(Ordering::SeqCst) {
-                hub.set_time(clock.load(Ordering::SeqCst));
-                // A busy moment is no reason to stop writing.
-                if hub.add_messages(1, 1).is_ok() {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                }
-                thread::sleep(Duration::from_millis(4));
-            }
-        });
-        Ok(Self {
-            stop,
-            commits,
-            thread: Some(thread),
-        })
-    }
-
-    fn wait_for(&self, commits: u64) {
-        let started = Instant::now();
-        while self.commits.load(Ordering::SeqCst) < commits
-            && started.elapsed() < Duration::from_secs(20)
-        {
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn end(mut self) {
-        self.finish();
-    }
-
-    fn finish(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.finish();
     }
 }
 

@@ -8,8 +8,7 @@ use rustix::fs::{Access, access};
 
 use crate::doctor::finding::Finding;
 use crate::error::Error;
-use crate::machine::disk::Relation;
-use crate::machine::disk::free_at;
+use crate::machine::disk::{Relation, free_at};
 use crate::policy::history::Snapshot;
 use crate::policy::unmatched;
 use crate::profile::Profile;

@@ -1,24 +1,28 @@
 //! The ledger is what this machine knows of its own snapshots: one JSON file a repository in the state
 //! folder with each that it saved, until its own retention removes it.
-//! One file, since what is written down and what it is compared with are one noun.
 //!
 //! It tells what the repository cannot tell alone. A snapshot that is in the ledger and not in the
 //! repository was removed by somebody else, or the storage was rolled back. A snapshot of this hub that
 //! is in the repository and not in the ledger was written by somebody else: a clone of this machine, say.
 //! A ledger that is lost begins anew with what is there, and tells of nothing before.
 
+mod difference;
+mod entry;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, FixedOffset, Local, Utc};
+use chrono::{DateTime, Local};
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::difference::Difference;
+use self::entry::Entry;
 use crate::error::Error;
 use crate::machine::private_files::write_private;
 use crate::machine::record;
-use crate::policy::history::{ONLY, Snapshot};
+use crate::policy::history::Snapshot;
 use crate::policy::retention::Plan;
 use crate::profile::Profile;
 use crate::repository::Repository;
@@ -42,39 +46,6 @@ pub(crate) struct Ledger {
     /// Whether this run said already that it cannot be written.
     #[serde(skip)]
     pub(crate) is_told: bool,
-}
-
-/// One snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Entry {
-    /// Its id; `None` while it is written, and where that was interrupted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    /// Its time, which `restic tag` and `restic copy` keep.
-    time: DateTime<FixedOffset>,
-    series: String,
-    tags: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    keep_until: Option<DateTime<Utc>>,
-    /// Retention of this machine set out to remove it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    removing: bool,
-    /// A run told that it is gone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    told: bool,
-}
-
-/// What a comparison of the ledger with the repository showed.
-#[derive(Clone, Debug, Default)]
-pub struct Difference {
-    /// Snapshots that this machine saved, that no retention would have removed, and that are gone.
-    vanished: Vec<Entry>,
-    /// Whether no run has told of one of them yet.
-    is_new: bool,
-    /// Snapshots of this hub that another machine wrote.
-    foreign: Vec<Snapshot>,
-    append_only: bool,
 }
 
 impl Ledger {
@@ -223,7 +194,7 @@ impl Ledger {
                     .decisions
                     .iter()
                     .any(|d| d.keep && entry.is(&d.snapshot));
-                if kept && !entry.is_acknowledged(profile, self) {
+                if kept && !entry.is_acknowledged(&profile.retention, &self.entries) {
                     vanished.push(entry.clone());
                 }
             }
@@ -307,136 +278,5 @@ pub(crate) fn look(
             let present = Present::of(repository, files)?;
             ledger.compare(profile, history, &present, now)
         }
-    }
-}
-
-impl Entry {
-    fn of(snapshot: &Snapshot) -> Self {
-        Self {
-            id: Some(snapshot.id.to_hex().to_string()),
-            time: snapshot.time,
-            series: snapshot.series.clone(),
-            tags: snapshot.tags.clone(),
-            keep_until: snapshot.keep_until,
-            removing: false,
-            told: false,
-        }
-    }
-
-    /// Whether a snapshot is this one, also where `restic tag`, `rewrite` or `copy` wrote it anew.
-    fn is(&self, snapshot: &Snapshot) -> bool {
-        let id = |id: Option<&SnapshotId>| id.map(|id| id.to_hex().to_string());
-        let same_id = self.id.is_some()
-            && [id(Some(&snapshot.id)), id(snapshot.original.as_ref())].contains(&self.id);
-        same_id || (self.series == snapshot.series && self.time == snapshot.time)
-    }
-
-    fn short_id(&self) -> &str {
-        self.id.as_deref().and_then(|id| id.get(..8)).unwrap_or("")
-    }
-
-    /// Whether its id, or that of a later one that is gone, is acknowledged.
-    fn is_acknowledged(&self, profile: &Profile, ledger: &Ledger) -> bool {
-        let names = &profile.retention.acknowledged;
-        let named = |entry: &Entry| {
-            let id = entry.id.as_deref().unwrap_or("");
-            names
-                .iter()
-                .any(|name| name.len() >= 8 && id.starts_with(name))
-        };
-        ledger
-            .entries
-            .iter()
-            .any(|entry| entry.series == self.series && entry.time >= self.time && named(entry))
-    }
-
-    /// As retention plans it.
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            id: self
-                .id
-                .as_deref()
-                .and_then(|id| id.parse().ok())
-                .unwrap_or_default(),
-            original: None,
-            host: String::new(),
-            time: self.time,
-            series: self.series.clone(),
-            tags: self.tags.clone(),
-            description: None,
-            keep_until: self.keep_until,
-            added: None,
-            tree: String::new(),
-        }
-    }
-}
-
-impl Difference {
-    /// Whether there is something that no run has told yet.
-    pub fn is_new(&self) -> bool {
-        self.is_new || !self.foreign.is_empty()
-    }
-
-    /// What a run tells: of what is gone once, of another writer each time.
-    pub fn news(&self) -> Vec<String> {
-        let gone = self.is_new.then(|| self.gone()).flatten();
-        gone.into_iter().chain(self.another_writer()).collect()
-    }
-
-    /// All of it, until it is acknowledged.
-    pub fn all(&self) -> Vec<String> {
-        self.gone()
-            .into_iter()
-            .chain(self.another_writer())
-            .collect()
-    }
-
-    fn gone(&self) -> Option<String> {
-        let newest = self.vanished.iter().max_by_key(|entry| entry.time)?;
-        let lines: Vec<_> = self
-            .vanished
-            .iter()
-            .rev()
-            .take(5)
-            .map(|e| {
-                format!(
-                    "{} {} {}",
-                    e.short_id(),
-                    e.series,
-                    e.time.format("%Y-%m-%d %H:%M")
-                )
-            })
-            .collect();
-        let more = match self.vanished.len().saturating_sub(lines.len()) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let by = match self.append_only {
-            true => "the server's own retention",
-            false => "`restic forget` or `rustic-hapi forget` on another machine",
-        };
-        Some(format!(
-            "snapshots that this machine saved are gone, and its retention did not remove them: {}{more}; \
-             it may have been {by}, or the storage was set back to an earlier state; \
-             if this is right, add \"{}\" to `acknowledged` in `[retention]`",
-            lines.join(", "),
-            newest.short_id()
-        ))
-    }
-
-    fn another_writer(&self) -> Option<String> {
-        let newest = self
-            .foreign
-            .iter()
-            .rfind(|s| !s.has(ONLY))
-            .or(self.foreign.last())?;
-        Some(format!(
-            "another machine writes snapshots of this hub: {newest} is one of {} that this one did not write; \
-             it may be a clone, another profile of this hub, or this machine was set back to an earlier state; \
-             a clone needs another `host` and `hub-id` in its profile; \
-             if this is right, add \"{}\" to `acknowledged` in `[retention]`",
-            self.foreign.len(),
-            newest.short_id()
-        ))
     }
 }

@@ -5,6 +5,7 @@
 
 mod after_run;
 pub mod follow;
+mod marks;
 pub(crate) mod notify;
 mod test_message;
 pub mod watch;
@@ -31,6 +32,7 @@ use crate::profile::{Limits, Profile};
 use crate::report::error_output;
 use crate::state::begun::{self, Begun, Mark};
 use crate::state::runs::{self, Run};
+use crate::supervise::marks::{mark, missed};
 use crate::supervise::notify::{Message, Outcome};
 use crate::supervise::watch::{Overrun, Watch};
 use crate::terminal::output::Output;
@@ -74,7 +76,16 @@ pub fn supervise(
     let id = runs::new_id();
     ui.named(&id);
     // Before any thread: there may be none to be had.
-    let (mark, missed) = (mark(&task, &id), missed(&task, ui));
+    // A look at the state that never ends is missed by whoever looks.
+    let mark = match task.dry_run || task.command == "status" {
+        true => Ok(None),
+        false => mark(task.lookup, task.command, task.now, &id).map(Some),
+    };
+    // A prune, or copying, follows a run that said so.
+    let missed = match task.dry_run || matches!(task.command, "prune" | "copy") {
+        true => Vec::new(),
+        false => missed(task.lookup, ui),
+    };
     if task.command != "status" {
         for (_, fact) in begun::in_words(&missed) {
             ui.warn(fact);
@@ -143,38 +154,6 @@ pub fn supervise(
         ending.tell(&mut output, failures);
         output
     })
-}
-
-/// Writes down that it begins.
-fn mark(task: &Task<'_>, id: &str) -> Result<Option<Mark>, Error> {
-    // A look at the state that never ends is missed by whoever looks.
-    if task.dry_run || task.command == "status" {
-        return Ok(None);
-    }
-    let begun = Begun {
-        run: id.to_owned(),
-        command: task.command.to_owned(),
-        time: task.now.fixed_offset(),
-        pid: std::process::id(),
-        told: false,
-    };
-    begun::begin(&task.lookup.state()?, &begun).map(Some)
-}
-
-/// The runs that never ended and of which nobody heard yet. A prune, or copying, follows a run that said so.
-fn missed(task: &Task<'_>, ui: &Ui) -> Vec<Begun> {
-    if task.dry_run || matches!(task.command, "prune" | "copy") {
-        return Vec::new();
-    }
-    let state = task.lookup.state().map_err(Error::from);
-    match state.and_then(|state| begun::never_ended(&state)) {
-        Ok(runs) => runs.into_iter().filter(|run| !run.told).collect(),
-        Err(error) => {
-            let error = error.in_a_warning();
-            ui.warn(format_args!("cannot tell whether all runs ended: {error}"));
-            Vec::new()
-        }
-    }
 }
 
 /// What is to be done at the end of a run.
