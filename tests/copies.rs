@@ -1052,14 +1052,22 @@ fn a_profile_says_what_is_wrong_with_a_copy() {
         assert!(said.stderr.contains(fact), "{key}: {said:?}");
         fs::write(home.profile(), before).unwrap();
     }
-    let place = home.repository();
-    let text = format!("[[copy]]\nname = \"same\"\nlocation = {place:?}\n");
-    home.edit_profile(|before| before + &text);
-    let said = home.hapi_command(&["profile", "check"]).exits(2);
-    assert!(
-        said.stderr.contains("it is the main repository"),
-        "{said:?}"
-    );
+    let before = fs::read_to_string(home.profile()).unwrap();
+    let repository = home.repository();
+    for place in [
+        &repository,
+        &repository.join("attic"),
+        repository.parent().unwrap(),
+    ] {
+        let text = format!("{before}[[copy]]\nname = \"same\"\nlocation = {place:?}\n");
+        fs::write(home.profile(), text).unwrap();
+        let said = home.hapi_command(&["profile", "check"]).exits(2);
+        assert!(
+            said.stderr
+                .contains("it is the main repository's place, or within it"),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]

@@ -523,3 +523,23 @@ fn the_hub_of_another_profile_is_not_the_one_that_is_meant() {
     let fact = finding(&look(&home), "hub")["fact"].to_string();
     assert!(!fact.contains(&*other.to_string_lossy()), "{fact}");
 }
+
+#[test]
+fn a_state_folder_that_is_none_is_found() {
+    let home = Home::initialised();
+    let state = home.state().parent().unwrap().to_path_buf();
+    let make_link = || std::os::unix::fs::symlink("/nonexistent/folder", &state);
+    for make in [&|| fs::write(&state, ""), &make_link as &dyn Fn() -> _] {
+        _ = fs::remove_dir_all(&state);
+        _ = fs::remove_file(&state);
+        make().unwrap();
+        let fact = format!("`{}` is not a folder", state.display());
+        says(
+            &look(&home),
+            "private folders",
+            "fail",
+            &fact,
+            "move it away",
+        );
+    }
+}

@@ -59,7 +59,7 @@ fn killed(mut command: Command, after: Duration) -> Option<Said> {
 #[test]
 fn nothing_is_lost_by_kills_at_any_moment() {
     let mut dice = Dice::new("kill storm");
-    let rounds = rounds(14);
+    let rounds = rounds(8);
     let home = Home::initialised();
     let mut judge = Judge::default();
     let mut now: DateTime<Utc> = "2026-03-02T06:00:10Z".parse().unwrap();

@@ -193,7 +193,7 @@ fn no_secret_is_anywhere_after_all_commands_failures_and_kills() {
         hear("snapshot", ours(&["snapshot", "--all"]));
         begun.elapsed()
     };
-    let steps = rounds(12).max(4);
+    let steps = rounds(8).max(4);
     for step in 0..steps {
         fs::write(
             &env,

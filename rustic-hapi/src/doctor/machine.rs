@@ -61,6 +61,14 @@ pub(super) fn private(folders: &[&Path]) -> Finding {
     for folder in folders {
         let shown = folder.display();
         let word = quoted(&folder.to_string_lossy());
+        let mut there = folder.ancestors().filter(|p| p.symlink_metadata().is_ok());
+        if let Some(file) = there.next().filter(|there| !there.is_dir()) {
+            return Finding::fail(
+                SUBJECT,
+                format!("`{}` is not a folder", file.display()),
+                "move it away: the next run makes the folder",
+            );
+        }
         match fs::metadata(folder) {
             Err(error) if is_absent(&error) => {}
             Err(error) => {

@@ -99,8 +99,14 @@ impl Profile {
             let location = profile.reach.location.without_credentials();
             location.trim_end_matches('/').to_owned()
         };
+        // One folder in the other goes with it, and is no part of a repository.
+        let nested = |other: &Self| {
+            let (here, there) = (self.reach.location.local(), other.reach.location.local());
+            here.zip(there)
+                .is_some_and(|(here, there)| here.starts_with(there) || there.starts_with(here))
+        };
         let mut others = others.into_iter();
-        let Some(other) = others.find(|other| place(other) == place(self)) else {
+        let Some(other) = others.find(|other| place(other) == place(self) || nested(other)) else {
             return Ok(());
         };
         Err(self.is_the_place_of(other.copy.as_deref()))
@@ -139,8 +145,8 @@ impl Profile {
             copy: self.copy.as_deref(),
         };
         let fact = match other {
-            None => "it is the main repository".to_owned(),
-            Some(name) => format!("it is the place of the copy `{name}`"),
+            None => "it is the main repository's place, or within it".to_owned(),
+            Some(name) => format!("it is the place of the copy `{name}`, or within it"),
         };
         at.value(
             &at.repository("location"),
