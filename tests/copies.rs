@@ -295,6 +295,16 @@ fn a_wrong_password_is_told_of_the_copy() {
     let run = home.hapi_command(&["snapshot"]).exits(3);
     assert!(run.stderr.contains("other-password"), "{run:?}");
     home.hapi_command(&["status", "--from", "attic"]).exits(12);
+    // What helps is done to the copy, also while it is made.
+    let place = home.dir.path().join("of-restic");
+    let mut restic = home.restic_command(&["init", "-q"]);
+    restic
+        .env("RESTIC_REPOSITORY", &place)
+        .env("RESTIC_PASSWORD_FILE", &other);
+    Said::from(restic.output().unwrap()).exits(0);
+    add_copy(&home, "stock", &place, "");
+    let init = home.hapi_command(&["init", "--copy", "stock"]).exits(12);
+    assert!(init.stderr.contains("--from stock"), "{init:?}");
 }
 
 #[test]

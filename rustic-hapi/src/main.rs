@@ -165,8 +165,14 @@ fn run(
     };
     match &cli.command {
         Command::Init(args) => match args.copy(&cli.global) {
-            Some(request) => init::copy::run(lookup, &request, stop)
-                .map(|report| report.output().in_a_call(&ui.call.of_copy(&request.name))),
+            Some(request) => {
+                let output = match init::copy::run(lookup, &request, stop) {
+                    Ok(report) => report.output(),
+                    Err(not_made) if not_made.in_main => return Err(not_made.error),
+                    Err(not_made) => error_output(&not_made.error),
+                };
+                Ok(output.in_a_call(&ui.call.of_copy(&request.name)))
+            }
             None => init::run(lookup, &args.request(&cli.global), stop)
                 .map(|report| report.output().in_a_call(&ui.call.of_the_profile())),
         },

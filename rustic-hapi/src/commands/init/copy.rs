@@ -63,22 +63,42 @@ pub struct Report {
     pub warnings: Vec<String>,
 }
 
+/// Why no copy was made, and whether that is about the main repository: then that is what the advice is about, too.
+#[derive(Debug)]
+pub struct NotMade {
+    /// What was wrong.
+    pub error: Error,
+    /// Whether it was before the copy was looked at.
+    pub in_main: bool,
+}
+
 /// Makes the repository of a copy, or takes up one that is there, and writes its id into the profile.
 ///
 /// # Errors
 /// There is no such `[[copy]]`; the main repository does not open; before anything is written, whatever is wrong
 /// with the place.
-pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Error> {
+pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Box<NotMade>> {
+    let because = |in_main| move |error| Box::new(NotMade { error, in_main });
+    let main = Profile::load(lookup).map_err(because(true))?;
+    let opened = Repository::open(&main.reach, stop, Ui::silent()).map_err(because(true))?;
+    let of_main = (opened.id(), opened.chunk_size());
+    drop(opened);
+    make(lookup, request, &main, of_main, stop).map_err(because(false))
+}
+
+fn make(
+    lookup: &Lookup,
+    request: &Request,
+    main: &Profile,
+    (main_id, of_main): (String, Option<usize>),
+    stop: &Stop,
+) -> Result<Report, Error> {
     let name = &request.name;
-    let main = Profile::load(lookup)?;
     let copy = Profile::load(&Lookup {
         from: Some(name.clone()),
         ..lookup.clone()
     })?;
     let mut document = existing_profile(&main.file, lookup)?;
-    let opened = Repository::open(&main.reach, stop, Ui::silent())?;
-    let (main_id, of_main) = (opened.id(), opened.chunk_size());
-    drop(opened);
     let there = Repository::exists(&copy.reach, stop)?;
     if let (false, Some(id)) = (there, &copy.reach.id) {
         return Err(Error::NoRepository {
@@ -112,7 +132,7 @@ pub fn run(lookup: &Lookup, request: &Request, stop: &Stop) -> Result<Report, Er
         }
     };
     let id = repository.id();
-    copy.is_no_other(&id, &main, Some(&main_id))?;
+    copy.is_no_other(&id, main, Some(&main_id))?;
     let mut line_to_add = None;
     let mut profile_changed = false;
     if copy.reach.id.is_none() {
