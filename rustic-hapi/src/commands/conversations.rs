@@ -155,15 +155,14 @@ impl Shelf<'_> {
         library: &mut Library,
         read: &mut Reader<'_>,
     ) -> Result<(), Error> {
-        let snapshots: Vec<Snapshot> = library.snapshots.iter().rev().cloned().collect();
-        let known = library.snapshots.clone();
-        let lost = Lost::of(&known, from.profile);
+        let snapshots = library.snapshots.clone();
+        let lost = Lost::of(&snapshots, from.profile);
         let mut left_out = Vec::new();
         let mut read_from = 0u64;
         // What is known so far is of snapshot files that cannot be read at all.
         self.found.unread = self.found.warnings.len() as u64;
-        for snapshot in snapshots {
-            let contents = match library.contents(&snapshot) {
+        for snapshot in snapshots.iter().rev() {
+            let contents = match library.contents(snapshot) {
                 Ok(contents) => contents,
                 Err(error @ Error::Engine { .. }) => return Err(error),
                 Err(error) => {
@@ -177,13 +176,13 @@ impl Shelf<'_> {
                 .cloned()
                 .collect();
             for record in records {
-                if lost.concerns(&snapshot, &record.name) || !record.outcome.is_sound() {
+                if lost.concerns(snapshot, &record.name) || !record.outcome.is_sound() {
                     left_out.push(snapshot.short_id());
                     continue;
                 }
                 for entry in databases(&record) {
                     let path = entry.path.to_path();
-                    match self.bring(library, &snapshot, entry)? {
+                    match self.bring(library, snapshot, entry)? {
                         Ok(true) => {}
                         // The same as in a newer one.
                         Ok(false) => continue,

@@ -62,7 +62,9 @@ pub fn follow(
                 Ok(report.output())
             });
             exit = exit.then(incomplete_unless_done(copied));
-            after.tell_metrics(&profile, ui);
+            if !signals.stop.is_set() {
+                after.tell_metrics(&profile, ui);
+            }
             // The next run is about to begin, and does what else is due.
             if gave_way.get() {
                 return exit;
