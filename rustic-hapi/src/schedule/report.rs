@@ -94,10 +94,7 @@ impl Report {
         };
         let mut text = String::new();
         if self.lines.is_some() {
-            text += &format!(
-                "{what}: the block `rustic-hapi {}` in the crontab\n",
-                self.name
-            );
+            text += &format!("{what}: the block of `{}` in the crontab\n", self.name);
         }
         for (path, _) in &self.files {
             text += &format!("{what}: {}\n", path.display());
@@ -120,10 +117,7 @@ impl Report {
         }
         let mut text = String::new();
         if self.lines.is_some() {
-            text += &format!(
-                "removed: the block `rustic-hapi {}` of the crontab\n",
-                self.name
-            );
+            text += &format!("removed: the block of `{}` in the crontab\n", self.name);
         }
         for (path, _) in &self.files {
             text += &format!("removed: {}\n", path.display());
